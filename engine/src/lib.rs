@@ -1,0 +1,18 @@
+//! wirerate's engine: generates, receives and accounts for UDP, multicast and RTP packets.
+//!
+//! Data moves one way, in the order of the modules below: a [`target`] and a [`profile`] become
+//! packets ([`packet`]) at a pace ([`pacing`]); workers in [`generate`] hand them to a [`queue`];
+//! workers in [`observe`] take them from one, and [`measure`] turns arrivals into tallies.
+//! [`drops`] reads every other place where a packet can be lost, [`ledger`] adds it all up, and
+//! [`report`] is the plain data that comes out. ARCHITECTURE.md has the picture.
+
+pub mod clock;
+pub mod error;
+pub mod measure;
+pub mod packet;
+pub mod profile;
+pub mod queue;
+pub mod report;
+pub mod target;
+
+pub use error::{Error, Kind};

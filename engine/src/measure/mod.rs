@@ -1,0 +1,4 @@
+//! From arrivals to figures.
+#![forbid(unsafe_code)]
+
+pub mod tally;

@@ -1,0 +1,139 @@
+//! What workers hand to the collector.
+//!
+//! Counters in a tally are totals since the worker started, so that a tally can replace its predecessor;
+//! histograms hold what was recorded since the last hand-over, and are added up.
+
+use std::net::SocketAddr;
+
+use hdrhistogram::Histogram;
+
+/// Longest latency that the histograms hold: a minute, in ns.
+pub const MAX_LATENCY_NS: u64 = 60_000_000_000;
+
+/// Format of a datagram, as recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// wirerate's probe header.
+    Wirerate,
+    /// iperf 2's UDP header.
+    Iperf2,
+    /// Counted without being understood.
+    Raw,
+}
+
+/// What tells one stream from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamKey {
+    /// Format.
+    pub format: Format,
+    /// The sender's run (`Wirerate`), 0 otherwise.
+    pub run: u32,
+    /// Stream number (`Wirerate`), 0 otherwise.
+    pub stream: u16,
+    /// Who sends it.
+    pub source: SocketAddr,
+    /// Where to.
+    pub destination: SocketAddr,
+}
+
+/// Counts of received datagrams, as the report's `rx` has them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RxCounters {
+    /// Datagrams of a recognised format: unique and duplicate.
+    pub packets: u64,
+    /// Different datagrams.
+    pub unique: u64,
+    /// Copies of a datagram already counted.
+    pub duplicate: u64,
+    /// Gaps in the sequence, not counting the tail.
+    pub lost: u64,
+    /// Missing after the last that arrived, known from the end-of-stream message.
+    pub lost_tail: u64,
+    /// Sent before the receiver was ready: not lost.
+    pub before_start: u64,
+    /// Arrived after one with a higher number.
+    pub reordered: u64,
+    /// Arrived after the tracker's window had passed them.
+    pub late: u64,
+    /// Recognisably ours, and changed on the way.
+    pub corrupt: u64,
+    /// Anybody else's.
+    pub foreign: u64,
+    /// UDP payload of `packets`.
+    pub payload_bytes: u64,
+    /// Frames with FCS of `packets`.
+    pub frame_bytes: u64,
+    /// CLOCK_TAI in ns of the first arrival; 0 before.
+    pub first_ns: u64,
+    /// CLOCK_TAI in ns of the last arrival.
+    pub last_ns: u64,
+}
+
+/// One stream's figures since it was first heard.
+#[derive(Debug, Clone)]
+pub struct StreamTally {
+    /// Which stream.
+    pub key: StreamKey,
+    /// Its counts; `foreign` is always 0.
+    pub counters: RxCounters,
+    /// Smoothed interarrival jitter (RFC 3550 §6.4.1) and its highest value, in ns.
+    pub jitter_ns: Option<(u64, u64)>,
+    /// What the sender said of the end, once it has.
+    pub end: Option<crate::packet::probe::End>,
+    /// CLOCK_TAI in ns when the end was first heard.
+    pub ended_ns: u64,
+}
+
+/// A receive worker's hand-over.
+#[derive(Debug)]
+pub struct RxTally {
+    /// Which worker.
+    pub worker: usize,
+    /// CLOCK_TAI in ns of the hand-over.
+    pub at_ns: u64,
+    /// Totals since the worker started.
+    pub counters: RxCounters,
+    /// Totals of each stream since the worker started.
+    pub streams: Vec<StreamTally>,
+    /// One-way latency in ns of datagrams that carry a CLOCK_TAI time, since the last hand-over.
+    pub latency: Histogram<u64>,
+    /// Datagrams that seemed to arrive before they were sent: the clocks disagree. Total.
+    pub negative_latency: u64,
+    /// What the kernel dropped at this queue. Total.
+    pub losses: Vec<crate::queue::QueueLoss>,
+}
+
+/// A transmit worker's hand-over.
+#[derive(Debug)]
+pub struct TxTally {
+    /// Which worker.
+    pub worker: usize,
+    /// CLOCK_TAI in ns of the hand-over.
+    pub at_ns: u64,
+    /// Packets handed over to the kernel or the NIC. Total.
+    pub packets: u64,
+    /// Packets that this host refused. Total.
+    pub errors: u64,
+    /// UDP payload of `packets` and `errors`, bytes. Total.
+    pub payload_bytes: u64,
+    /// Frames with FCS of `packets` and `errors`, bytes. Total.
+    pub frame_bytes: u64,
+    /// End-of-stream messages. Total.
+    pub messages: u64,
+    /// CLOCK_TAI in ns of the first packet; 0 before.
+    pub first_ns: u64,
+    /// CLOCK_TAI in ns of the last packet.
+    pub last_ns: u64,
+    /// Packets handed over back to back, since the last hand-over.
+    pub burst: Histogram<u64>,
+}
+
+/// An empty latency histogram: 1 ns to a minute, two significant digits (1 %).
+pub fn latency_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, MAX_LATENCY_NS, 2).expect("constant bounds are valid")
+}
+
+/// An empty histogram of burst lengths, exact to 1 %.
+pub fn burst_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 1 << 20, 2).expect("constant bounds are valid")
+}

@@ -1,0 +1,4 @@
+//! What traffic looks like: how fast, how large, with what inside.
+#![forbid(unsafe_code)]
+
+pub mod payload;

@@ -1,0 +1,185 @@
+//! Packet queues: the paths from user space to the wire and back.
+//!
+//! A queue is owned by one worker and trades in runs: one flow, one size, consecutive sequence numbers.
+//! [`Transmit`] and [`Receive`] are implemented by `afxdp`, `socket::{uring, mmsg}` and `memory`;
+//! the workers are compiled once for each of them.
+
+pub mod spec;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::clock;
+use crate::packet::probe::{Kind, Probe};
+
+pub use spec::{Flow, RxSpec, TxSpec};
+
+/// Packets of one flow and one size with consecutive sequence numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Index into the [`TxSpec::flows`] of the queue.
+    pub flow: u16,
+    /// UDP payload of each packet in bytes, probe header included.
+    pub len: u16,
+    /// Packets.
+    pub count: u16,
+    /// Sequence number of the first.
+    pub first_seq: u64,
+}
+
+/// What a transmit queue can take.
+#[derive(Debug, Clone, Copy)]
+pub struct TxCaps {
+    /// Packets worth submitting at once; also the longest run.
+    pub batch: u16,
+    /// Longest UDP payload in bytes.
+    pub max_payload: u16,
+}
+
+/// Packets whose fate is known since the last call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Completed {
+    /// Handed over to the kernel or the NIC.
+    pub packets: u64,
+    /// Refused by this host after they were submitted: they never left, and their numbers are gaps.
+    pub failed: u64,
+}
+
+/// How long to wait when there is nothing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// At most this long, and shorter when something arrives.
+    For(Duration),
+}
+
+/// Why a queue cannot go on.
+#[derive(Debug)]
+pub struct QueueError {
+    /// The system call or step that failed.
+    pub call: &'static str,
+    /// The kernel's answer.
+    pub source: io::Error,
+}
+
+impl QueueError {
+    /// An error of `call` with the kernel's last answer.
+    pub fn last(call: &'static str) -> Self {
+        Self { call, source: io::Error::last_os_error() }
+    }
+
+    /// Whether the interface under the queue went away or down.
+    pub fn is_interface_gone(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(libc::ENODEV | libc::ENXIO | libc::ENETDOWN))
+    }
+}
+
+impl fmt::Display for QueueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.call, self.source)
+    }
+}
+
+impl std::error::Error for QueueError {}
+
+/// Writes probe headers: one sender run, with the time of the batch.
+#[derive(Debug)]
+pub struct Stamper {
+    run: u32,
+    now_ns: u64,
+}
+
+impl Stamper {
+    /// A stamper for the sender run `run` (24 bits).
+    pub fn new(run: u32) -> Self {
+        Self { run, now_ns: clock::tai_ns() }
+    }
+
+    /// Reads the clock; a queue calls it once for each batch that it hands over.
+    #[inline]
+    pub fn refresh(&mut self) -> u64 {
+        self.now_ns = clock::tai_ns();
+        self.now_ns
+    }
+
+    /// Writes the header of packet `sequence` of `stream` into the start of `payload`.
+    #[inline]
+    pub fn stamp(&self, payload: &mut [u8], stream: u16, sequence: u64) {
+        Probe { kind: Kind::Data, run: self.run, stream, sequence, time: self.now_ns }.emit(payload);
+    }
+}
+
+/// A queue that packets leave by.
+pub trait Transmit {
+    /// What it can take.
+    fn caps(&self) -> TxCaps;
+
+    /// Takes packets off the front of `runs`, stamps them and hands them over without waiting. Returns how many
+    /// packets were taken: fewer than asked for, or 0, when there is no room.
+    ///
+    /// # Errors
+    /// When the queue is broken; a packet that the kernel refuses for itself is reported by [`reap`](Self::reap).
+    fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> Result<usize, QueueError>;
+
+    /// Learns the fate of packets submitted earlier, waiting as told when none is known and some are under way.
+    ///
+    /// # Errors
+    /// When the queue is broken.
+    fn reap(&mut self, wait: Wait) -> Result<Completed, QueueError>;
+
+    /// Packets submitted whose fate is not yet known.
+    fn in_flight(&self) -> usize;
+
+    /// Sends one datagram with `payload` as it is on the flow with this index: for end-of-stream messages. Not for the hot path; not
+    /// counted by [`reap`](Self::reap).
+    ///
+    /// # Errors
+    /// When the kernel refuses it or there is no room.
+    fn send_message(&mut self, flow: u16, payload: &[u8]) -> Result<(), QueueError>;
+}
+
+/// What is the same for all segments of a received buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct RxMeta {
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// Where it was sent to.
+    pub destination: SocketAddr,
+    /// CLOCK_TAI in ns when the queue took it over.
+    pub arrived_ns: u64,
+    /// Bytes of the frame around each payload: Ethernet, VLAN tags, IP, UDP, FCS. A queue that sees
+    /// no frames computes them.
+    pub overhead: u16,
+}
+
+/// Takes what a receive queue delivers.
+pub trait Sink {
+    /// `count` payloads lie in `buf`, each `stride` bytes, the last possibly shorter.
+    fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize);
+}
+
+/// Packets that the queue itself lost, since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLoss {
+    /// Where, in the report's terms: `socket`, `xsk`.
+    pub place: &'static str,
+    /// Why, in the kernel's own terms.
+    pub reason: &'static str,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// A queue that packets arrive by.
+pub trait Receive {
+    /// Hands what has arrived to `sink`, waiting as told when nothing has. Returns the number of payloads.
+    ///
+    /// # Errors
+    /// When the queue is broken.
+    fn poll<S: Sink>(&mut self, sink: &mut S, wait: Wait) -> Result<usize, QueueError>;
+
+    /// Appends what the kernel dropped at this queue. Makes system calls: not for the hot path.
+    fn losses(&mut self, losses: &mut Vec<QueueLoss>);
+}

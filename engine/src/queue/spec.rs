@@ -1,0 +1,68 @@
+//! What a queue is to be opened with.
+#![forbid(unsafe_code)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::profile::payload::Payload;
+use crate::target::Target;
+
+/// One stream's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// The stream number in the probe header.
+    pub stream: u16,
+    /// Source address; unspecified: the kernel's choice for the route (sockets only). Port 0: an ephemeral one (sockets only).
+    pub source: SocketAddr,
+    /// Destination address and port.
+    pub destination: SocketAddr,
+    /// Ethernet destination; needed where the queue writes the frame itself.
+    pub destination_mac: [u8; 6],
+}
+
+/// What a transmit queue is to be opened with.
+#[derive(Debug, Clone)]
+pub struct TxSpec {
+    /// Interface; sockets without one follow the route.
+    pub interface: Option<Interface>,
+    /// The NIC queue (`afxdp`).
+    pub queue: u32,
+    /// The flows that this queue sends.
+    pub flows: Vec<Flow>,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// DSCP, 0 to 63.
+    pub dscp: u8,
+    /// VLAN identifier of an 802.1Q tag (`afxdp`).
+    pub vlan: Option<u16>,
+    /// What follows the probe header.
+    pub payload: Arc<Payload>,
+    /// Largest UDP payload that will be asked for, in bytes.
+    pub max_payload: u16,
+}
+
+/// What a receive queue is to be opened with.
+#[derive(Debug, Clone)]
+pub struct RxSpec {
+    /// Interface; sockets without one let the kernel choose.
+    pub interface: Option<Interface>,
+    /// The NIC queue (`afxdp`).
+    pub queue: u32,
+    /// What to receive.
+    pub target: Target,
+    /// Largest UDP payload to expect, in bytes.
+    pub max_payload: u16,
+}
+
+/// An interface of this network namespace, as far as a queue needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+    /// Index in this network namespace.
+    pub index: u32,
+    /// Hardware address.
+    pub mac: [u8; 6],
+    /// MTU in bytes: the largest IP packet.
+    pub mtu: u32,
+}

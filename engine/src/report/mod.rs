@@ -1,0 +1,389 @@
+//! The report: plain data, as docs/report.schema.json describes it. Rendered only by the command line.
+//!
+//! Units are in the names; a part that a command does not have is absent.
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+
+/// The value of [`Report::schema`].
+pub const SCHEMA: &str = "wirerate.report/1";
+
+/// Everything that a command found out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: &'static str,
+    /// The command, as typed after `wirerate`.
+    pub command: String,
+    /// Start in RFC 3339, UTC.
+    pub started_at: String,
+    /// The machine.
+    pub host: Host,
+    /// The effective configuration, defaults filled in.
+    pub config: serde_json::Value,
+    /// The datapath.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Backend>,
+    /// The workers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<Worker>,
+    /// Figures over time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub intervals: Vec<Interval>,
+    /// What was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tx: Option<Tx>,
+    /// What was received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rx: Option<Rx>,
+    /// Where packets went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledger>,
+    /// What a reader should know before believing the figures.
+    pub warnings: Vec<Warning>,
+    /// Whether it met what was expected of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+/// The machine.
+#[derive(Debug, Clone, Serialize)]
+pub struct Host {
+    /// Kernel release.
+    pub kernel: String,
+    /// CPUs online.
+    pub cpus: usize,
+    /// Interfaces used.
+    pub nic: Vec<Nic>,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, Serialize)]
+pub struct Nic {
+    /// Name.
+    pub name: String,
+    /// Kernel driver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// Link speed, where the driver has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speed_bps: Option<u64>,
+    /// NUMA node, where the device has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
+    /// Receive queues.
+    pub queues: u32,
+}
+
+/// The datapath that ran, as granted by the kernel.
+#[derive(Debug, Clone, Serialize)]
+pub struct Backend {
+    /// `afxdp`, `uring`, `mmsg`.
+    pub name: &'static str,
+    /// `zero-copy` or `copy` (afxdp); `plain` (sockets, one datagram a request).
+    pub mode: &'static str,
+    /// `native`, `generic` or `none`: how the XDP program is attached.
+    pub xdp: &'static str,
+    /// Why this backend and mode.
+    pub why: String,
+}
+
+/// A worker and its place.
+#[derive(Debug, Clone, Serialize)]
+pub struct Worker {
+    /// NIC queue, or index of the socket.
+    pub queue: u32,
+    /// CPU it is pinned to.
+    pub cpu: usize,
+    /// NUMA node of the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
+    /// Packets it sent or received.
+    pub packets: u64,
+}
+
+/// Figures of one interval.
+#[derive(Debug, Clone, Serialize)]
+pub struct Interval {
+    /// Start, from the start of the run.
+    pub start_ns: u64,
+    /// End, from the start of the run.
+    pub end_ns: u64,
+    /// Sent in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tx: Option<IntervalTx>,
+    /// Received in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rx: Option<IntervalRx>,
+}
+
+/// Sent in an interval.
+#[derive(Debug, Clone, Serialize)]
+pub struct IntervalTx {
+    /// Packets handed over.
+    pub packets: u64,
+    /// Packets refused by this host.
+    pub errors: u64,
+    /// Packets a second.
+    pub pps: u64,
+    /// UDP payload.
+    pub payload_bps: u64,
+}
+
+/// Received in an interval.
+#[derive(Debug, Clone, Serialize)]
+pub struct IntervalRx {
+    /// Datagrams of a recognised format.
+    pub packets: u64,
+    /// Gaps that appeared; negative when late arrivals filled earlier ones.
+    pub lost: i64,
+    /// Datagrams a second.
+    pub pps: u64,
+    /// UDP payload.
+    pub payload_bps: u64,
+    /// One-way latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ns: Option<Latency>,
+}
+
+/// What was sent.
+#[derive(Debug, Clone, Serialize)]
+pub struct Tx {
+    /// Packets handed over to the kernel or the NIC, without end-of-stream messages.
+    pub packets: u64,
+    /// Their frames, FCS included.
+    pub frame_bytes: u64,
+    /// Their UDP payload.
+    pub payload_bytes: u64,
+    /// Time from the first packet to the last.
+    pub duration_ns: u64,
+    /// Packets a second.
+    pub pps: u64,
+    /// Bits a second on the line: frame, FCS, preamble, SFD and gap.
+    pub l1_bps: u64,
+    /// Bits a second of frames with FCS.
+    pub l2_bps: u64,
+    /// Bits a second of UDP payload.
+    pub payload_bps: u64,
+    /// Packets that this host refused.
+    pub errors: u64,
+    /// End-of-stream messages sent after them.
+    pub messages: u64,
+    /// Packets handed over back to back.
+    pub burst: Burst,
+}
+
+/// Lengths of bursts in packets.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Burst {
+    /// Median.
+    pub p50: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// Longest.
+    pub max: u64,
+}
+
+/// What was received.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rx {
+    /// Datagrams of a recognised format: unique and duplicate.
+    pub packets: u64,
+    /// Different datagrams.
+    pub unique: u64,
+    /// Frames with FCS.
+    pub frame_bytes: u64,
+    /// UDP payload.
+    pub payload_bytes: u64,
+    /// Time from the first arrival to the last.
+    pub duration_ns: u64,
+    /// Datagrams a second.
+    pub pps: u64,
+    /// Bits a second on the line.
+    pub l1_bps: u64,
+    /// Bits a second of frames with FCS.
+    pub l2_bps: u64,
+    /// Bits a second of UDP payload.
+    pub payload_bps: u64,
+    /// Gaps, without the tail.
+    pub lost: u64,
+    /// Missing after the last that arrived.
+    pub lost_tail: u64,
+    /// Sent before the receiver was ready.
+    pub before_start: u64,
+    /// Copies.
+    pub duplicate: u64,
+    /// Arrived after a higher number.
+    pub reordered: u64,
+    /// Arrived after the window had passed.
+    pub late: u64,
+    /// Ours, changed on the way.
+    pub corrupt: u64,
+    /// Not ours.
+    pub foreign: u64,
+    /// One-way latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ns: Option<Latency>,
+    /// Interarrival jitter of the stream with the highest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_ns: Option<Jitter>,
+    /// Each stream.
+    pub streams: Vec<Stream>,
+}
+
+/// One-way latency.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Latency {
+    /// Datagrams measured.
+    pub count: u64,
+    /// Lowest.
+    pub min: u64,
+    /// Mean.
+    pub mean: u64,
+    /// Median.
+    pub p50: u64,
+    /// 90th percentile.
+    pub p90: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p999: u64,
+    /// Highest.
+    pub max: u64,
+}
+
+/// Interarrival jitter.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Jitter {
+    /// RFC 3550 §6.4.1, at the end.
+    pub rfc3550: u64,
+    /// Its highest value.
+    pub max: u64,
+}
+
+/// One stream.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stream {
+    /// Stream number.
+    pub id: u16,
+    /// The sender's run.
+    pub run: u32,
+    /// `wirerate`, `iperf2`, `raw`.
+    pub format: &'static str,
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// Group, or destination address.
+    pub group: IpAddr,
+    /// Destination port.
+    pub port: u16,
+    /// Datagrams.
+    pub packets: u64,
+    /// Different datagrams.
+    pub unique: u64,
+    /// Gaps, without the tail.
+    pub lost: u64,
+    /// Missing after the last that arrived.
+    pub lost_tail: u64,
+    /// Sent before the receiver was ready.
+    pub before_start: u64,
+    /// Copies.
+    pub duplicate: u64,
+    /// Arrived after a higher number.
+    pub reordered: u64,
+    /// Arrived after the window had passed.
+    pub late: u64,
+    /// Changed on the way.
+    pub corrupt: u64,
+    /// Interarrival jitter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_ns: Option<Jitter>,
+    /// What the sender said that it sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent: Option<u64>,
+}
+
+/// Where packets went: sent = received + drops + unaccounted, on every path.
+#[derive(Debug, Clone, Serialize)]
+pub struct Ledger {
+    /// One for each sender and receiver.
+    pub paths: Vec<Path>,
+}
+
+/// One sender, one receiver.
+#[derive(Debug, Clone, Serialize)]
+pub struct Path {
+    /// Who sent.
+    pub sender: String,
+    /// Who received.
+    pub receiver: String,
+    /// Packets sent.
+    pub sent: u64,
+    /// Different packets received.
+    pub received: u64,
+    /// Packets lost whose place is known.
+    pub drops: Vec<Drop>,
+    /// Packets lost whose place is not known; negative when places counted more than is missing.
+    pub unaccounted: i64,
+}
+
+/// Packets lost at one place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Drop {
+    /// Where: `sender`, `qdisc`, `ip`, `socket`, `xsk`, `xdp`.
+    pub place: String,
+    /// Interface, where the place has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Why, in the kernel's own terms.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// What a reader should know before believing the figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// Stable name for scripts: `generic-xdp`, `copy-mode`.
+    pub code: &'static str,
+    /// What is the matter.
+    pub text: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+/// Pass, fail, inconclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Met.
+    Pass,
+    /// Not met.
+    Fail,
+    /// Cannot be told.
+    Inconclusive,
+}
+
+/// Whether the run met what was expected of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// The worst of the checks.
+    pub outcome: Outcome,
+    /// Each expectation.
+    pub checks: Vec<Check>,
+}
+
+/// One expectation.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// Its option's name.
+    pub name: &'static str,
+    /// What was wanted.
+    pub want: String,
+    /// What came.
+    pub got: String,
+    /// Whether it fits.
+    pub outcome: Outcome,
+}
