@@ -7,6 +7,7 @@
 //! [`report`] is the plain data that comes out. ARCHITECTURE.md has the picture.
 
 pub mod clock;
+pub mod drops;
 pub mod error;
 pub mod lab;
 pub mod measure;

@@ -72,8 +72,9 @@ impl Btf {
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of the common distributions are",
             )
         };
-        let bytes = std::fs::read(Path::new(KERNEL))
-            .map_err(|error| unknown(format!("{KERNEL}: the kernel does not describe its types")).because(error))?;
+        let bytes = std::fs::read(Path::new(KERNEL)).map_err(|error| {
+            unknown(format!("{KERNEL}: the kernel does not describe its types")).because(error)
+        })?;
         Self::parse(bytes).map_err(|why| unknown(format!("{KERNEL}: {why}")))
     }
 
@@ -109,7 +110,8 @@ impl Btf {
     /// The offset in bytes of a member in `structure`; `path` leads into structures within it: `ns.inum`.
     /// Members of unnamed structures and unions are found as C finds them.
     pub fn offset(&self, structure: &str, path: &str) -> Option<u32> {
-        let mut current = self.all().find(|t| t.kind == kind::STRUCT && self.name(t.name) == Some(structure))?;
+        let mut current =
+            self.all().find(|t| t.kind == kind::STRUCT && self.name(t.name) == Some(structure))?;
         let mut bits = 0_u32;
         for (level, name) in path.split('.').enumerate() {
             if level > 0 {
@@ -252,12 +254,12 @@ mod tests {
         let strings = b"\0int\0net\0inner\0outer\0a\0b\0c\0e\0one\0two\0";
         let kind = |kind: u32, count: u32| kind << 24 | count;
         let types = [
-            &[1, kind(kind::INT, 0), 4, 32][..],                         // 1: int
-            &[0, kind(kind::STRUCT, 1), 4, 5, 1, 0],                     // 2: struct { int net; }
-            &[9, kind(kind::TYPEDEF, 0), 2],                             // 3: inner
-            &[0, kind(kind::UNION, 2), 4, 23, 1, 0, 25, 3, 0],           // 4: union { int b; inner c; }
-            &[15, kind(kind::STRUCT, 2), 8, 21, 1, 0, 0, 4, 32],         // 5: outer
-            &[27, kind(kind::ENUM, 2), 4, 29, 1, 33, 2],                 // 6: e
+            &[1, kind(kind::INT, 0), 4, 32][..],                 // 1: int
+            &[0, kind(kind::STRUCT, 1), 4, 5, 1, 0],             // 2: struct { int net; }
+            &[9, kind(kind::TYPEDEF, 0), 2],                     // 3: inner
+            &[0, kind(kind::UNION, 2), 4, 23, 1, 0, 25, 3, 0],   // 4: union { int b; inner c; }
+            &[15, kind(kind::STRUCT, 2), 8, 21, 1, 0, 0, 4, 32], // 5: outer
+            &[27, kind(kind::ENUM, 2), 4, 29, 1, 33, 2],         // 6: e
         ]
         .concat();
         written(&types, strings)
@@ -301,8 +303,7 @@ mod tests {
     fn types_that_contain_themselves_end() {
         let kind = |kind: u32, count: u32| kind << 24 | count;
         // 1: typedef of itself; 2: struct outer whose unnamed member is itself.
-        let types =
-            [&[1, kind(kind::TYPEDEF, 0), 1][..], &[7, kind(kind::STRUCT, 1), 4, 0, 2, 0]].concat();
+        let types = [&[1, kind(kind::TYPEDEF, 0), 1][..], &[7, kind(kind::STRUCT, 1), 4, 0, 2, 0]].concat();
         let btf = Btf::parse(written(&types, b"\0inner\0outer\0")).unwrap();
         assert_eq!(btf.offset("outer", "a"), None);
         assert_eq!(btf.parameters("inner"), None);

@@ -1,0 +1,3 @@
+//! AF_XDP sockets.
+
+pub mod steer;
