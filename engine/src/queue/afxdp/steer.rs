@@ -142,13 +142,13 @@ impl Steer {
     ///
     /// # Errors
     /// Usage, when there is no such queue; Environment, when the descriptor is no AF_XDP socket.
-    pub fn set_socket(&mut self, queue: u32, socket: impl AsRawFd) -> Result<()> {
+    pub fn set_socket(&mut self, queue: u32, socket: &impl AsRawFd) -> Result<()> {
         if queue >= QUEUES {
             return Err(Error::usage(format!("queue {queue}: XDP steers to the queues 0 to {}", QUEUES - 1))
                 .fix("use fewer queues: ethtool -L IFACE combined 256"));
         }
         let mut sockets: XskMap<&mut MapData> = map_mut(&mut self.ebpf, "STEER_SOCKETS")?;
-        sockets.set(queue, socket, 0).map_err(|error| {
+        sockets.set(queue, socket.as_raw_fd(), 0).map_err(|error| {
             explain(&format!("queue {queue}: handing packets to the socket"), &error, CAPABILITIES)
         })
     }
