@@ -231,6 +231,40 @@ fn a_super_buffer_that_a_full_socket_drops() {
     assert_eq!(drops, [expected(&netns, "lo", "socket", "SOCKET_RCVBUFF", 2, 10)]);
 }
 
+/// The kernel checks short datagrams when they arrive, and others when they are read: then their skb is in the socket's queue, where
+/// something else lies in the place of its interface.
+#[test]
+fn wrong_checksums_on_arrival_and_on_reading() {
+    common::require_root!();
+    let lab = Lab::bridge(1).unwrap();
+    let watch = Watch::start().unwrap();
+    let receiver = &lab.receivers[0];
+    let socket = receiver.netns.run(|| UdpSocket::bind((receiver.ipv4, 0)).unwrap());
+    socket.set_nonblocking(true).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    for length in [20_u16, 400] {
+        let drops = dropped(&watch, &receiver.netns, "UDP_CSUM", 3, || {
+            lab.sender.netns.run(|| {
+                let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).unwrap();
+                let mut datagram = vec![0; usize::from(length)];
+                datagram[2..4].copy_from_slice(&port.to_be_bytes());
+                datagram[4..6].copy_from_slice(&length.to_be_bytes());
+                datagram[6..8].copy_from_slice(&[0xde, 0xad]);
+                for _ in 0..3 {
+                    raw.send_to(&datagram, &SocketAddr::from((receiver.ipv4, 0)).into()).unwrap();
+                }
+            });
+            let until = Instant::now() + Duration::from_millis(100);
+            receiver.netns.run(|| {
+                while Instant::now() < until {
+                    assert!(socket.recv(&mut [0; 500]).is_err());
+                }
+            });
+        });
+        assert_eq!(drops, [expected(&receiver.netns, INTERFACE, "socket", "UDP_CSUM", 3, 3)], "{length}");
+    }
+}
+
 /// `steer` on `interface` with a socket that is bound to no queue: the kernel refuses each redirect.
 fn steer_to_nowhere(interface: &str, destination: SocketAddr) -> (Steer, Socket) {
     let index = nix::net::if_::if_nametoindex(interface).unwrap();

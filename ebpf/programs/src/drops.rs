@@ -1,7 +1,7 @@
 //! `kfree_skb`: counts the skbs that the kernel drops, by network namespace, interface and reason.
 
 use aya_ebpf::Global;
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel};
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{PerCpuArray, PerCpuHashMap};
 use aya_ebpf::programs::RawTracePointContext;
@@ -33,6 +33,8 @@ pub static DROP_LAYOUT: Global<Layout> = Global::new(Layout {
     net_inode: 0,
     sock_net: 0,
     dst_dev: 0,
+    task_nsproxy: 0,
+    nsproxy_net: 0,
     has_rx_sk: 0,
     consumed: u32::MAX,
 });
@@ -60,7 +62,8 @@ pub fn kfree_skb(ctx: RawTracePointContext) -> i32 {
 ///
 /// `skb->dev` is a union: in the receive queue of a socket another value lies there, so it counts only when it leads
 /// to an interface of a namespace. Otherwise the interface is the one that the skb came in by, and the namespace that of the
-/// socket or route that it had reached.
+/// socket or route that it had reached. An skb in the queue of a UDP socket names neither; it is the reader (or closer) of the
+/// socket who drops it, so the namespace is that of the running task.
 #[inline(always)]
 fn place(layout: &Layout, skb: u64, rx_sk: u64) -> (u32, u32) {
     let dev: u64 = read(skb, layout.skb_dev);
@@ -77,6 +80,12 @@ fn place(layout: &Layout, skb: u64, rx_sk: u64) -> (u32, u32) {
         let dst = read::<u64>(skb, layout.skb_dst) & !SKB_DST_NOREF;
         let dev: u64 = read(dst, layout.dst_dev);
         netns = netns_inode(layout, read(dev, layout.dev_net));
+    }
+    if netns == 0 && dev != 0 && !is_kernel(dev) {
+        // SAFETY: the helper has no preconditions.
+        let task = unsafe { bpf_get_current_task() };
+        let nsproxy: u64 = read(task, layout.task_nsproxy);
+        netns = netns_inode(layout, read(nsproxy, layout.nsproxy_net));
     }
     (netns, ifindex)
 }
@@ -116,13 +125,18 @@ fn packets(layout: &Layout, skb: u64) -> u64 {
 /// Reads a member of a kernel structure; 0 for what is not there: user-space addresses, null, unmapped memory.
 #[inline(always)]
 fn read<T: Copy + Default>(structure: u64, offset: u32) -> T {
-    // Kernel addresses have the highest bit set on every 64-bit architecture that we know.
-    if structure >> 63 == 0 {
+    if !is_kernel(structure) {
         return T::default();
     }
     let address = structure.wrapping_add(u64::from(offset)) as *const T;
     // SAFETY: the helper checks the address and returns an error where nothing can be read.
     unsafe { bpf_probe_read_kernel(address) }.unwrap_or_default()
+}
+
+/// Whether this can be an address in the kernel: those have the highest bit set on x86-64, arm64 and riscv64.
+#[inline(always)]
+fn is_kernel(address: u64) -> bool {
+    address >> 63 == 1
 }
 
 /// Adds `new` to the counter of `key` on this CPU.

@@ -8,9 +8,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_PASS, XDP_REDIRECT};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{HashMap, PerCpuArray, XskMap};
 use aya_ebpf::programs::XdpContext;
-use wirerate_ebpf_types::steer::{
-    ANY_SOURCE, COUNTS, Count, DATAGRAMS, FRAGMENTS, QUEUES, RuleKey, Verdict,
-};
+use wirerate_ebpf_types::steer::{ANY_SOURCE, COUNTS, Count, DATAGRAMS, FRAGMENTS, QUEUES, RuleKey, Verdict};
 
 use crate::frame::{Frame, frame_bytes};
 
@@ -98,7 +96,11 @@ fn judge_ipv4(frame: &Frame, offset: usize, bytes: usize) -> Option<Verdict> {
     let header: [u8; 20] = frame.read(offset)?;
     let header_bytes = usize::from(header[0] & 0x0f) * 4;
     let packet_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    if header[0] >> 4 != 4 || header_bytes < 20 || packet_bytes < header_bytes || offset + packet_bytes > bytes {
+    if header[0] >> 4 != 4
+        || header_bytes < 20
+        || packet_bytes < header_bytes
+        || offset + packet_bytes > bytes
+    {
         return None;
     }
     let source = [u32::from_ne_bytes([header[12], header[13], header[14], header[15]]), 0, 0, 0];

@@ -93,6 +93,10 @@ pub struct Layout {
     pub sock_net: u32,
     /// `dst_entry.dev`
     pub dst_dev: u32,
+    /// `task_struct.nsproxy`
+    pub task_nsproxy: u32,
+    /// `nsproxy.net_ns`
+    pub nsproxy_net: u32,
     /// 1 when `kfree_skb` names the receiving socket in its argument 3 (Linux 6.11), else 0.
     pub has_rx_sk: u32,
     /// `SKB_CONSUMED` of `enum skb_drop_reason`: not a drop; `u32::MAX` where the kernel has no such value.
@@ -100,4 +104,4 @@ pub struct Layout {
 }
 
 const _: () = assert!(size_of::<DropKey>() == 16 && size_of::<DropCount>() == 16);
-const _: () = assert!(size_of::<Layout>() == 68);
+const _: () = assert!(size_of::<Layout>() == 76);

@@ -1,7 +1,9 @@
 //! Counts the packets that the kernel drops while a [`Watch`] lives.
 //!
 //! A drop is counted where the kernel says it happened: on the interface the packet came in by or was to leave by, in that
-//! interface's network namespace, so packets of other namespaces are seen too. The same packet may be counted by
+//! interface's network namespace, so packets of other namespaces are seen too. One kind is counted by who reads, because nothing
+//! else tells: datagrams in the queue of a UDP socket, dropped for their checksum or with the socket, belong to the namespace of
+//! the thread that reads or closes it. The same packet may be counted by
 //! another witness: place `xsk` here is what the AF_XDP socket itself counts as full ring or dropped
 //! (`XDP_STATISTICS`), and `SOCKET_RCVBUFF` is what a UDP socket counts (`SO_MEMINFO`).
 #![forbid(unsafe_code)]
@@ -181,6 +183,8 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
         net_inode: offset("net", "ns.inum")?,
         sock_net: offset("sock", "__sk_common.skc_net.net")?,
         dst_dev: offset("dst_entry", "dev")?,
+        task_nsproxy: offset("task_struct", "nsproxy")?,
+        nsproxy_net: offset("nsproxy", "net_ns")?,
         has_rx_sk: u32::from(has_rx_sk),
         consumed: consumed.unwrap_or(u32::MAX),
     })
