@@ -1,6 +1,9 @@
 //! The XDP program `steer`: what it selects, frame by frame, and how it is attached.
 
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use wirerate_engine::lab::{INTERFACE, Lab, Netns};
@@ -303,6 +306,38 @@ fn native_on_veth_and_gone_with_its_owner() {
         assert!(steer.counts().unwrap().iter().any(|count| count.verdict == Verdict::Passed));
     });
     assert!(!shown(netns, INTERFACE).contains("prog/xdp"));
+}
+
+#[test]
+fn gone_when_its_owner_is_killed() {
+    common::require_root!();
+    let lab = Lab::bridge(1).unwrap();
+    let netns = &lab.receivers[0].netns;
+    let mut child = netns
+        .command("/proc/self/exe")
+        .args(["--exact", "hold_until_killed", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    assert!(output.lines().any(|line| line.unwrap().contains("attached")));
+    assert!(shown(netns, INTERFACE).contains("prog/xdp"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while shown(netns, INTERFACE).contains("prog/xdp") {
+        assert!(Instant::now() < deadline, "the program outlives its owner");
+    }
+}
+
+#[test]
+#[ignore = "run by gone_when_its_owner_is_killed"]
+fn hold_until_killed() {
+    let _steer = Steer::attach(&interface(INTERFACE), &[any_source(GROUP)]).unwrap();
+    println!("attached");
+    loop {
+        std::thread::park();
+    }
 }
 
 #[test]

@@ -103,7 +103,7 @@ pub fn interface(layout: &Layout, dev: u64) -> Option<(u32, u32)> {
 #[inline(always)]
 fn netns_inode(layout: &Layout, net: u64) -> u32 {
     let inode: u32 = read(net, layout.net_inode);
-    if inode >= 0xefff_ff00 && inode < 0xffff_0000 { inode } else { 0 }
+    if (0xefff_ff00..0xffff_0000).contains(&inode) { inode } else { 0 }
 }
 
 /// Packets in an skb: its segments, or 1.

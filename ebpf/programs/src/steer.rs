@@ -169,9 +169,9 @@ fn fragment(key: &mut RuleKey) -> Verdict {
 /// Whether a rule names this source, or any source.
 #[inline(always)]
 fn selected(key: &mut RuleKey) -> bool {
-    if STEER_BY_SOURCE.load() != 0 && STEER_RULES.get_ptr(&*key).is_some() {
+    if STEER_BY_SOURCE.load() != 0 && STEER_RULES.get_ptr(*key).is_some() {
         return true;
     }
     key.source = ANY_SOURCE;
-    STEER_RULES.get_ptr(&*key).is_some()
+    STEER_RULES.get_ptr(*key).is_some()
 }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aya::maps::{PerCpuArray, PerCpuHashMap};
 use aya::programs::RawTracePoint;
@@ -31,6 +32,9 @@ const CAPABILITIES: &str = "CAP_BPF and CAP_PERFMON";
 
 /// The reason that stands for drops that found no room in the table.
 pub const TABLE_FULL: &str = "drop table full";
+
+/// The reason that stands for drops that interrupted the counting of another on the same CPU; each is one skb of unknown size.
+pub const INTERRUPTED: &str = "drop while counting a drop";
 
 /// Packets dropped at one place for one reason, since the watch began.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,20 +125,41 @@ impl Watch {
             });
         }
         let (skbs, packets) = sum(&others.get(&0, 0).map_err(failed)?);
-        if skbs > 0 {
-            let reason = TABLE_FULL.to_owned();
-            drops.push(DropCount {
-                netns_inode: 0,
-                ifindex: 0,
-                interface: None,
-                place: "kernel",
-                reason,
-                skbs,
-                packets,
-            });
+        let missed = self.missed();
+        for (reason, skbs, packets) in [(TABLE_FULL, skbs, packets), (INTERRUPTED, missed, missed)] {
+            if skbs > 0 {
+                let (place, reason) = ("kernel", reason.to_owned());
+                drops.push(DropCount {
+                    netns_inode: 0,
+                    ifindex: 0,
+                    interface: None,
+                    place,
+                    reason,
+                    skbs,
+                    packets,
+                });
+            }
         }
         Ok(drops)
     }
+
+    /// Drops that happened in an interrupt while the same CPU was counting another: the kernel does not run a
+    /// tracepoint's program within itself.
+    fn missed(&self) -> u64 {
+        self.ebpf
+            .programs()
+            .filter(|(name, _)| PROGRAMS.contains(name))
+            .filter_map(|(_, program)| program.fd().ok().map(|fd| recursion_misses(fd.as_fd())))
+            .sum()
+    }
+}
+
+/// How often the kernel did not run the program behind `fd`; 0 on kernels that do not say (before 5.12).
+fn recursion_misses(fd: BorrowedFd<'_>) -> u64 {
+    let path = format!("/proc/thread-self/fdinfo/{}", fd.as_raw_fd());
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 fn attach(ebpf: &mut Ebpf, name: &str) -> Result<()> {
@@ -160,7 +185,7 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
     let offset = |structure: &str, path: &str| {
         kernel.offset(structure, path).ok_or_else(|| {
             Error::environment(format!("{}: struct {structure} has no member {path}", btf::KERNEL))
-                .fix("this kernel is newer or older than wirerate knows; use Linux 5.17 to 6.18")
+                .fix("wirerate knows the kernels 5.17 to 6.18; for a newer one, update wirerate")
         })
     };
     let reasons = kernel.enumerators("skb_drop_reason").unwrap_or_default();
@@ -223,6 +248,11 @@ pub fn current_netns_inode() -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_program_missed_nothing() {
+        assert_eq!(recursion_misses(std::io::stdin().as_fd()), 0);
+    }
 
     fn count(ifindex: u32, reason: &str, skbs: u64, packets: u64) -> DropCount {
         let reason = reason.to_owned();

@@ -241,10 +241,7 @@ fn errno_of(error: &ProgramError) -> Option<i32> {
 
 /// Whether generic mode would be refused as well.
 fn is_final(error: &ProgramError) -> bool {
-    matches!(
-        errno_of(error),
-        Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::EACCES | libc::ENODEV | libc::ENOMEM)
-    )
+    matches!(errno_of(error), Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::EACCES | libc::ENODEV))
 }
 
 fn reason_of(error: &ProgramError) -> String {
