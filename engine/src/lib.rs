@@ -9,6 +9,7 @@
 pub mod clock;
 pub mod error;
 pub mod measure;
+pub mod multicast;
 pub mod packet;
 pub mod profile;
 pub mod queue;

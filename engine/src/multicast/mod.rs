@@ -1,0 +1,4 @@
+//! What multicast needs beyond unicast.
+#![forbid(unsafe_code)]
+
+pub mod mac;
