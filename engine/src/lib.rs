@@ -8,12 +8,14 @@
 
 pub mod clock;
 pub mod error;
+pub mod lab;
 pub mod measure;
 pub mod multicast;
 pub mod packet;
 pub mod profile;
 pub mod queue;
 pub mod report;
+pub mod sys;
 pub mod target;
 
 pub use error::{Error, Kind};
