@@ -35,6 +35,9 @@ pub struct Desc {
     pub options: u32,
 }
 
+// As the kernel has it.
+const _: () = assert!(size_of::<Desc>() == size_of::<libc::xdp_desc>());
+
 /// In [`Desc::options`]: the packet goes on in the next descriptor.
 #[doc(alias = "XDP_PKT_CONTD")]
 pub const MORE: u32 = libc::XDP_PKT_CONTD;
