@@ -7,10 +7,12 @@
 //! [`report`] is the plain data that comes out. ARCHITECTURE.md has the picture.
 
 pub mod clock;
+pub mod drops;
 pub mod error;
 pub mod lab;
 pub mod measure;
 pub mod multicast;
+pub mod pacing;
 pub mod packet;
 pub mod profile;
 pub mod queue;

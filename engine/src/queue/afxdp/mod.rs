@@ -37,6 +37,7 @@
 
 pub mod rx;
 pub mod socket;
+pub mod steer;
 pub mod tx;
 pub mod umem;
 
