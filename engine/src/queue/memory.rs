@@ -38,6 +38,9 @@ pub enum Fate {
     Late,
 }
 
+/// Decides on each frame.
+type Judge = Box<dyn FnMut(&[u8]) -> Fate + Send>;
+
 /// Source address of the frames when the spec names no interface: locally administered.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -125,7 +128,7 @@ pub struct Wire {
     packet: Vec<u8>,
     /// A packet that arrives after the next, or empty.
     late: Vec<u8>,
-    fate: Box<dyn FnMut(&[u8]) -> Fate + Send>,
+    fate: Judge,
     state: Arc<State>,
 }
 

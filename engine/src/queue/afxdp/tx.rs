@@ -160,7 +160,7 @@ impl<K: Kernel> FrameTx<K> {
         spec: &TxSpec,
     ) -> Self {
         let longest_body = usize::from(spec.max_payload).saturating_sub(probe::LEN);
-        let span = Layout::new(&flows, spec.max_payload).span;
+        let span = frames.span();
         Self {
             kernel,
             ring,

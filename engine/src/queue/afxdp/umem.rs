@@ -163,6 +163,11 @@ impl Frames {
         (Self { region, span, lent: vec![0; count as usize].into() }, frames)
     }
 
+    /// Chunks of a frame.
+    pub fn span(&self) -> u32 {
+        self.span
+    }
+
     /// Bytes of a frame.
     pub fn size(&self) -> u32 {
         self.region.chunk * self.span
