@@ -382,6 +382,10 @@ fn what_cannot_be_opened_is_said() {
     let nowhere = Interface { name: "nowhere0".into(), ..pair.va.clone() };
     let error = of(&TxSpec { interface: Some(nowhere), ..spec.clone() });
     assert!(error.what.contains("nowhere0: no such interface"), "{error}");
+    ip(&pair.a, "link set va down");
+    let error = of(&spec);
+    assert_eq!(error.kind, ErrorKind::Environment);
+    assert!(error.what.contains("is down") && error.fix.unwrap().contains("ip link set va up"));
 }
 
 /// Goes on with `step` until the queue says that its interface is gone.

@@ -33,7 +33,6 @@
 //! xsk-rs makes UMEM and socket; the rings are mapped a second time through the descriptor, because its own ring functions
 //! are calls into C that cannot be inlined. It always makes all four rings, so the ones that a direction does not need have one slot. Which packets reach an RX socket is the
 //! XDP program's decision, not this module's.
-#![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod rx;
 pub mod socket;

@@ -1,4 +1,5 @@
 //! Receiving frames: UDP datagrams out of an RX ring, and their frames back into the fill ring.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -45,16 +46,13 @@ impl FrameRx<Socket> {
             return Err(Error::usage("AF_XDP needs an interface to receive on")
                 .fix("name it with --iface, see ip link"));
         };
-        let (umem, region) = umem::create(LARGE_CHUNK, RING, RING, 1)?;
+        let (umem, frames, free) = umem::create(LARGE_CHUNK, 1, RING, RING, 1)?;
         let sizes = Sizes { rx: RING, tx: 1, fill: RING, completion: 1 };
         let longest = interface.mtu as usize + HEADER_LEN + 2 * TAG_LEN;
         let large = longest > (LARGE_CHUNK - RX_HEADROOM) as usize;
         let socket = Socket::bind(interface, spec.queue, &umem, sizes, large)?;
         let ring = socket.map_packets(Which::Rx)?.consumer();
         let fill = socket.map_addresses(Which::Fill)?.producer();
-        #[expect(unsafe_code, reason = "the one place where the region is given to its frames")]
-        // SAFETY: the region was made above for these frames; the library does not touch it.
-        let (frames, free) = unsafe { Frames::new(region, 1) };
         let mut rx = Self::new(socket, ring, fill, frames, free);
         rx.kernel.wake_rx().map_err(|e| {
             Error::failed(format!("{} queue {}: the driver cannot receive", interface.name, spec.queue))

@@ -74,6 +74,12 @@ impl Socket {
         };
         let mut socket = Self { granted: Granted { zero_copy: false, refused: None }, sizes, library };
         let zero_copy = xsk::is_zero_copy(socket.fd()).map_err(|e| cannot_bind(interface, queue, e))?;
+        // Copying, the kernel binds to an interface that is down, and says so only when asked to do something.
+        if let Err(e) = xsk::wake_rx(socket.fd())
+            && e.raw_os_error() == Some(libc::ENETDOWN)
+        {
+            return Err(cannot_bind(interface, queue, e));
+        }
         socket.granted = Granted { zero_copy, refused: refused.map(|e| e.to_string()) };
         if !zero_copy {
             // Both only make it faster. The budget is new in Linux 6.17; the buffer needs CAP_NET_ADMIN to go over the system's limit.

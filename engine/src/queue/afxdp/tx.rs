@@ -1,4 +1,5 @@
 //! Sending frames: runs of packets into a TX ring, and their frames back from the completion ring.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::mem;
@@ -118,14 +119,11 @@ impl FrameTx<Socket> {
         let flows = flows(spec, interface.mac)?;
         fits_mtu(spec, interface.mtu, &interface.name)?;
         let layout = Layout::new(&flows, spec.max_payload);
-        let (umem, region) = umem::create(layout.chunk, layout.frames * layout.span, 1, RING)?;
+        let (umem, frames, free) = umem::create(layout.chunk, layout.span, layout.frames, 1, RING)?;
         let sizes = Sizes { rx: 1, tx: RING, fill: 1, completion: RING };
         let socket = Socket::bind(interface, spec.queue, &umem, sizes, layout.span > 1)?;
         let ring = socket.map_packets(Which::Tx)?.producer();
         let completion = socket.map_addresses(Which::Completion)?.consumer();
-        #[expect(unsafe_code, reason = "the one place where the region is given to its frames")]
-        // SAFETY: the region was made above for these frames; the library does not touch it.
-        let (frames, free) = unsafe { Frames::new(region, layout.span) };
         Ok(Self::new(socket, ring, completion, frames, free, flows, spec))
     }
 

@@ -83,11 +83,18 @@ impl Drop for Plain {
     }
 }
 
-/// Makes a UMEM of `chunks` chunks. Its pages are touched here for the first time, so they lie on the NUMA node of the calling thread.
+/// Makes a UMEM of `count` frames of `span` chunks each. Its pages are touched here for the first time, so they lie on the NUMA node
+/// of the calling thread. `fill` and `completion` are the slots of its rings.
 ///
 /// # Errors
 /// `Environment`: without CAP_NET_RAW, without AF_XDP in the kernel, or over the limit of locked memory.
-pub fn create(chunk: u32, chunks: u32, fill: u32, completion: u32) -> Result<(Umem, Region)> {
+pub fn create(
+    chunk: u32,
+    span: u32,
+    count: u32,
+    fill: u32,
+    completion: u32,
+) -> Result<(Umem, Frames, Vec<Frame>)> {
     let size = |slots: u32| QueueSize::new(slots).expect("ring sizes are powers of two");
     let config = UmemConfig::builder()
         .frame_size(FrameSize::new(chunk).expect("chunks are 2048 or 4096 bytes"))
@@ -95,15 +102,18 @@ pub fn create(chunk: u32, chunks: u32, fill: u32, completion: u32) -> Result<(Um
         .comp_queue_size(size(completion))
         .build()
         .expect("chunks are larger than the headroom");
-    let count = chunks.try_into().expect("a UMEM has at least one chunk");
-    let (umem, descs) = Umem::new(config, count, false).map_err(|e| cannot_create(&e))?;
+    let chunks = count * span;
+    let nonzero = chunks.try_into().expect("a UMEM has at least one chunk");
+    let (umem, descs) = Umem::new(config, nonzero, false).map_err(|e| cannot_create(&e))?;
     // SAFETY: nothing has been handed to the kernel yet; only the address is taken.
     let first = unsafe { umem.data(&descs[0]) }.contents().as_ptr().addr();
     // The library names single frames only. The region is a mapping, made by the kernel, and may be accessed through any pointer.
     let base = with_exposed_provenance_mut::<u8>(first - descs[0].addr());
     let base = NonNull::new(base).expect("a mapping is not at address 0");
     let region = Region { base, chunk, chunks, _memory: Arc::new(umem.clone()) };
-    Ok((umem, region))
+    // SAFETY: the region was just made; the library does not touch it by itself.
+    let (frames, free) = unsafe { Frames::new(region, span) };
+    Ok((umem, frames, free))
 }
 
 fn cannot_create(error: &dyn std::error::Error) -> Error {
