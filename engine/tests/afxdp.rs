@@ -412,7 +412,10 @@ fn an_interface_deleted_during_a_run_is_told() {
     receive(&mut rx, 10);
     ip(&pair.a, "link delete va");
     until_gone(|| rx.poll(&mut Seen::default(), Wait::For(Duration::from_millis(20))).map(drop));
-    until_gone(|| tx.submit(&[run(0, 100, 10, 0)], &mut Stamper::new(5)).map(drop));
+    until_gone(|| {
+        tx.submit(&[run(0, 100, 10, 0)], &mut Stamper::new(5))?;
+        tx.reap(Wait::No).map(drop)
+    });
 }
 
 #[test]

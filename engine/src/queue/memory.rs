@@ -442,8 +442,10 @@ mod tests {
         let mut sink = Check { seen: &mut seen, payload: &spec.payload };
         let error = rx.poll(&mut sink, Wait::For(Duration::from_millis(1))).unwrap_err();
         assert!(error.is_interface_gone());
-        let error = tx.submit(&[run(0, 18, 1, 0)], &mut Stamper::new(1)).unwrap_err();
-        assert!(error.is_interface_gone());
+        assert_eq!(tx.submit(&[run(0, 18, 1, 0)], &mut Stamper::new(1)).unwrap(), 1, "its number is used");
+        assert!(tx.reap(Wait::No).unwrap_err().is_interface_gone());
+        assert!(tx.submit(&[], &mut Stamper::new(1)).unwrap_err().is_interface_gone());
+        assert_eq!(tx.in_flight(), 1);
     }
 
     #[test]

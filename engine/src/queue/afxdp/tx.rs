@@ -285,8 +285,11 @@ impl<K: Kernel> Transmit for FrameTx<K> {
         }
         self.in_flight += taken;
         self.ring.commit();
-        self.kick()?;
-        Ok(taken)
+        match self.kick() {
+            // Taken is taken, their numbers are used; a queue that is broken says so again at the next call.
+            Err(error) if taken == 0 => Err(error),
+            _ => Ok(taken),
+        }
     }
 
     fn reap(&mut self, wait: Wait) -> std::result::Result<Completed, QueueError> {
