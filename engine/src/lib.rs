@@ -10,6 +10,7 @@ pub mod clock;
 pub mod error;
 pub mod lab;
 pub mod measure;
+pub mod multicast;
 pub mod packet;
 pub mod profile;
 pub mod queue;

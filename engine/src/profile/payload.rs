@@ -19,4 +19,17 @@ impl Payload {
     pub fn varies(&self) -> bool {
         matches!(self, Self::File(_))
     }
+
+    /// Writes what packet `sequence` carries behind its probe header.
+    pub fn fill(&self, sequence: u64, body: &mut [u8]) {
+        match self {
+            Self::Pattern => body.iter_mut().zip((b'0'..=b'9').cycle()).for_each(|(b, d)| *b = d),
+            Self::Random(bytes) => body.iter_mut().zip(bytes.iter().cycle()).for_each(|(b, d)| *b = *d),
+            Self::Zero => body.fill(0),
+            Self::File(bytes) => {
+                let start = (sequence % bytes.len().max(1) as u64) as usize;
+                body.iter_mut().zip(bytes.iter().cycle().skip(start)).for_each(|(b, d)| *b = *d);
+            }
+        }
+    }
 }

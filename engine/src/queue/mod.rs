@@ -4,6 +4,7 @@
 //! [`Transmit`] and [`Receive`] are implemented by `afxdp`, `socket::{uring, mmsg}` and `memory`;
 //! the workers are compiled once for each of them.
 
+pub mod socket;
 pub mod spec;
 
 use std::fmt;

@@ -2,3 +2,4 @@
 #![expect(unsafe_code, reason = "this room exists to keep unsafe calls in one place")]
 
 pub mod netns;
+pub mod socket;

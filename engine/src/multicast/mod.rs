@@ -1,0 +1,4 @@
+//! Multicast: who gets what.
+#![forbid(unsafe_code)]
+
+pub mod membership;
