@@ -8,3 +8,6 @@ mod tx;
 pub use ring::available;
 pub use rx::UringRx;
 pub use tx::UringTx;
+
+#[cfg(test)]
+pub(super) use tx::cost;

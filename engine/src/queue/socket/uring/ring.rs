@@ -94,6 +94,15 @@ pub(super) fn register(ring: &IoUring, descriptors: &[RawFd]) -> bool {
     ring.submitter().register_files(descriptors).is_ok()
 }
 
+/// Gives the descriptors up. The kernel takes a ring apart after its last descriptor was closed, at its leisure; until then
+/// the sockets would stay open, and their ports in use.
+pub(super) fn release(ring: &IoUring, registered: bool) {
+    if registered {
+        // Fails only when there is none.
+        let _ = ring.submitter().unregister_files();
+    }
+}
+
 /// Submits what is queued, without waiting.
 pub(super) fn submit(ring: &IoUring) -> std::result::Result<(), QueueError> {
     tolerate(ring.submit())

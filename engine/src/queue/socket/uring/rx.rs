@@ -204,6 +204,9 @@ impl Drop for UringRx {
             // There was no request.
             Err(error) => error.raw_os_error() == Some(libc::ENOENT),
         };
+        // The end of the request is taken out of the kernel, and with it the last use of the socket.
+        let _ = ring::submit_and_wait(&self.ring, Duration::ZERO);
+        ring::release(&self.ring, self.fixed);
         if idle && self.buffers.unregister(&self.ring).is_ok() {
             // SAFETY: no request is left, the ring of buffers is taken away from the kernel, and self is not used again.
             unsafe { ManuallyDrop::drop(&mut self.buffers) };

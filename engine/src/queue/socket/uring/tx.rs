@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use io_uring::types::{Fd, Fixed};
 use io_uring::{IoUring, opcode, squeue};
+use socket2::Socket;
 
 use super::ring;
 use crate::error::Result;
@@ -55,7 +56,7 @@ impl UringTx {
         let ring = ring::open(u32::from(SLOTS), 2 * u32::from(SLOTS))?;
         let descriptors: Vec<RawFd> = outgoing.sockets.iter().map(AsRawFd::as_raw_fd).collect();
         let fixed = ring::register(&ring, &descriptors);
-        let rooms = vec![Room::default(); outgoing.sockets.len()];
+        let rooms = outgoing.sockets.iter().map(Room::of).collect();
         Ok(Self {
             ring,
             outgoing: ManuallyDrop::new(outgoing),
@@ -162,12 +163,17 @@ impl Transmit for UringTx {
         'runs: for run in runs {
             let flow = usize::from(run.flow);
             for offset in 0..usize::from(run.count) {
-                if taken == BATCH || !self.rooms[flow].take(run.len) {
-                    // What is queued and not yet submitted is not in the socket's figures.
-                    if taken > 0 || !self.rooms[flow].look(&self.outgoing.sockets[flow], run.len) {
-                        if taken == 0 {
-                            self.outgoing.blocked = Some(run.flow);
-                        }
+                if taken == BATCH {
+                    break 'runs;
+                }
+                if !self.rooms[flow].take(run.len) {
+                    // Packets that are queued and not yet submitted are not in the socket's figures.
+                    if taken > 0 {
+                        break 'runs;
+                    }
+                    self.rooms[flow] = Room::of(&self.outgoing.sockets[flow]);
+                    if !self.rooms[flow].take_first(run.len) {
+                        self.outgoing.blocked = Some(run.flow);
                         break 'runs;
                     }
                 }
@@ -222,6 +228,7 @@ impl Drop for UringTx {
         for _ in 0..10 {
             self.collect();
             if self.unanswered() == 0 {
+                ring::release(&self.ring, self.fixed);
                 // SAFETY: no request points into the buffers, and self is not used again.
                 unsafe { ManuallyDrop::drop(&mut self.outgoing) };
                 return;
@@ -233,12 +240,22 @@ impl Drop for UringTx {
 }
 
 /// A lower bound for the bytes that a socket has room for, so that it is seldom asked.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Room {
     bytes: i64,
 }
 
 impl Room {
+    /// What `socket` has room for, when none of its packets is queued and not yet submitted.
+    fn of(socket: &Socket) -> Self {
+        // Without SO_MEMINFO (Linux 4.12) there is no io_uring either.
+        let bytes = sys::socket::memory(socket.as_fd()).map_or(0, |memory| {
+            i64::from(memory[libc::SK_MEMINFO_SNDBUF as usize])
+                - i64::from(memory[libc::SK_MEMINFO_WMEM_ALLOC as usize])
+        });
+        Self { bytes }
+    }
+
     /// Reserves room for one packet with `len` bytes of payload, when there surely is.
     #[inline]
     fn take(&mut self, len: u16) -> bool {
@@ -250,20 +267,18 @@ impl Room {
         enough
     }
 
-    /// Asks the socket, none of whose packets may be queued, and reserves room for one packet.
-    fn look(&mut self, socket: &socket2::Socket, len: u16) -> bool {
-        let Ok(memory) = sys::socket::memory(socket.as_fd()) else { return true };
-        let room = i64::from(memory[libc::SK_MEMINFO_SNDBUF as usize])
-            - i64::from(memory[libc::SK_MEMINFO_WMEM_ALLOC as usize]);
-        // The kernel takes one packet of any size when there is room at all.
-        self.bytes = room - cost(len);
-        room > 0
+    /// Reserves room for one packet as the kernel does, which takes one of any size when there is room at all.
+    #[inline]
+    fn take_first(&mut self, len: u16) -> bool {
+        let enough = self.bytes > 0;
+        self.bytes -= cost(len);
+        enough
     }
 }
 
 /// At most what the kernel charges a socket for a packet: headers, the end-of-buffer structure and rounding up to a
 /// slab size, and the packet's own structure.
 #[inline]
-fn cost(len: u16) -> i64 {
+pub(in crate::queue::socket) fn cost(len: u16) -> i64 {
     i64::from((u32::from(len) + 512).next_power_of_two() + 512)
 }
