@@ -91,9 +91,9 @@ fn receive(rx: &mut impl Receive, sink: &mut impl Sink) {
 
 fn exchange(mut tx: impl Transmit, mut rx: impl Receive, to: SocketAddr) {
     let mut sink = InOrder::default();
-    for turn in 0..20 {
-        assert_eq!(send(&mut tx, turn * 500, 500), (500, 0));
-        while sink.next < (turn + 1) * 500 {
+    for turn in 0..40 {
+        assert_eq!(send(&mut tx, turn * 250, 250), (250, 0));
+        while sink.next < (turn + 1) * 250 {
             let taken = rx.poll(&mut sink, Wait::For(Duration::from_secs(10))).unwrap();
             assert!(taken > 0, "{to}: {} arrived", sink.next);
         }
