@@ -209,6 +209,21 @@ fn a_hundred_thousand_packets_arrive_in_order() {
     }
 }
 
+#[test]
+fn a_slow_link_holds_a_sender_back_and_reorders_nothing() {
+    common::require_root!();
+    let pair = Pair::new();
+    // The queue holds more than a send buffer, so that the socket is what fills up.
+    feed(
+        &pair.sender,
+        &["tc", "-batch", "-"],
+        "qdisc add dev v0 root tbf rate 200mbit burst 20kb limit 100mb\n",
+    );
+    let (target, source) = ("10.0.0.9:5001", "10.0.0.1");
+    all_arrive(&pair, target, source, |s| UringTx::open(s).unwrap(), |s| MmsgRx::open(s).unwrap());
+    all_arrive(&pair, target, source, |s| MmsgTx::open(s).unwrap(), |s| UringRx::open(s).unwrap());
+}
+
 /// Counts by source address.
 #[derive(Default)]
 struct BySource(Vec<(IpAddr, u64)>);

@@ -300,6 +300,37 @@ fn several_receivers_share_a_group_and_not_a_unicast_port() {
     assert!(MmsgRx::open(&unicast).is_err());
 }
 
+/// Keeps the lengths.
+#[derive(Default)]
+struct Lengths(Vec<usize>);
+
+impl Sink for Lengths {
+    fn run(&mut self, _: &RxMeta, buf: &[u8], stride: usize, count: usize) {
+        assert_eq!((stride, count), (buf.len(), 1));
+        self.0.push(stride);
+    }
+}
+
+fn odd_sizes(rx: &mut impl Receive, to: SocketAddr) {
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut lengths = Lengths::default();
+    for len in [0, 1, 0, 1000, 1001, 5000, 0] {
+        sender.send_to(&[0; 5000][..len], to).unwrap();
+    }
+    while lengths.0.len() < 7 {
+        assert!(rx.poll(&mut lengths, Wait::For(Duration::from_secs(10))).unwrap() > 0);
+    }
+    assert_eq!(lengths.0, [0, 1, 0, 1000, 1000, 1000, 0]);
+}
+
+#[test]
+fn empty_datagrams_count_and_long_ones_are_cut() {
+    let to = SocketAddr::new("127.0.0.1".parse().unwrap(), free_port("127.0.0.1"));
+    let spec = rx_spec(&to.to_string(), None);
+    odd_sizes(&mut MmsgRx::open(&spec).unwrap(), to);
+    odd_sizes(&mut UringRx::open(&spec).unwrap(), to);
+}
+
 #[test]
 fn the_drop_counter_wraps() {
     let mut drops = SocketDrops::default();

@@ -21,7 +21,10 @@ pub(super) struct BufRing {
     entries: NonNull<BufRingEntry>,
     buffers: NonNull<u8>,
     count: u16,
+    /// Bytes of a buffer.
     size: usize,
+    /// From one buffer to the next: two never share a cache line.
+    stride: usize,
     /// Where the next buffer goes; the kernel sees it when it is published.
     tail: u16,
 }
@@ -33,12 +36,13 @@ impl BufRing {
     /// [`unregister`](Self::unregister) has to succeed before the value is dropped; else it has to be forgotten.
     pub(super) unsafe fn new(ring: &IoUring, count: u16, size: usize) -> io::Result<Self> {
         assert!(count.is_power_of_two() && count <= 1 << 15 && size > 0);
-        let size = size.next_multiple_of(64);
+        let stride = size.next_multiple_of(64);
         let mut this = Self {
             entries: allocate(Self::ring_layout(count)).cast(),
-            buffers: allocate(Self::buffer_layout(count, size)),
+            buffers: allocate(Self::buffer_layout(count, stride)),
             count,
             size,
+            stride,
             tail: 0,
         };
         let address = this.entries.as_ptr() as u64;
@@ -63,7 +67,7 @@ impl BufRing {
     pub(super) unsafe fn filled(&self, id: u16, len: usize) -> &[u8] {
         assert!(id < self.count && len <= self.size);
         // SAFETY: in bounds as asserted, initialised (zeroed at first), and not with the kernel, as the caller promised.
-        unsafe { std::slice::from_raw_parts(self.buffers.as_ptr().add(usize::from(id) * self.size), len) }
+        unsafe { std::slice::from_raw_parts(self.buffers.as_ptr().add(usize::from(id) * self.stride), len) }
     }
 
     /// Puts buffer `id` back into the ring; the kernel has it when it is [published](Self::publish).
@@ -75,7 +79,7 @@ impl BufRing {
         // first: there are no more buffers than entries.
         let entry = unsafe { &mut *self.entries.as_ptr().add(place) };
         // SAFETY: id is below count.
-        entry.set_addr(unsafe { self.buffers.as_ptr().add(usize::from(id) * self.size) } as u64);
+        entry.set_addr(unsafe { self.buffers.as_ptr().add(usize::from(id) * self.stride) } as u64);
         entry.set_len(self.size as u32);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
@@ -95,8 +99,8 @@ impl BufRing {
             .expect("at most half a MiB")
     }
 
-    fn buffer_layout(count: u16, size: usize) -> Layout {
-        Layout::from_size_align(usize::from(count) * size, PAGE).expect("at most 32768 datagrams")
+    fn buffer_layout(count: u16, stride: usize) -> Layout {
+        Layout::from_size_align(usize::from(count) * stride, PAGE).expect("at most 32768 datagrams")
     }
 }
 
@@ -105,7 +109,7 @@ impl Drop for BufRing {
         // SAFETY: allocated with these layouts, and the kernel no longer uses them, as promised to new.
         unsafe {
             dealloc(self.entries.as_ptr().cast(), Self::ring_layout(self.count));
-            dealloc(self.buffers.as_ptr(), Self::buffer_layout(self.count, self.size));
+            dealloc(self.buffers.as_ptr(), Self::buffer_layout(self.count, self.stride));
         }
     }
 }
