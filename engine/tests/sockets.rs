@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -141,6 +141,17 @@ impl Sink for InOrder<'_> {
     }
 }
 
+/// Lets the sender run to its end when the receiver has failed.
+struct FreeOnPanic<'a>(&'a AtomicU64);
+
+impl Drop for FreeOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(u64::MAX / 2, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Sends `count` packets of flow `flow`, keeping the distance to what has arrived.
 fn send(tx: &mut impl Transmit, flow: u16, count: u64, arrived: Option<&AtomicU64>) -> (u64, u64) {
     let mut stamper = Stamper::new(1);
@@ -168,14 +179,16 @@ fn all_arrive<T: Transmit, R: Receive>(
 ) {
     const PACKETS: u64 = 100_000;
     let destination = target.parse::<Target>().unwrap().destination;
-    let ready = Barrier::new(2);
+    let (tell_ready, ready) = mpsc::channel();
     let arrived = AtomicU64::new(0);
+    let (arrived, open_tx, open_rx) = (&arrived, &open_tx, &open_rx);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             pair.receiver.enter().unwrap();
             let mut rx = open_rx(&rx_spec(target));
-            ready.wait();
-            let mut sink = InOrder { next: &arrived, source: source.parse().unwrap() };
+            tell_ready.send(()).unwrap();
+            let _free = FreeOnPanic(arrived);
+            let mut sink = InOrder { next: arrived, source: source.parse().unwrap() };
             while arrived.load(Ordering::Relaxed) < PACKETS {
                 let taken = rx.poll(&mut sink, Wait::For(20 * SECOND)).unwrap();
                 assert!(taken > 0, "{target}: {arrived:?} arrived");
@@ -184,11 +197,11 @@ fn all_arrive<T: Transmit, R: Receive>(
             rx.losses(&mut losses);
             assert_eq!(losses, [QueueLoss { place: "socket", reason: "SOCKET_RCVBUFF", packets: 0 }]);
         });
-        scope.spawn(|| {
+        scope.spawn(move || {
             pair.sender.enter().unwrap();
             let mut tx = open_tx(&tx_spec(vec![flow(3, source, destination)]));
-            ready.wait();
-            assert_eq!(send(&mut tx, 0, PACKETS, Some(&arrived)), (PACKETS, 0));
+            ready.recv().expect("the receiver opens");
+            assert_eq!(send(&mut tx, 0, PACKETS, Some(arrived)), (PACKETS, 0));
         });
     });
 }
@@ -209,10 +222,22 @@ fn a_hundred_thousand_packets_arrive_in_order() {
     }
 }
 
+/// The queueing discipline sends from the sender's CPU or from its timer's, and veth queues packets for each CPU:
+/// with two, the pair itself reorders.
+fn stay_on_one_cpu() {
+    let this = nix::unistd::Pid::from_raw(0);
+    let allowed = nix::sched::sched_getaffinity(this).unwrap();
+    let first = (0..nix::sched::CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap()).unwrap();
+    let mut one = nix::sched::CpuSet::new();
+    one.set(first).unwrap();
+    nix::sched::sched_setaffinity(this, &one).unwrap();
+}
+
 #[test]
 fn a_slow_link_holds_a_sender_back_and_reorders_nothing() {
     common::require_root!();
     let pair = Pair::new();
+    stay_on_one_cpu();
     // The queue holds more than a send buffer, so that the socket is what fills up.
     feed(
         &pair.sender,
@@ -244,12 +269,13 @@ fn only_the_second<R: Receive>(
     flows: &(dyn Fn() -> Vec<Flow> + Sync),
     open: impl Fn(&RxSpec) -> R + Sync,
 ) {
-    let ready = Barrier::new(2);
+    let (tell_ready, ready) = mpsc::channel();
+    let open = &open;
     thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             pair.receiver.enter().unwrap();
             let mut rx = open(&rx_spec(target));
-            ready.wait();
+            tell_ready.send(()).unwrap();
             let mut sink = BySource::default();
             while sink.0.iter().all(|(_, count)| *count < 500) {
                 assert!(rx.poll(&mut sink, Wait::For(10 * SECOND)).unwrap() > 0, "{target}: {:?}", sink.0);
@@ -259,10 +285,10 @@ fn only_the_second<R: Receive>(
             // Everything else was sent before; nothing more has come.
             assert_eq!(rx.poll(&mut sink, Wait::No).unwrap(), 0);
         });
-        scope.spawn(|| {
+        scope.spawn(move || {
             pair.sender.enter().unwrap();
             let mut tx = MmsgTx::open(&tx_spec(flows())).unwrap();
-            ready.wait();
+            ready.recv().expect("the receiver opens");
             assert_eq!(send(&mut tx, 0, 500, None), (500, 0));
             assert_eq!(send(&mut tx, 1, 500, None), (500, 0));
         });
