@@ -11,6 +11,7 @@ pub mod error;
 pub mod lab;
 pub mod measure;
 pub mod multicast;
+pub mod pacing;
 pub mod packet;
 pub mod profile;
 pub mod queue;
