@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod host;
 pub mod lab;
 pub mod measure;
 pub mod packet;
