@@ -7,6 +7,7 @@
 //! [`report`] is the plain data that comes out. ARCHITECTURE.md has the picture.
 
 pub mod clock;
+pub mod doctor;
 pub mod error;
 pub mod host;
 pub mod lab;
