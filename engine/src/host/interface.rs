@@ -129,7 +129,8 @@ pub fn by_index(index: u32) -> Result<Option<Link>> {
 
 /// Whether there is an interface with this index.
 pub fn exists(index: u32) -> bool {
-    nix::net::if_::if_indextoname(index).is_ok()
+    // nix takes the null that if_indextoname(3) returns on failure for an empty name.
+    nix::net::if_::if_indextoname(index).is_ok_and(|name| !name.is_empty())
 }
 
 /// The interface called `name`, which has to be up.
