@@ -12,6 +12,7 @@ pub mod error;
 pub mod host;
 pub mod lab;
 pub mod measure;
+pub mod pacing;
 pub mod packet;
 pub mod profile;
 pub mod queue;

@@ -2,3 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod payload;
+pub mod rate;
+pub mod size;

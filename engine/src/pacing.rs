@@ -1,0 +1,248 @@
+//! Open-loop pacing: packets are due by the clock, whatever became of earlier ones.
+#![forbid(unsafe_code)]
+
+/// Longest burst in packets.
+pub const MAX_BURST: u32 = 64;
+
+/// A burst is what leaves in this time at the rate, in ns.
+const BURST_NS: f64 = 100_000.0;
+
+/// Binary places of the rate: a millionth of a packet in a minute is told apart.
+const FRACTION: u32 = 24;
+
+/// Credit that one packet costs: a second's worth of ns, at the rate's scale.
+const COST: u64 = 1_000_000_000 << FRACTION;
+
+/// Holds a rate.
+///
+/// Packet `k` is due at the start plus `k` intervals, never earlier, so that a run of a whole number of seconds has exactly its
+/// count. No more than [`burst`](Self::burst) packets are released at once. What a stall held up is made good
+/// at no more than twice the rate: in any time T at most `burst + 2 × rate × T` packets are released.
+///
+/// Time is any clock in ns; one that steps back costs nothing but the step. A worker that sleeps until
+/// [`next_ns`](Self::next_ns) should spin through the last half interval: with a burst of 1, waking later than that eats
+/// what is there to catch up with.
+#[derive(Debug, Clone)]
+pub struct Pacer {
+    /// Packets a second, with [`FRACTION`] binary places; credit gained in each ns.
+    rate: u64,
+    burst: u32,
+    /// Earned and not spent, without limit: the schedule.
+    credit: u128,
+    /// Earned at twice the rate, at most a burst's worth: the limit on bursts and on catching up.
+    peak: u64,
+    last_ns: u64,
+    /// Whether the start has passed; a clock behind it means waiting, one that falls back later has stepped.
+    started: bool,
+}
+
+impl Pacer {
+    /// A pacer of `pps` packets a second whose first packet is due at `start_ns`. The burst is what leaves in 100 µs, at least 1
+    /// and at most [`MAX_BURST`].
+    ///
+    /// # Panics
+    /// When `pps` is not within the limits of [`Rate::pps`](crate::profile::rate::Rate::pps), 0.001 to 1e9.
+    pub fn new(pps: f64, start_ns: u64) -> Self {
+        let burst = (pps * BURST_NS / 1e9).clamp(1.0, f64::from(MAX_BURST)) as u32;
+        Self::with_burst(pps, burst, start_ns)
+    }
+
+    /// A pacer with a burst of its own, 1 to [`MAX_BURST`].
+    ///
+    /// # Panics
+    /// When `pps` or `burst` is not within its limits.
+    pub fn with_burst(pps: f64, burst: u32, start_ns: u64) -> Self {
+        use crate::profile::rate::{MAX_PPS, MIN_PPS};
+        assert!((MIN_PPS..=MAX_PPS).contains(&pps), "{pps} packets a second cannot be paced");
+        assert!((1..=MAX_BURST).contains(&burst), "a burst of {burst}");
+        Self {
+            rate: (pps * f64::from(1u32 << FRACTION)).round() as u64,
+            burst,
+            // The first packet is due at once.
+            credit: u128::from(COST),
+            peak: COST,
+            last_ns: start_ns,
+            started: false,
+        }
+    }
+
+    /// Most packets released at once.
+    pub fn burst(&self) -> u32 {
+        self.burst
+    }
+
+    /// Packets that may leave now: at most a burst. They stay due until [`sent`](Self::sent).
+    #[inline]
+    pub fn due(&mut self, now_ns: u64) -> u32 {
+        if now_ns < self.last_ns && !self.started {
+            return 0;
+        }
+        self.started = true;
+        let earned = u128::from(now_ns.saturating_sub(self.last_ns)) * u128::from(self.rate);
+        self.last_ns = now_ns;
+        self.credit += earned;
+        let full = u64::from(self.burst) * COST;
+        self.peak =
+            u64::try_from((u128::from(self.peak) + 2 * earned).min(u128::from(full))).expect("at most full");
+        // At most a burst's worth.
+        (self.credit.min(u128::from(self.peak)) as u64 / COST) as u32
+    }
+
+    /// `packets` of those that were [`due`](Self::due) have left.
+    ///
+    /// # Panics
+    /// In debug builds, when more left than were due.
+    #[inline]
+    pub fn sent(&mut self, packets: u32) {
+        let cost = u64::from(packets) * COST;
+        debug_assert!(cost <= self.peak && u128::from(cost) <= self.credit, "more were sent than were due");
+        self.peak = self.peak.saturating_sub(cost);
+        self.credit = self.credit.saturating_sub(u128::from(cost));
+    }
+
+    /// When the next packet is due; not after now when one is.
+    pub fn next_ns(&self) -> u64 {
+        self.due_ns(1)
+    }
+
+    /// When `packets` are due together, at most a burst: a worker that hands over in batches waits for
+    /// `min(burst, packets left)`.
+    pub fn due_ns(&self, packets: u32) -> u64 {
+        let want = u64::from(packets.clamp(1, self.burst)) * COST;
+        let short = u128::from(want).saturating_sub(self.credit);
+        let peak_short = u128::from(want.saturating_sub(self.peak));
+        let rate = u128::from(self.rate);
+        let wait = short.div_ceil(rate).max(peak_short.div_ceil(2 * rate));
+        self.last_ns.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Packets whose time has come `elapsed` ns after the start, exactly.
+    fn scheduled(pps: u64, elapsed: u64) -> u64 {
+        (u128::from(elapsed) * u128::from(pps) / 1_000_000_000) as u64 + 1
+    }
+
+    #[test]
+    fn bursts_follow_the_rate() {
+        for (pps, burst) in [(0.5, 1), (10_000.0, 1), (50_000.0, 5), (1e6, 64), (1e9, 64)] {
+            assert_eq!(Pacer::new(pps, 0).burst(), burst);
+        }
+    }
+
+    #[test]
+    fn an_hour_has_its_exact_count() {
+        for pps in [3, 999] {
+            let mut pacer = Pacer::new(pps as f64, 5);
+            let (mut sent, mut now) = (0, 5);
+            while now < 5 + 3_600_000_000_000 {
+                let due = pacer.due(now);
+                pacer.sent(due);
+                sent += u64::from(due);
+                // Step over many packets at a time, but let the backlog drain first.
+                now = if due > 0 { pacer.next_ns() } else { pacer.next_ns().max(now + 1) };
+            }
+            assert_eq!(sent, pps * 3600);
+        }
+    }
+
+    #[test]
+    fn nothing_before_the_start() {
+        let mut pacer = Pacer::new(1000.0, 1_000_000);
+        assert_eq!(pacer.due(0), 0);
+        assert_eq!(pacer.next_ns(), 1_000_000);
+        assert_eq!(pacer.due(999_999), 0);
+        assert_eq!(pacer.due(1_000_000), 1);
+        pacer.sent(1);
+        assert_eq!(pacer.due(1_000_000), 0);
+        assert_eq!(pacer.next_ns(), 2_000_000);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_does_not_stop_it() {
+        let mut pacer = Pacer::new(1000.0, 10_000_000_000);
+        assert_eq!(pacer.due(10_000_000_000), 1);
+        pacer.sent(1);
+        assert_eq!(pacer.due(3_000_000_000), 0);
+        assert_eq!(pacer.due(3_001_000_000), 1);
+    }
+
+    #[test]
+    fn a_whole_burst_is_due_together() {
+        let mut pacer = Pacer::new(1_000_000.0, 0);
+        let at = pacer.due_ns(64);
+        assert_eq!(at, 63_000);
+        assert!(pacer.due(at - 1) < 64);
+        assert_eq!(pacer.due(at), 64);
+    }
+
+    proptest! {
+        #[test]
+        fn never_a_longer_burst_never_ahead_never_over_twice_the_rate(
+            pps in 1u64..2_000_000,
+            waits in prop::collection::vec((0u64..3_000_000, 0u32..=100), 1..300),
+        ) {
+            let mut pacer = Pacer::new(pps as f64, 0);
+            let (mut now, mut sent) = (0u64, 0u64);
+            let mut log = vec![];
+            for (wait, percent) in waits {
+                now += wait;
+                let due = pacer.due(now);
+                prop_assert!(due <= pacer.burst());
+                // The queue may have room for fewer.
+                let taken = due * percent / 100;
+                pacer.sent(taken);
+                sent += u64::from(taken);
+                prop_assert!(sent <= scheduled(pps, now));
+                log.push((now, sent));
+                for (then, before) in &log[..log.len() - 1] {
+                    // What left between two moments, the first one's own burst not counted.
+                    let limit = u64::from(pacer.burst()) + 2 * (now - then) * pps / 1_000_000_000 + 1;
+                    prop_assert!(sent - before <= limit, "{} in {} ns", sent - before, now - then);
+                }
+            }
+        }
+
+        #[test]
+        fn a_stall_is_made_good(pps in 1u64..2_000_000, early in 0u64..1_000_000, stall in 0u64..5_000_000) {
+            let mut pacer = Pacer::new(pps as f64, 0);
+            let mut sent = 0u64;
+            let mut step = |now: u64| {
+                let due = pacer.due(now);
+                pacer.sent(due);
+                sent += u64::from(due);
+                (sent, pacer.next_ns())
+            };
+            step(early);
+            let mut now = early + stall;
+            // At twice the rate the stall is made good in as long again.
+            let end = now + early + stall + 2_000_000_000 / pps + 2;
+            loop {
+                let (sent, next) = step(now);
+                if now >= end {
+                    prop_assert_eq!(sent, scheduled(pps, now));
+                    break;
+                }
+                prop_assert!(next > now, "nothing stays due");
+                now = next.min(end);
+            }
+        }
+
+        #[test]
+        fn due_ns_is_the_first_moment(
+            pps in 1u64..5_000_000, now in 0u64..10_000_000, sent in 0u32..64, want in 1u32..64,
+        ) {
+            let mut pacer = Pacer::new(pps as f64, 0);
+            let due = pacer.due(now);
+            pacer.sent(sent.min(due));
+            let want = want.min(pacer.burst());
+            let at = pacer.due_ns(want);
+            prop_assert!(pacer.clone().due(at) >= want);
+            prop_assert!(at <= now || pacer.clone().due(at - 1) < want);
+        }
+    }
+}
