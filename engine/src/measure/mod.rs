@@ -1,4 +1,7 @@
 //! From arrivals to figures.
 #![forbid(unsafe_code)]
 
+pub mod jitter;
+pub mod latency;
+pub mod sequence;
 pub mod tally;
