@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod interop;
 pub mod measure;
 pub mod pacing;
 pub mod packet;
