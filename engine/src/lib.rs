@@ -10,6 +10,7 @@ pub mod clock;
 pub mod error;
 pub mod interop;
 pub mod measure;
+pub mod observe;
 pub mod pacing;
 pub mod packet;
 pub mod profile;
