@@ -9,6 +9,7 @@
 pub mod clock;
 pub mod error;
 pub mod interop;
+pub mod lab;
 pub mod measure;
 pub mod observe;
 pub mod pacing;
@@ -16,6 +17,7 @@ pub mod packet;
 pub mod profile;
 pub mod queue;
 pub mod report;
+pub mod sys;
 pub mod target;
 
 pub use error::{Error, Kind};

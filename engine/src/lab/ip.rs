@@ -1,0 +1,55 @@
+//! Driving iproute2's `ip` inside a namespace.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+
+use super::Netns;
+use crate::error::{Error, Result};
+
+/// Runs the lines of `script` as `ip -batch` inside `netns`.
+pub(super) fn configure(netns: &Netns, script: &str) -> Result<()> {
+    let mut command = netns.command("ip");
+    command.args(["-batch", "-"]);
+    run(command, script).map(drop)
+}
+
+/// Makes a veth pair with one end in each namespace.
+pub(super) fn connect(a: &Netns, a_name: &str, b: &Netns, b_name: &str) -> Result<()> {
+    let b_file = b
+        .run(|| File::open("/proc/thread-self/ns/net"))
+        .map_err(|e| Error::environment("cannot open the namespace").because(e))?;
+    // `ip` takes a namespace by a path; the path goes through this process's descriptor.
+    let path = format!("/proc/{}/fd/{}", std::process::id(), b_file.as_raw_fd());
+    configure(a, &format!("link add {a_name} type veth peer name {b_name} netns {path}\n"))
+}
+
+/// The hardware address of an interface, as text.
+pub(super) fn mac_of(netns: &Netns, interface: &str) -> Result<String> {
+    let mut command = netns.command("ip");
+    command.args(["-brief", "link", "show", "dev", interface]);
+    let line = run(command, "")?;
+    line.split_whitespace()
+        .nth(2)
+        .map(str::to_owned)
+        .ok_or_else(|| Error::environment(format!("ip told no hardware address of {interface}")))
+}
+
+fn run(mut command: Command, input: &str) -> Result<String> {
+    let failed = |e| Error::environment("cannot run ip").because(e).fix("apt-get install iproute2");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).map_err(failed)?;
+    let output = child.wait_with_output().map_err(failed)?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Error::environment(format!("ip could not set up the lab: {said}")));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,4 @@
+//! System calls that no well-kept crate wraps safely for what is done here.
+#![expect(unsafe_code, reason = "this room exists to keep unsafe calls in one place")]
+
+pub mod netns;
