@@ -154,6 +154,28 @@ fn the_full_window_is_65536() {
 }
 
 #[test]
+fn a_window_made_late_knows_what_came_before_it() {
+    for (base, last) in [(5, 300), (5, 60), (500, 510)] {
+        let mut tracker = Small::default();
+        for n in base..=last {
+            tracker.arrive(n);
+        }
+        tracker.arrive(last + 2);
+        for n in base..=last {
+            assert_eq!(tracker.arrive(n), Arrival::Duplicate, "{n} of {base} to {last}");
+        }
+        for n in (0..base).chain([last + 1]) {
+            assert!(
+                matches!(tracker.arrive(n), Arrival::Late | Arrival::Reordered),
+                "{n} of {base} to {last}"
+            );
+            assert_eq!(tracker.arrive(n), Arrival::Duplicate);
+        }
+        assert_eq!((counters(&tracker).lost, counters(&tracker).before_start), (0, 0));
+    }
+}
+
+#[test]
 fn only_the_end_arrived() {
     let mut tracker = Small::default();
     tracker.end(10, true);
