@@ -24,6 +24,42 @@ fn read(id: ClockId) -> u64 {
     t.tv_sec().unsigned_abs() * 1_000_000_000 + t.tv_nsec().unsigned_abs()
 }
 
+/// Watches that CLOCK_TAI goes on evenly: neither stepped nor its offset to UTC changed.
+#[derive(Debug)]
+pub struct Steadiness {
+    offset_ns: i64,
+    ahead_of_boot_ns: i64,
+}
+
+/// Two readings of different clocks may be this far apart on a busy machine, and slewing (up to 500 ppm) adds to it.
+const STEP_NS: i64 = 20_000_000;
+
+impl Steadiness {
+    /// Remembers how the clocks stand now.
+    pub fn begin() -> Self {
+        Self { offset_ns: tai_minus_utc_ns(), ahead_of_boot_ns: ahead_of_boot_ns() }
+    }
+
+    /// What happened to CLOCK_TAI since the last look, if anything did; the next look compares with now.
+    pub fn look(&mut self) -> Option<String> {
+        let now = Self::begin();
+        let offset = now.offset_ns - self.offset_ns;
+        let step = now.ahead_of_boot_ns - self.ahead_of_boot_ns;
+        *self = now;
+        if offset != 0 {
+            Some(format!("the offset of CLOCK_TAI to UTC changed by {} s", offset / 1_000_000_000))
+        } else if step.abs() > STEP_NS {
+            Some(format!("CLOCK_TAI stepped by {} ms", step / 1_000_000))
+        } else {
+            None
+        }
+    }
+}
+
+fn ahead_of_boot_ns() -> i64 {
+    tai_ns().cast_signed() - read(ClockId::CLOCK_BOOTTIME).cast_signed()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -33,5 +69,6 @@ mod tests {
         assert!(b >= a);
         assert!(super::tai_minus_utc_ns().abs() < 60_000_000_000);
         assert_eq!(super::tai_minus_utc_ns() % 1_000_000_000, 0);
+        assert_eq!(super::Steadiness::begin().look(), None);
     }
 }

@@ -6,10 +6,20 @@
 //! [`drops`] reads every other place where a packet can be lost, [`ledger`] adds it all up, and
 //! [`report`] is the plain data that comes out. ARCHITECTURE.md has the picture.
 
+pub mod backend;
 pub mod clock;
+pub mod control;
+pub mod doctor;
+pub mod drops;
 pub mod error;
+pub mod generate;
+pub mod host;
+pub mod interop;
 pub mod lab;
+pub mod ledger;
 pub mod measure;
+pub mod multicast;
+pub mod observe;
 pub mod pacing;
 pub mod packet;
 pub mod profile;
@@ -17,5 +27,7 @@ pub mod queue;
 pub mod report;
 pub mod sys;
 pub mod target;
+pub mod verdict;
+mod worker;
 
 pub use error::{Error, Kind};

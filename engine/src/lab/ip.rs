@@ -37,6 +37,17 @@ pub(super) fn mac_of(netns: &Netns, interface: &str) -> Result<String> {
         .ok_or_else(|| Error::environment(format!("ip told no hardware address of {interface}")))
 }
 
+/// Packets that an interface has transmitted, by `ip -s link`.
+pub(super) fn transmitted(netns: &Netns, interface: &str) -> Result<u64> {
+    let mut command = netns.command("ip");
+    command.args(["-json", "-stats", "link", "show", "dev", interface]);
+    let text = run(command, "")?;
+    serde_json::from_str::<serde_json::Value>(&text)
+        .ok()
+        .and_then(|links| links[0]["stats64"]["tx"]["packets"].as_u64())
+        .ok_or_else(|| Error::environment(format!("ip told no statistics of {interface}")))
+}
+
 fn run(mut command: Command, input: &str) -> Result<String> {
     let failed = |e| Error::environment("cannot run ip").because(e).fix("apt-get install iproute2");
     let mut child = command

@@ -16,6 +16,7 @@
 //! Everything is set up with iproute2's `ip`.
 #![forbid(unsafe_code)]
 
+pub mod demo;
 mod ip;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,8 @@
 //! From arrivals to figures.
 #![forbid(unsafe_code)]
 
+pub mod handover;
+pub mod jitter;
+pub mod latency;
+pub mod sequence;
 pub mod tally;

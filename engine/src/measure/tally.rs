@@ -2,6 +2,7 @@
 //!
 //! Counters in a tally are totals since the worker started, so that a tally can replace its predecessor;
 //! histograms hold what was recorded since the last hand-over, and are added up.
+#![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
 
@@ -53,8 +54,10 @@ pub struct RxCounters {
     pub before_start: u64,
     /// Arrived after one with a higher number.
     pub reordered: u64,
-    /// Arrived after the tracker's window had passed them.
+    /// Arrived after the tracker's window had passed them; within `reordered`.
     pub late: u64,
+    /// Counted as duplicates, from so far back that they may have been late instead.
+    pub undecided: u64,
     /// Recognisably ours, and changed on the way.
     pub corrupt: u64,
     /// Anybody else's.
@@ -99,8 +102,50 @@ pub struct RxTally {
     pub latency: Histogram<u64>,
     /// Datagrams that seemed to arrive before they were sent: the clocks disagree. Total.
     pub negative_latency: u64,
+    /// Datagrams of recognised formats whose streams were more than can be followed; in no other count. Total.
+    pub untracked: u64,
     /// What the kernel dropped at this queue. Total.
     pub losses: Vec<crate::queue::QueueLoss>,
+}
+
+impl RxTally {
+    /// An empty tally of worker number `worker`.
+    pub fn new(worker: usize) -> Self {
+        Self {
+            worker,
+            at_ns: 0,
+            counters: RxCounters::default(),
+            streams: Vec::new(),
+            latency: latency_histogram(),
+            negative_latency: 0,
+            untracked: 0,
+            losses: Vec::new(),
+        }
+    }
+}
+
+impl RxCounters {
+    /// Adds the counts of another stream or worker; the times become the earliest and the latest.
+    pub fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.unique += other.unique;
+        self.duplicate += other.duplicate;
+        self.lost += other.lost;
+        self.lost_tail += other.lost_tail;
+        self.before_start += other.before_start;
+        self.reordered += other.reordered;
+        self.late += other.late;
+        self.undecided += other.undecided;
+        self.corrupt += other.corrupt;
+        self.foreign += other.foreign;
+        self.payload_bytes += other.payload_bytes;
+        self.frame_bytes += other.frame_bytes;
+        self.first_ns = match (self.first_ns, other.first_ns) {
+            (0, first) | (first, 0) => first,
+            (a, b) => a.min(b),
+        };
+        self.last_ns = self.last_ns.max(other.last_ns);
+    }
 }
 
 /// A transmit worker's hand-over.
@@ -126,6 +171,24 @@ pub struct TxTally {
     pub last_ns: u64,
     /// Packets handed over back to back, since the last hand-over.
     pub burst: Histogram<u64>,
+}
+
+impl TxTally {
+    /// An empty tally of worker number `worker`.
+    pub fn new(worker: usize) -> Self {
+        Self {
+            worker,
+            at_ns: 0,
+            packets: 0,
+            errors: 0,
+            payload_bytes: 0,
+            frame_bytes: 0,
+            messages: 0,
+            first_ns: 0,
+            last_ns: 0,
+            burst: burst_histogram(),
+        }
+    }
 }
 
 /// An empty latency histogram: 1 ns to a minute, two significant digits (1 %).

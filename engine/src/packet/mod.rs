@@ -2,4 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+pub mod ethernet;
+pub mod frame;
+pub mod ip;
 pub mod probe;
+pub mod udp;

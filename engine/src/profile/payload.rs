@@ -100,6 +100,16 @@ impl Payload {
         Ok(Self::File(bytes))
     }
 
+    /// Its name in reports and on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pattern => "pattern",
+            Self::Random(_) => "random",
+            Self::Zero => "zero",
+            Self::File(_) => "file",
+        }
+    }
+
     /// Whether packets of one size differ behind the probe header, and with them the UDP checksum.
     pub fn varies(&self) -> bool {
         matches!(self, Self::File(_))

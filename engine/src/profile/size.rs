@@ -1,6 +1,7 @@
 //! How large packets are: `--frame-size` (the Ethernet frame with FCS) and `--length` (the UDP payload).
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -62,6 +63,17 @@ impl FromStr for SizeList {
             }
         }
         Ok(Self::Cycle(cycle))
+    }
+}
+
+impl fmt::Display for SizeList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Cycle(sizes) = self else { return f.write_str("imix") };
+        let ascending = sizes.len() > 2 && sizes.windows(2).all(|pair| pair[1] == pair[0] + 1);
+        match sizes.as_slice() {
+            [first, .., last] if ascending => write!(f, "{first}-{last}"),
+            _ => f.write_str(&sizes.iter().map(u32::to_string).collect::<Vec<_>>().join(",")),
+        }
     }
 }
 

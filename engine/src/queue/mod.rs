@@ -4,6 +4,10 @@
 //! [`Transmit`] and [`Receive`] are implemented by `afxdp`, `socket::{uring, mmsg}` and `memory`;
 //! the workers are compiled once for each of them.
 
+pub mod afxdp;
+pub mod memory;
+pub mod ring;
+pub mod socket;
 pub mod spec;
 
 use std::fmt;

@@ -3,9 +3,18 @@
 //! Units are in the names; a part that a command does not have is absent.
 #![forbid(unsafe_code)]
 
+mod begin;
+mod rates;
+mod rx;
+mod tx;
+
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
+
+pub(crate) use begin::effective;
+pub use rx::RxCollector;
+pub use tx::TxCollector;
 
 /// The value of [`Report::schema`].
 pub const SCHEMA: &str = "wirerate.report/1";

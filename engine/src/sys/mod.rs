@@ -1,4 +1,7 @@
 //! System calls that no well-kept crate wraps safely for what is done here.
 #![expect(unsafe_code, reason = "this room exists to keep unsafe calls in one place")]
 
+pub mod ethtool;
 pub mod netns;
+pub mod socket;
+pub mod xsk;

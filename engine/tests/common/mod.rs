@@ -15,3 +15,13 @@ macro_rules! require_root {
     };
 }
 pub(crate) use require_root;
+
+/// Gives up root for the calling thread only.
+#[allow(dead_code, reason = "not every test file needs it")]
+#[expect(unsafe_code, reason = "nix changes all threads, as POSIX wants it; this changes one")]
+pub(crate) fn become_nobody() {
+    const NOBODY: libc::uid_t = 65_534;
+    // SAFETY: setresuid takes three numbers and touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}

@@ -1,0 +1,87 @@
+//! What one received packet costs: the sequence tracker alone, and the whole observer.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use wirerate_engine::measure::sequence::Tracker;
+use wirerate_engine::observe::{FormatChoice, Observer, ObserverSpec};
+use wirerate_engine::packet::probe::{Kind, LEN, Probe};
+use wirerate_engine::profile::payload::Payload;
+use wirerate_engine::queue::{RxMeta, Sink};
+
+const PACKETS: u64 = 4096;
+const START_NS: u64 = 1_800_000_000_000_000_000;
+
+/// What becomes of a number on its way: another one, or none.
+type Fate = fn(u64) -> Option<u64>;
+
+fn tracker(c: &mut Criterion) {
+    let mut group = c.benchmark_group("tracker");
+    group.throughput(Throughput::Elements(PACKETS));
+    let cases: [(&str, Fate); 4] = [
+        ("in order", Some),
+        ("1 in 100 lost", |n| (n % 100 != 7).then_some(n)),
+        ("pairs swapped", |n| Some(n ^ 1)),
+        ("every one twice", |n| Some(n / 2)),
+    ];
+    for (name, fate) in cases {
+        group.bench_function(name, |b| {
+            let mut tracker: Tracker = Tracker::default();
+            let mut next = 0;
+            b.iter(|| {
+                for n in (next..next + PACKETS).filter_map(fate) {
+                    black_box(tracker.arrive(n));
+                }
+                next += PACKETS;
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Buffers of `segments` datagrams of `length` bytes on `streams` streams in turn, one buffer a stream.
+fn observer(c: &mut Criterion) {
+    let mut group = c.benchmark_group("observer");
+    group.throughput(Throughput::Elements(PACKETS));
+    for (name, streams, segments, length, verify) in [
+        ("one stream, single datagrams", 1, 1, 64, false),
+        ("one stream, 64 segments", 1, 64, 64, false),
+        ("256 streams in turn", 256, 1, 64, false),
+        ("1472 bytes, verified", 1, 1, 1472, true),
+    ] {
+        group.bench_function(name, |b| {
+            let verify = verify.then(|| Payload::pattern().into());
+            let mut observer =
+                Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: 0, verify });
+            let meta = RxMeta {
+                source: "10.0.0.1:40000".parse().expect("an address"),
+                destination: "239.1.2.3:5001".parse().expect("an address"),
+                arrived_ns: START_NS + 10_000,
+                overhead: 46,
+            };
+            let mut buf = vec![0; length * segments];
+            buf.chunks_exact_mut(length).for_each(|p| Payload::pattern().fill(0, &mut p[LEN..]));
+            let mut sequence = 0;
+            b.iter(|| {
+                let mut left = PACKETS as usize;
+                while left > 0 {
+                    for stream in 0..streams {
+                        for (n, payload) in buf.chunks_exact_mut(length).enumerate() {
+                            let sequence = sequence + n as u64;
+                            let time = START_NS & ((1 << 40) - 1);
+                            Probe { kind: Kind::Data, run: 1, stream, sequence, time }.emit(payload);
+                        }
+                        observer.run(&meta, &buf, length, segments);
+                        left -= segments;
+                    }
+                    sequence += segments as u64;
+                }
+            });
+            black_box(observer.packets());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, tracker, observer);
+criterion_main!(benches);

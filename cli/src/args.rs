@@ -1,0 +1,405 @@
+//! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
+//! than one of them is checked when the engine's configuration is made.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use wirerate_engine::target::Target;
+
+/// Tells what a network really does: sends and receives UDP and multicast at the limit of the machine,
+/// and says where every lost packet went.
+#[derive(Debug, Parser)]
+#[command(name = "wirerate", version, arg_required_else_help = true, after_help = EXIT_STATUS)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUS: &str = "Exit status: 0 finished (and met what was expected of it), 1 failed while running, \
+2 wrong arguments, 3 ran and the verdict is fail, 4 this machine or user cannot run it, 5 inconclusive.";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build a private lab and show multicast to two receivers through each datapath, in one table
+    Demo(Demo),
+    /// Generate packets
+    Send(Send),
+    /// Receive packets and measure
+    Recv(Recv),
+    /// Show where packets are dropped, per interface and reason
+    Drops(Drops),
+    /// Say whether this machine is ready, and the command that mends it
+    Doctor(Doctor),
+}
+
+const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT; IPv6 in brackets. A multicast group is \
+recognised as one; SOURCE@ makes it source-specific (SSM)";
+
+/// What `send` and `recv` have in common.
+#[derive(Debug, Args)]
+pub struct Datapath {
+    /// Interface, by name. Without it: the one that the route to the target leads to
+    #[arg(long, value_name = "IF")]
+    pub iface: Option<String>,
+
+    /// Datapath. auto takes afxdp where the NIC does zero-copy and the user may, else uring, else mmsg, and says why
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    pub backend: Backend,
+
+    /// NIC queues for afxdp, one worker each: 0-3 or 0,2. Default: all when receiving, 0 when sending
+    #[arg(long, value_name = "LIST", value_parser = parse_list)]
+    pub queues: Option<List>,
+
+    /// CPUs for the workers: 2-5 or 2,4. Default: the NIC's NUMA node, isolated CPUs first
+    #[arg(long, value_name = "LIST", value_parser = parse_list)]
+    pub cpus: Option<List>,
+
+    /// First and last UDP destination port, A-B; streams take them in turn. Default: the target's port
+    #[arg(long, value_name = "A-B", value_parser = parse_ports)]
+    pub dst_port: Option<Ports>,
+
+    /// Consecutive groups (or addresses), starting with the target's
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub groups: u16,
+}
+
+/// When a run ends.
+#[derive(Debug, Args)]
+pub struct Until {
+    /// End after this time: 10s, 500ms, 2m
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<Duration>,
+
+    /// End after N packets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+/// How results are given.
+#[derive(Debug, Args)]
+pub struct Output {
+    /// Time between interim results: 1s, 500ms. At least 100ms
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
+    pub interval: Duration,
+
+    /// Print the report as one JSON object
+    #[arg(long, conflicts_with = "json_lines")]
+    pub json: bool,
+
+    /// Print a JSON object a line: ready, interval, warning and report events
+    #[arg(long)]
+    pub json_lines: bool,
+
+    /// Write the result to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// No progress on standard error
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Fail (exit 3) unless loss is below this share of what was sent: 0.01%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub expect_loss_below: Option<f64>,
+
+    /// Fail (exit 3) unless the rate is above this: 9.9G (payload bit/s, L1 or L2 as suffix), 1Mpps
+    #[arg(long, value_name = "RATE")]
+    pub expect_rate_above: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Send {
+    #[arg(value_name = "TARGET", help = TARGET_HELP)]
+    pub target: Target,
+
+    #[command(flatten)]
+    pub datapath: Datapath,
+
+    #[command(flatten)]
+    pub until: Until,
+
+    /// End after N bytes of UDP payload, rounded up to whole packets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub bytes: Option<u64>,
+
+    /// Offered load: max, 10G (UDP payload, bit/s; K M G are powers of 1000), 9.9GL1 or 9.9GL2 (on the line, or
+    /// frames), 14.88Mpps, 95% (of the link's speed, L1)
+    #[arg(long, value_name = "RATE", default_value = "1000pps")]
+    pub rate: String,
+
+    /// Frame size with FCS, in bytes: 64, 64,594,1518 (in turn), 64-1518 (all of them in turn), imix
+    #[arg(long, value_name = "SIZE", conflicts_with = "length")]
+    pub frame_size: Option<String>,
+
+    /// UDP payload in bytes, at least 18: 1472, 100,1400 or 100-200 [default: 1400]
+    #[arg(long, value_name = "SIZE")]
+    pub length: Option<String>,
+
+    /// Threads, each with sockets and a CPU of its own (uring, mmsg)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+
+    /// Streams, each with its own sequence numbers and UDP source port; default: as many as ports or groups
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub streams: Option<u16>,
+
+    /// First and last UDP source port, A-B; streams take them in turn. Default: ephemeral ones
+    #[arg(long, value_name = "A-B", value_parser = parse_ports)]
+    pub src_port: Option<Ports>,
+
+    /// TTL or hop limit, 1 to 255. Default: 1 for groups, 64 else
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub ttl: Option<u8>,
+
+    /// DSCP: 0 to 63, or a name: EF, AF41, CS5
+    #[arg(long, value_name = "DSCP", default_value = "0", value_parser = parse_dscp)]
+    pub dscp: u8,
+
+    /// 802.1Q VLAN identifier, 1 to 4094 (afxdp)
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
+    pub vlan: Option<u16>,
+
+    #[command(flatten)]
+    pub payload: Payload,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What follows the probe header.
+#[derive(Debug, Args)]
+pub struct Payload {
+    /// Bytes behind the probe header
+    #[arg(long, value_enum, default_value_t = PayloadKind::Pattern)]
+    pub payload: PayloadKind,
+
+    /// Fill the payload from this file, each packet the next piece, over and over; up to 1 GiB
+    #[arg(long, value_name = "FILE", conflicts_with = "payload")]
+    pub payload_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Recv {
+    #[arg(value_name = "TARGET", help = TARGET_HELP)]
+    pub target: Target,
+
+    #[command(flatten)]
+    pub datapath: Datapath,
+
+    #[command(flatten)]
+    pub until: Until,
+
+    /// End when nothing has arrived for this time, counted from the first arrival: 2s
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub idle: Option<Duration>,
+
+    /// Go on when every sender has said its end
+    #[arg(long)]
+    pub keep: bool,
+
+    /// What arrives. auto recognises wirerate and iperf2 per flow; raw counts packets and bytes only
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    pub format: Format,
+
+    /// Compare every byte behind the probe header with --payload or --payload-file
+    #[arg(long)]
+    pub verify_payload: bool,
+
+    #[command(flatten)]
+    pub payload: Payload,
+
+    /// Print every datagram in hexadecimal (for looking, not for measuring)
+    #[arg(long, conflicts_with_all = ["json", "json_lines"])]
+    pub hexdump: bool,
+
+    /// Write one byte to this file descriptor when joined, attached and bound
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    pub ready_fd: Option<i32>,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Drops {
+    /// Interfaces of this network namespace. Default: every interface of every namespace
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+
+    /// End after this time. Default: at Ctrl-C
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub duration: Option<Duration>,
+
+    /// Time between interim results
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
+    pub interval: Duration,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write one byte to this file descriptor when counting has begun
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    pub ready_fd: Option<i32>,
+
+    /// No progress on standard error
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Interfaces. Default: all of this network namespace
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+
+    /// Print the diagnosis as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Time of each scene: 3s, 500ms
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_time)]
+    pub duration: Duration,
+
+    /// Rate of the paced scenes, in packets a second
+    #[arg(long, value_name = "PPS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub pps: u64,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// No progress on standard error
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    Auto,
+    Afxdp,
+    Uring,
+    Mmsg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PayloadKind {
+    Pattern,
+    Random,
+    Zero,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Auto,
+    Wirerate,
+    Iperf2,
+    Raw,
+}
+
+/// A list of numbers, as `0-3,7`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List(pub Vec<usize>);
+
+/// First and last port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports(pub u16, pub u16);
+
+fn parse_list(text: &str) -> Result<List, String> {
+    wirerate_engine::host::cpu::parse_cpu_list(text).map(List).map_err(|e| e.what)
+}
+
+fn parse_ports(text: &str) -> Result<Ports, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let port = |t: &str| t.parse::<u16>().ok().filter(|&p| p > 0);
+    match (port(first), port(last)) {
+        (Some(a), Some(b)) if a <= b => Ok(Ports(a, b)),
+        (Some(_), Some(_)) => Err("the first port is above the last".to_owned()),
+        _ => Err("ports go from 1 to 65535, as 5001 or 5001-5008".to_owned()),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Duration, String> {
+    // A bare number is what iperf users type.
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
+        Err(_) => humantime::parse_duration(text).map_err(|e| e.to_string()),
+    }?;
+    if parsed.is_zero() || parsed > Duration::from_secs(366 * 86_400) {
+        return Err("a time above 0 and up to a year is needed, as 10s or 500ms".to_owned());
+    }
+    Ok(parsed)
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_time(text)?;
+    if interval < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(interval) }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    match number.parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("a percentage from 0 to 100 is needed, as 0.01%".to_owned()),
+    }
+}
+
+/// DSCP by number or by the names of RFC 2474, RFC 2597, RFC 3246 and RFC 5865.
+fn parse_dscp(text: &str) -> Result<u8, String> {
+    let name = text.to_ascii_uppercase();
+    let digit = |at: usize, range: std::ops::RangeInclusive<u8>| {
+        name.as_bytes().get(at).map(|b| b.wrapping_sub(b'0')).filter(|d| range.contains(d))
+    };
+    let named = match name.as_str() {
+        "EF" => Some(46),
+        "VA" => Some(44),
+        "BE" | "DF" => Some(0),
+        _ if name.len() == 4 && name.starts_with("AF") => {
+            digit(2, 1..=4).zip(digit(3, 1..=3)).map(|(class, drop)| class * 8 + drop * 2)
+        }
+        _ if name.len() == 3 && name.starts_with("CS") => digit(2, 0..=7).map(|class| class * 8),
+        _ => name.parse().ok().filter(|&dscp| dscp <= 63),
+    };
+    named.ok_or_else(|| "a DSCP is 0 to 63, EF, VA, CS0 to CS7 or AF11 to AF43".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dscp_names() {
+        for (text, dscp) in [("EF", 46), ("af41", 34), ("CS5", 40), ("0", 0), ("63", 63), ("af13", 14)] {
+            assert_eq!(parse_dscp(text), Ok(dscp), "{text}");
+        }
+        for text in ["64", "AF44", "AF51", "CS8", "", "AF", "é", "CSé"] {
+            assert!(parse_dscp(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_ports_and_percentages() {
+        assert_eq!(parse_time("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(parse_time("1500ms"), Ok(Duration::from_millis(1500)));
+        for text in ["0", "-1", "nan", "inf", "1e300", "x", ""] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_ports("5001-5008"), Ok(Ports(5001, 5008)));
+        assert_eq!(parse_ports("9"), Ok(Ports(9, 9)));
+        for text in ["0", "9-8", "1-", "65536", "a"] {
+            assert!(parse_ports(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_percent("0.01%"), Ok(0.01));
+        assert!(parse_percent("nan").is_err());
+    }
+}

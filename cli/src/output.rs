@@ -1,0 +1,151 @@
+//! Where results and progress go: results to standard output or a file, all else to standard error.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::json;
+use wirerate_engine::Error;
+use wirerate_engine::control::Event;
+use wirerate_engine::profile::rate::Rate;
+use wirerate_engine::report::Report;
+use wirerate_engine::verdict::Expectations;
+
+use crate::args::Output;
+use crate::text;
+
+/// Where one command's results go.
+pub struct Sink {
+    result: Box<dyn Write>,
+    form: Form,
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+    JsonLines,
+}
+
+impl Sink {
+    /// Opens what `args` asks for, before anything is measured.
+    pub fn open(args: &Output) -> Result<Self, Error> {
+        let result: Box<dyn Write> = match &args.output {
+            None => Box::new(anstream::stdout()),
+            Some(path) => Box::new(File::create(path).map_err(|e| {
+                Error::usage(format!("--output {}: cannot be written", path.display())).because(e)
+            })?),
+        };
+        let form = match (args.json, args.json_lines) {
+            (true, _) => Form::Json,
+            (_, true) => Form::JsonLines,
+            _ => Form::Text,
+        };
+        Ok(Self { result, form, quiet: args.quiet })
+    }
+
+    /// Tells what happens during a run.
+    pub fn event(&mut self, event: &Event<'_>) {
+        if self.form == Form::JsonLines {
+            let line = match event {
+                Event::Ready => json!({"event": "ready"}),
+                Event::Interval(interval) => json!({"event": "interval", "interval": interval}),
+                Event::Warning(warning) => json!({"event": "warning", "warning": warning}),
+            };
+            self.line(&line);
+        }
+        match event {
+            Event::Ready => {}
+            Event::Interval(interval) if !self.quiet => say(&text::interval(interval)),
+            Event::Interval(_) => {}
+            Event::Warning(warning) => say(&text::warning(warning)),
+        }
+    }
+
+    /// Gives the result.
+    pub fn report(&mut self, report: &Report) -> Result<(), Error> {
+        match self.form {
+            Form::Text => self.write(&text::report(report)),
+            Form::Json => self.write(&pretty(report)),
+            Form::JsonLines => {
+                self.line(&json!({"event": "report", "report": report}));
+                Ok(())
+            }
+        }
+    }
+
+    fn line(&mut self, value: &serde_json::Value) {
+        // Somebody who stopped reading lines still gets the run's exit status.
+        let _ = writeln!(self.result, "{value}").and_then(|()| self.result.flush());
+    }
+
+    fn write(&mut self, result: &str) -> Result<(), Error> {
+        finish_write(self.result.write_all(result.as_bytes()).and_then(|()| self.result.flush()))
+    }
+}
+
+/// Prints a result on standard output.
+pub fn print(result: &str) -> Result<(), Error> {
+    let mut stdout = anstream::stdout();
+    finish_write(stdout.write_all(result.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// A reader that went away (`| head`) is no failure of the run.
+fn finish_write(written: io::Result<()>) -> Result<(), Error> {
+    match written {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::failed("the result could not be written").because(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// JSON that a person can read, with a line end.
+pub fn pretty(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("reports have string keys only") + "\n"
+}
+
+/// Tells progress on standard error.
+pub fn say(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
+/// Tells an error on standard error.
+pub fn complain(error: &Error) {
+    let style = anstyle::AnsiColor::Red.on_default().bold();
+    let _ = writeln!(anstream::stderr(), "{style}wirerate:{style:#} {error}");
+}
+
+/// Where `--ready-fd` asks for a byte.
+pub struct ReadyFd(Option<File>);
+
+impl ReadyFd {
+    /// Opens descriptor `number`, which whoever started the program has left open.
+    pub fn open(number: Option<i32>) -> Result<Self, Error> {
+        let Some(number) = number else { return Ok(Self(None)) };
+        // Opened anew by its name, because taking over a bare number is not safe.
+        let file = OpenOptions::new().write(true).open(format!("/proc/self/fd/{number}")).map_err(|e| {
+            Error::usage(format!("--ready-fd {number}: not an open pipe or file"))
+                .because(e)
+                .fix("start it with that descriptor open for writing, as in 3>pipe")
+        })?;
+        Ok(Self(Some(file)))
+    }
+
+    /// Writes the byte, once.
+    pub fn tell(&mut self) {
+        if let Some(mut file) = self.0.take() {
+            // Who stopped listening does not want to know.
+            let _ = file.write_all(b"\n");
+        }
+    }
+}
+
+/// What `--expect-…` asks for.
+pub fn expectations(args: &Output) -> Result<Expectations, Error> {
+    Ok(Expectations {
+        loss_below_percent: args.expect_loss_below,
+        rate_above: args.expect_rate_above.as_deref().map(str::parse::<Rate>).transpose()?,
+    })
+}

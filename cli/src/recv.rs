@@ -1,0 +1,74 @@
+//! `wirerate recv`.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use wirerate_engine::control::Event;
+use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
+use wirerate_engine::queue::RxMeta;
+
+use crate::args::{Format, Recv};
+use crate::output::{self, ReadyFd, Sink};
+use crate::send::{choice, payload};
+use crate::signals::stop_on_signals;
+use crate::{Result, Status};
+
+/// Receives until it is done, and reports.
+pub fn run(args: &Recv) -> Result<Status> {
+    let config = configuration(args)?;
+    let expectations = output::expectations(&args.output)?;
+    let mut sink = Sink::open(&args.output)?;
+    let mut ready = ReadyFd::open(args.ready_fd)?;
+    let stop = stop_on_signals()?;
+    let mut outcome = observe::run(&config, &stop, &mut |event| {
+        if matches!(event, Event::Ready) {
+            ready.tell();
+        }
+        sink.event(&event);
+    })?;
+    let judged = expectations.judge(&mut outcome.report);
+    sink.report(&outcome.report)?;
+    if let Some(failure) = outcome.failure {
+        return Err(failure);
+    }
+    judged.map(|()| Status::of(outcome.report.verdict.as_ref()))
+}
+
+fn configuration(args: &Recv) -> Result<RecvConfig> {
+    let d = &args.datapath;
+    let verify = args.verify_payload.then(|| payload(&args.payload)).transpose()?;
+    Ok(RecvConfig {
+        interface: d.iface.clone(),
+        backend: choice(d.backend),
+        queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
+        cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
+        destination_ports: d.dst_port.map(|p| p.0..=p.1),
+        groups: d.groups,
+        format: match args.format {
+            Format::Auto => FormatChoice::Auto,
+            Format::Wirerate => FormatChoice::Wirerate,
+            Format::Iperf2 => FormatChoice::Iperf2,
+            Format::Raw => FormatChoice::Raw,
+        },
+        verify: verify.map(Arc::new),
+        inspect: args.hexdump.then_some(hexdump as fn(&RxMeta, &[u8])),
+        duration: args.until.duration,
+        count: args.until.count,
+        idle: args.idle,
+        keep: args.keep,
+        interval: args.output.interval,
+        ..RecvConfig::new(args.target)
+    })
+}
+
+/// Prints a datagram: who to whom, then 16 bytes a line with their offsets and characters.
+fn hexdump(meta: &RxMeta, payload: &[u8]) {
+    let mut text = format!("{} > {}: {} bytes\n", meta.source, meta.destination, payload.len());
+    for (n, line) in payload.chunks(16).enumerate() {
+        let hex: Vec<String> = line.iter().map(|b| format!("{b:02x}")).collect();
+        let characters: String =
+            line.iter().map(|&b| if b.is_ascii_graphic() || b == b' ' { b as char } else { '.' }).collect();
+        let _ = writeln!(text, "  {:04x}  {:<47}  {characters}", n * 16, hex.join(" "));
+    }
+    let _ = output::print(&text);
+}

@@ -1,0 +1,85 @@
+//! `wirerate send`.
+
+use std::sync::Arc;
+
+use wirerate_engine::Error;
+use wirerate_engine::backend::Choice;
+use wirerate_engine::generate::{self, SendConfig, SizeSpec};
+use wirerate_engine::profile::payload::Payload;
+
+use crate::args::{self, Backend, PayloadKind, Send};
+use crate::output::{self, Sink};
+use crate::signals::stop_on_signals;
+use crate::{Result, Status};
+
+/// Sends until it is done, and reports.
+pub fn run(args: &Send) -> Result<Status> {
+    let config = configuration(args)?;
+    let expectations = output::expectations(&args.output)?;
+    let mut sink = Sink::open(&args.output)?;
+    let stop = stop_on_signals()?;
+    let mut outcome = generate::run(&config, &stop, &mut |event| sink.event(&event))?;
+    let judged = expectations.judge(&mut outcome.report);
+    sink.report(&outcome.report)?;
+    if let Some(failure) = outcome.failure {
+        return Err(failure);
+    }
+    judged.map(|()| Status::of(outcome.report.verdict.as_ref()))
+}
+
+fn configuration(args: &Send) -> Result<SendConfig> {
+    let d = &args.datapath;
+    let sizes = match (&args.frame_size, &args.length) {
+        (Some(frame), _) => Some(SizeSpec::Frame(frame.parse()?)),
+        (None, length) => length.as_ref().map(|l| l.parse().map(SizeSpec::Length)).transpose()?,
+    };
+    let mut config = SendConfig {
+        interface: d.iface.clone(),
+        backend: choice(d.backend),
+        queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
+        workers: usize::from(args.workers.unwrap_or(1)),
+        cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
+        rate: args.rate.parse()?,
+        duration: args.until.duration,
+        count: args.until.count,
+        bytes: args.bytes,
+        streams: args.streams,
+        source_ports: args.src_port.map(|p| p.0..=p.1),
+        destination_ports: d.dst_port.map(|p| p.0..=p.1),
+        groups: d.groups,
+        ttl: args.ttl,
+        dscp: args.dscp,
+        vlan: args.vlan,
+        payload: Arc::new(payload(&args.payload)?),
+        interval: args.output.interval,
+        ..SendConfig::new(args.target)
+    };
+    if let Some(sizes) = sizes {
+        config.sizes = sizes;
+    }
+    if config.duration.is_none() && config.count.is_none() && config.bytes.is_none() {
+        // Somebody who names no end gets one: a generator must not be left running by mistake.
+        config.duration = Some(std::time::Duration::from_secs(10));
+    }
+    Ok(config)
+}
+
+/// The engine's word for a datapath.
+pub fn choice(backend: Backend) -> Choice {
+    match backend {
+        Backend::Auto => Choice::Auto,
+        Backend::Afxdp => Choice::Afxdp,
+        Backend::Uring => Choice::Uring,
+        Backend::Mmsg => Choice::Mmsg,
+    }
+}
+
+/// The payload asked for.
+pub fn payload(args: &args::Payload) -> std::result::Result<Payload, Error> {
+    match (&args.payload_file, args.payload) {
+        (Some(path), _) => Payload::from_file(path),
+        (None, PayloadKind::Pattern) => Ok(Payload::pattern()),
+        (None, PayloadKind::Random) => Ok(Payload::random()),
+        (None, PayloadKind::Zero) => Ok(Payload::zero()),
+    }
+}

@@ -1,0 +1,258 @@
+//! The report as text that a person reads.
+
+use std::fmt::Write as _;
+
+use wirerate_engine::report::{Interval, Latency, Outcome, Path, Report, Rx, Tx, Warning};
+
+/// One line for an interval.
+pub fn interval(interval: &Interval) -> String {
+    let span = format!("{:>5.1}-{:<5.1} s", seconds(interval.start_ns), seconds(interval.end_ns));
+    match (&interval.tx, &interval.rx) {
+        (Some(tx), _) => {
+            let errors =
+                if tx.errors > 0 { format!(", {} refused", count(tx.errors)) } else { String::new() };
+            format!(
+                "{span}  sent {:>12}  {:>11}  {:>13}{errors}",
+                count(tx.packets),
+                pps(tx.pps),
+                bits(tx.payload_bps)
+            )
+        }
+        (None, Some(rx)) => {
+            let latency =
+                rx.latency_ns.map_or(String::new(), |l| format!("  p50 {} p99 {}", time(l.p50), time(l.p99)));
+            let packets = count(rx.packets);
+            format!(
+                "{span}  received {packets:>12}  {:>11}  {:>13}  lost {}{latency}",
+                pps(rx.pps),
+                bits(rx.payload_bps),
+                rx.lost
+            )
+        }
+        (None, None) => span,
+    }
+}
+
+/// A warning, with what to do.
+pub fn warning(warning: &Warning) -> String {
+    let style = anstyle::AnsiColor::Yellow.on_default();
+    let fix = warning.fix.as_ref().map_or(String::new(), |fix| format!("\n  fix: {fix}"));
+    format!("{style}warning:{style:#} {}{fix}", warning.text)
+}
+
+/// The whole report.
+pub fn report(report: &Report) -> String {
+    let mut text = String::new();
+    if let Some(backend) = &report.backend {
+        let xdp = if backend.xdp == "none" { String::new() } else { format!(", {} XDP", backend.xdp) };
+        let _ = writeln!(text, "datapath   {} ({}{xdp}): {}", backend.name, backend.mode, backend.why);
+    }
+    for worker in &report.workers {
+        let _ = writeln!(
+            text,
+            "worker     queue {} on CPU {}: {} packets",
+            worker.queue,
+            worker.cpu,
+            count(worker.packets)
+        );
+    }
+    if let Some(tx) = &report.tx {
+        sent(&mut text, tx);
+    }
+    if let Some(rx) = &report.rx {
+        received(&mut text, rx);
+    }
+    if let Some(ledger) = &report.ledger {
+        ledger.paths.iter().for_each(|path| ledger_path(&mut text, path));
+    }
+    if let Some(verdict) = &report.verdict {
+        let style = match verdict.outcome {
+            Outcome::Pass => anstyle::AnsiColor::Green,
+            Outcome::Fail => anstyle::AnsiColor::Red,
+            Outcome::Inconclusive => anstyle::AnsiColor::Yellow,
+        }
+        .on_default()
+        .bold();
+        for check in &verdict.checks {
+            let _ = writeln!(text, "check      {}: wanted {}, got {}", check.name, check.want, check.got);
+        }
+        let _ = writeln!(text, "verdict    {style}{}{style:#}", outcome(verdict.outcome));
+    }
+    text
+}
+
+fn sent(text: &mut String, tx: &Tx) {
+    let _ = writeln!(
+        text,
+        "sent       {} packets in {}, {} refused by this host",
+        count(tx.packets),
+        time(tx.duration_ns),
+        count(tx.errors)
+    );
+    rates(text, tx.pps, tx.payload_bps, tx.l2_bps, tx.l1_bps);
+    let burst = &tx.burst;
+    let _ = writeln!(
+        text,
+        "bursts     p50 {}, p99 {}, longest {} packets",
+        burst.p50,
+        burst.p99,
+        count(burst.max)
+    );
+}
+
+fn received(text: &mut String, rx: &Rx) {
+    let _ = writeln!(
+        text,
+        "received   {} packets in {}, {} different",
+        count(rx.packets),
+        time(rx.duration_ns),
+        count(rx.unique)
+    );
+    rates(text, rx.pps, rx.payload_bps, rx.l2_bps, rx.l1_bps);
+    let offered = rx.unique + rx.lost + rx.lost_tail;
+    let share = if offered > 0 { (rx.lost + rx.lost_tail) as f64 * 100.0 / offered as f64 } else { 0.0 };
+    let _ = writeln!(
+        text,
+        "lost       {} in gaps, {} at the end ({share:.4} %)",
+        count(rx.lost),
+        count(rx.lost_tail)
+    );
+    let _ = writeln!(
+        text,
+        "also       {} duplicate, {} reordered, {} late, {} corrupt, {} foreign, {} before the start",
+        rx.duplicate, rx.reordered, rx.late, rx.corrupt, rx.foreign, rx.before_start
+    );
+    if let Some(l) = &rx.latency_ns {
+        let _ = writeln!(text, "latency    {}", latency(l));
+    }
+    if let Some(j) = &rx.jitter_ns {
+        let _ = writeln!(text, "jitter     {} (RFC 3550), highest {}", time(j.rfc3550), time(j.max));
+    }
+    if rx.streams.len() > 1 {
+        for s in rx.streams.iter().take(16) {
+            let _ = writeln!(
+                text,
+                "stream     {} run {:06x} {} from {} to {}:{}: {} packets, {} lost",
+                s.id,
+                s.run,
+                s.format,
+                s.source,
+                s.group,
+                s.port,
+                count(s.packets),
+                s.lost + s.lost_tail
+            );
+        }
+        if rx.streams.len() > 16 {
+            let _ = writeln!(text, "           … and {} more, all in --json", rx.streams.len() - 16);
+        }
+    }
+}
+
+fn rates(text: &mut String, packets: u64, payload: u64, l2: u64, l1: u64) {
+    let _ = writeln!(
+        text,
+        "rate       {}, {} of payload, {} L2, {} L1",
+        pps(packets),
+        bits(payload),
+        bits(l2),
+        bits(l1)
+    );
+}
+
+fn ledger_path(text: &mut String, path: &Path) {
+    let _ = writeln!(
+        text,
+        "ledger     {} -> {}: {} sent = {} received{} + {} unaccounted",
+        path.sender,
+        path.receiver,
+        count(path.sent),
+        count(path.received),
+        path.drops.iter().fold(String::new(), |mut all, d| {
+            let at = d.interface.as_ref().map_or(String::new(), |i| format!(" on {i}"));
+            let _ = write!(all, " + {} {}{at} {}", count(d.packets), d.place, d.reason);
+            all
+        }),
+        path.unaccounted
+    );
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => "pass",
+        Outcome::Fail => "fail",
+        Outcome::Inconclusive => "inconclusive",
+    }
+}
+
+fn latency(l: &Latency) -> String {
+    format!(
+        "min {}, p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
+        time(l.min),
+        time(l.p50),
+        time(l.p90),
+        time(l.p99),
+        time(l.p999),
+        time(l.max)
+    )
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// A number with thin groups of three digits.
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A time in the unit that suits it.
+pub fn time(ns: u64) -> String {
+    match ns {
+        0..1_000 => format!("{ns} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", ns as f64 / 1e6),
+        _ => format!("{:.3} s", ns as f64 / 1e9),
+    }
+}
+
+/// A packet rate in the unit that suits it.
+pub fn pps(n: u64) -> String {
+    scaled(n, "pps")
+}
+
+/// A bit rate in the unit that suits it.
+pub fn bits(n: u64) -> String {
+    scaled(n, "bit/s")
+}
+
+fn scaled(n: u64, unit: &str) -> String {
+    match n {
+        0..1_000 => format!("{n} {unit}"),
+        1_000..1_000_000 => format!("{:.2} k{unit}", n as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.3} M{unit}", n as f64 / 1e6),
+        _ => format!("{:.3} G{unit}", n as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(count(999), "999");
+        assert_eq!(time(1_500), "1.5 µs");
+        assert_eq!(bits(9_900_000_000), "9.900 Gbit/s");
+        assert_eq!(pps(14_880_000), "14.880 Mpps");
+    }
+}

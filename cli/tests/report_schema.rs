@@ -1,0 +1,201 @@
+//! docs/report.schema.json describes what the engine serialises: no field more, no field less.
+#![forbid(unsafe_code)]
+
+use serde_json::{Value, json};
+use wirerate_engine::measure::tally::{Format, RxCounters, RxTally, StreamKey, StreamTally, TxTally};
+use wirerate_engine::packet::probe::End;
+use wirerate_engine::report::*;
+
+fn schema() -> Value {
+    serde_json::from_str(include_str!("../../docs/report.schema.json")).expect("the schema is JSON")
+}
+
+fn errors(report: &Value) -> Vec<String> {
+    let validator = jsonschema::validator_for(&schema()).expect("the schema compiles");
+    validator.iter_errors(report).map(|e| format!("{}: {e}", e.instance_path())).collect()
+}
+
+fn rx() -> RxCollector {
+    let mut tally = RxTally::new(0);
+    tally.counters =
+        RxCounters { packets: 3, unique: 3, lost: 1, first_ns: 5, last_ns: 9, ..Default::default() };
+    for (format, source, destination) in [
+        (Format::Wirerate, "10.0.0.1:40000", "239.1.2.3:5001"),
+        (Format::Iperf2, "[2001:db8::1]:40000", "[ff15::1]:5001"),
+        (Format::Raw, "10.0.0.1:40001", "239.1.2.3:5001"),
+    ] {
+        let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+        tally.streams.push(StreamTally {
+            key: StreamKey { format, run: 0xff_ffff, stream: u16::MAX, source, destination },
+            counters: tally.counters,
+            jitter_ns: Some((1, 2)),
+            end: Some(End { issued: 4, failed: 0, first_ns: 1, last_ns: 9 }),
+            ended_ns: 10,
+        });
+    }
+    tally.latency.record(1000).unwrap();
+    tally.negative_latency = 1;
+    let mut collector = RxCollector::new();
+    collector.absorb(&tally);
+    collector
+}
+
+fn minimal() -> Report {
+    Report {
+        schema: SCHEMA,
+        command: "doctor".into(),
+        started_at: "2026-11-20T19:17:00Z".into(),
+        host: Host { kernel: "6.18.0".into(), cpus: 2, nic: vec![] },
+        config: json!({}),
+        backend: None,
+        workers: vec![],
+        intervals: vec![],
+        tx: None,
+        rx: None,
+        ledger: None,
+        warnings: vec![],
+        verdict: None,
+    }
+}
+
+/// A report in which every part and every optional field is present.
+fn full() -> Report {
+    let mut rx = rx();
+    let mut tx = TxCollector::new();
+    tx.absorb(&TxTally::new(0));
+    let drop = Drop {
+        place: "socket".into(),
+        interface: Some("veth0".into()),
+        reason: "SOCKET_RCVBUFF".into(),
+        packets: 1,
+    };
+    let path = Path {
+        sender: "a".into(),
+        receiver: "b".into(),
+        sent: 4,
+        received: 3,
+        drops: vec![drop],
+        unaccounted: -1,
+    };
+    let check =
+        Check { name: "expect-loss-below", want: "0.01%".into(), got: "25%".into(), outcome: Outcome::Fail };
+    let mut warnings = rx.warnings();
+    warnings.push(Warning { code: "copy-mode", text: "copied".into(), fix: Some("another NIC".into()) });
+    Report {
+        config: json!({"rate": "10G", "groups": 3}),
+        host: Host {
+            nic: vec![Nic {
+                name: "veth0".into(),
+                driver: Some("veth".into()),
+                speed_bps: Some(10_000_000_000),
+                numa_node: Some(0),
+                queues: 2,
+            }],
+            ..minimal().host
+        },
+        backend: Some(Backend { name: "uring", mode: "plain", xdp: "none", why: "asked for".into() }),
+        workers: vec![Worker { queue: 0, cpu: 1, numa_node: Some(0), packets: 3 }],
+        intervals: vec![Interval {
+            start_ns: 0,
+            end_ns: 1_000_000_000,
+            tx: Some(tx.interval(1_000_000_000)),
+            rx: Some(rx.interval(1_000_000_000)),
+        }],
+        tx: Some(tx.finish()),
+        rx: Some(rx.finish()),
+        ledger: Some(Ledger { paths: vec![path] }),
+        warnings,
+        verdict: Some(Verdict { outcome: Outcome::Fail, checks: vec![check] }),
+        ..minimal()
+    }
+}
+
+fn value(report: &Report) -> Value {
+    serde_json::to_value(report).expect("reports serialise")
+}
+
+#[test]
+fn the_schema_is_one_of_draft_2020_12() {
+    assert_eq!(schema()["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert!(jsonschema::meta::is_valid(&schema()));
+}
+
+#[test]
+fn reports_fit_the_schema() {
+    for report in [minimal(), full()] {
+        assert_eq!(errors(&value(&report)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_is_not_a_report_does_not_fit() {
+    let good = value(&full());
+    for (pointer, wrong) in [
+        ("/schema", json!("wirerate.report/2")),
+        ("/rx/lost", json!(-1)),
+        ("/rx/packets", json!("3")),
+        ("/rx/latency_ns", json!(null)),
+        ("/rx/streams/0/format", json!("iperf")),
+        ("/rx/streams/0/run", json!(1 << 24)),
+        ("/tx/pps", json!(0.5)),
+        ("/backend/mode", json!("fast")),
+        ("/verdict/outcome", json!("Pass")),
+        ("/started_at", json!("yesterday")),
+    ] {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}")) = wrong;
+        assert!(!errors(&bad).is_empty(), "{pointer}");
+    }
+}
+
+/// Calls `visit` with every object that the schema describes in the report, and its description.
+fn walk<'a>(
+    schema: &'a Value,
+    root: &'a Value,
+    report: &'a Value,
+    visit: &mut impl FnMut(&'a Value, &'a Value, &str),
+) {
+    let schema = match schema["$ref"].as_str() {
+        Some(reference) => {
+            root.pointer(reference.trim_start_matches('#')).expect("the reference leads somewhere")
+        }
+        None => schema,
+    };
+    if let Some(items) = report.as_array() {
+        items.iter().for_each(|item| walk(&schema["items"], root, item, visit));
+    }
+    let Some(properties) = schema["properties"].as_object() else { return };
+    assert_eq!(schema["additionalProperties"], false);
+    for (name, property) in properties {
+        visit(schema, report, name);
+        walk(property, root, &report[name], visit);
+    }
+}
+
+#[test]
+fn every_field_is_described_required_or_optional_as_it_is() {
+    let (schema, full) = (schema(), value(&full()));
+    let mut count = 0;
+    walk(&schema, &schema, &full, &mut |object, report, name| {
+        assert!(report.get(name).is_some(), "{name}: described, and never in a report");
+        assert!(object["properties"][name]["description"].is_string(), "{name}: without a description");
+        // Without a required field the report must not fit: each is tried at its own schema.
+        let required = object["required"].as_array().is_some_and(|r| r.iter().any(|r| r == name));
+        let validator =
+            jsonschema::validator_for(&json!({"$defs": schema["$defs"], "allOf": [object]})).unwrap();
+        let mut without = report.clone();
+        without.as_object_mut().unwrap().remove(name);
+        assert_eq!(validator.is_valid(&without), !required, "{name}");
+        let mut more = report.clone();
+        more["surprise"] = json!(1);
+        assert!(!validator.is_valid(&more), "{name}: a field that nobody described");
+        count += 1;
+    });
+    assert!(count > 100, "only {count} fields were looked at");
+    // Optional are those parts that a minimal report leaves out.
+    let least: Vec<_> = value(&minimal()).as_object().unwrap().keys().cloned().collect();
+    let mut required: Vec<_> =
+        schema["required"].as_array().unwrap().iter().map(|r| r.as_str().unwrap().to_owned()).collect();
+    required.sort();
+    assert_eq!(least, required);
+}

@@ -1,0 +1,22 @@
+//! The programs that run in the kernel. `scripts/ebpf` builds them into the object that the engine embeds.
+//!
+//! [`steer`] hands selected packets to AF_XDP sockets; [`drops`] and [`xdp_drops`] count what the kernel threw away.
+//! Nothing here may panic: a panic leaves an undefined symbol, and the build refuses the object.
+#![no_std]
+
+mod drops;
+mod frame;
+mod steer;
+mod xdp_drops;
+
+/// Helpers that read kernel memory are for GPL-compatible programs.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// `core` wants one; no program reaches it, or the object would not link.
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

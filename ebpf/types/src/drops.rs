@@ -1,0 +1,107 @@
+//! The maps of the `drops` programs: what the kernel threw away, where and why.
+
+/// Entries of the drop map: places and reasons that differ, over all namespaces and interfaces.
+pub const DROPS: u32 = 8192;
+
+/// Which tracepoint saw a drop; decides what [`DropKey::reason`] means.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tracepoint {
+    /// `kfree_skb`: an skb was dropped; the reason is a value of the kernel's `enum skb_drop_reason`.
+    KfreeSkb = 0,
+    /// `xdp_exception`: a driver could not do what an XDP program asked for, or the program was aborted; the reason is the
+    /// XDP action.
+    XdpException = 1,
+    /// `xdp_redirect_err`: a redirect was refused; the reason is an errno.
+    XdpRedirect = 2,
+    /// `xdp_redirect_err` into an XSKMAP; the reason is an errno. The AF_XDP socket may count the same packet.
+    XskRedirect = 3,
+    /// `xdp_devmap_xmit`: an interface took fewer redirected frames than it was given; the reason is an errno, or 0.
+    XdpDevmap = 4,
+    /// `xdp_bulk_tx`: an interface took fewer frames of `XDP_TX` than it was given; the reason is an errno, or 0.
+    XdpTx = 5,
+}
+
+impl Tracepoint {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::KfreeSkb,
+        Self::XdpException,
+        Self::XdpRedirect,
+        Self::XskRedirect,
+        Self::XdpDevmap,
+        Self::XdpTx,
+    ];
+}
+
+/// One place and reason.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DropKey {
+    /// Inode of the network namespace, as in `/proc/self/ns/net`; 0 when the packet told none.
+    pub netns: u32,
+    /// Index of the interface in that namespace; 0 when the packet had none (yet).
+    pub ifindex: u32,
+    /// Why; [`Tracepoint`] says in which numbers.
+    pub reason: u32,
+    /// A [`Tracepoint`].
+    pub tracepoint: u32,
+}
+
+/// What was dropped there.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DropCount {
+    /// Buffers: skbs, or XDP frames.
+    pub skbs: u64,
+    /// Packets in them: an skb with segmentation offload holds several.
+    pub packets: u64,
+}
+
+/// What the programs must know of the running kernel, read from its BTF by the loader: where a member lies, in bytes from
+/// the start of its structure, unless a field says otherwise.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// `sk_buff.dev`, a union: in the queues of sockets something else lies there.
+    pub skb_dev: u32,
+    /// `sk_buff.skb_iif`
+    pub skb_iif: u32,
+    /// `sk_buff.sk`
+    pub skb_sk: u32,
+    /// `sk_buff._skb_refdst`
+    pub skb_dst: u32,
+    /// `sk_buff.head`
+    pub skb_head: u32,
+    /// `sk_buff.end`, an offset from `head` on 64-bit kernels.
+    pub skb_end: u32,
+    /// `sk_buff.len`
+    pub skb_len: u32,
+    /// `skb_shared_info.gso_segs`
+    pub gso_segs: u32,
+    /// `skb_shared_info.gso_size`
+    pub gso_size: u32,
+    /// `net_device.ifindex`
+    pub dev_ifindex: u32,
+    /// `net_device.nd_net.net`
+    pub dev_net: u32,
+    /// `net_device.xdp_prog`: the generic XDP program.
+    pub dev_xdp: u32,
+    /// `net.ns.inum`
+    pub net_inode: u32,
+    /// `sock.__sk_common.skc_net.net`
+    pub sock_net: u32,
+    /// `dst_entry.dev`
+    pub dst_dev: u32,
+    /// `task_struct.nsproxy`
+    pub task_nsproxy: u32,
+    /// `nsproxy.net_ns`
+    pub nsproxy_net: u32,
+    /// 1 when `kfree_skb` names the receiving socket in its argument 3 (Linux 6.11), else 0.
+    pub has_rx_sk: u32,
+    /// `SKB_CONSUMED` of `enum skb_drop_reason`: not a drop; `u32::MAX` where the kernel has no such value.
+    pub consumed: u32,
+}
+
+const _: () = assert!(size_of::<DropKey>() == 16 && size_of::<DropCount>() == 16);
+const _: () = assert!(size_of::<Layout>() == 76);

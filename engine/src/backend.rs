@@ -1,0 +1,105 @@
+//! Which datapath: what the user asked for, or the best that this machine and user allow, with the reason.
+#![forbid(unsafe_code)]
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::host::nic::Nic;
+use crate::host::privilege::{Privileges, Purpose};
+use crate::queue::socket;
+use crate::queue::spec::Interface;
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// The best that works.
+    Auto,
+    /// AF_XDP.
+    Afxdp,
+    /// io_uring over UDP sockets.
+    Uring,
+    /// `sendmmsg` and `recvmmsg` over UDP sockets.
+    Mmsg,
+}
+
+/// A datapath.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// AF_XDP.
+    Afxdp,
+    /// io_uring over UDP sockets.
+    Uring,
+    /// `sendmmsg` and `recvmmsg` over UDP sockets.
+    Mmsg,
+}
+
+impl Backend {
+    /// Its name in reports and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Afxdp => "afxdp",
+            Self::Uring => "uring",
+            Self::Mmsg => "mmsg",
+        }
+    }
+}
+
+/// Settles the datapath for traffic on `interface`, and says why.
+///
+/// # Errors
+/// When the one asked for cannot work here.
+pub fn choose(choice: Choice, interface: Option<&Interface>) -> Result<(Backend, String)> {
+    let asked = "asked for by --backend".to_owned();
+    match choice {
+        Choice::Mmsg => Ok((Backend::Mmsg, asked)),
+        Choice::Uring => match socket::available() {
+            Ok(()) => Ok((Backend::Uring, asked)),
+            Err(why) => {
+                Err(Error::environment(format!("--backend uring: {why}")).fix("use --backend mmsg, or auto"))
+            }
+        },
+        Choice::Afxdp => {
+            if interface.is_none() {
+                return Err(Error::usage("--backend afxdp needs an interface, and no route names one")
+                    .fix("add --iface IF"));
+            }
+            match lacks_for_afxdp() {
+                None => Ok((Backend::Afxdp, asked)),
+                Some(lacks) => Err(Error::environment(format!("--backend afxdp needs {lacks}")).fix(
+                    "run as root, or: sudo setcap cap_net_raw,cap_net_admin,cap_bpf+ep \"$(command -v wirerate)\"",
+                )),
+            }
+        }
+        Choice::Auto => Ok(automatic(interface)),
+    }
+}
+
+fn automatic(interface: Option<&Interface>) -> (Backend, String) {
+    let not_afxdp = match interface {
+        None => "no interface given for afxdp".to_owned(),
+        Some(interface) => {
+            if let Some(lacks) = lacks_for_afxdp() {
+                format!("afxdp needs {lacks}")
+            } else if Nic::of(interface).xdp.is_some_and(|xdp| xdp.zero_copy) {
+                return (Backend::Afxdp, format!("{} offers zero-copy AF_XDP", interface.name));
+            } else {
+                format!("{} has no zero-copy AF_XDP", interface.name)
+            }
+        }
+    };
+    match socket::available() {
+        Ok(()) => (Backend::Uring, format!("{not_afxdp}; io_uring works")),
+        Err(why) => (Backend::Mmsg, format!("{not_afxdp}; {why}")),
+    }
+}
+
+/// What this process lacks for AF_XDP, if anything.
+fn lacks_for_afxdp() -> Option<String> {
+    let privileges = Privileges::read();
+    let missing = privileges.missing(Purpose::Xdp);
+    if !missing.is_empty() {
+        return Some(missing.iter().map(|c| c.name()).collect::<Vec<_>>().join(", "));
+    }
+    (!privileges.allows(Purpose::Xdp)).then(|| "to run outside of a user namespace".to_owned())
+}

@@ -1,0 +1,30 @@
+//! The shared plain data as keys and values of eBPF maps.
+#![expect(unsafe_code, reason = "aya takes only what promises to be plain data")]
+
+use wirerate_ebpf_types::{drops, steer};
+
+macro_rules! plain {
+    ($($(#[$doc:meta])* $name:ident($inner:ty);)*) => {$(
+        $(#[$doc])*
+        #[repr(transparent)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) struct $name(pub $inner);
+
+        // SAFETY: the inner type is repr(C) of integers without padding (its size is asserted where it is
+        // defined), Copy and 'static, and any bytes are a value of it.
+        unsafe impl aya::Pod for $name {}
+    )*};
+}
+
+plain! {
+    /// Key of the drop map.
+    DropKey(drops::DropKey);
+    /// Value of the drop map.
+    DropValue(drops::DropCount);
+    /// What the programs must know of the kernel.
+    Layout(drops::Layout);
+    /// Key of the rule map.
+    RuleKey(steer::RuleKey);
+    /// Value of the counter array.
+    SteerValue(steer::Count);
+}

@@ -1,0 +1,269 @@
+//! Counts the packets that the kernel drops while a [`Watch`] lives.
+//!
+//! A drop is counted where the kernel says it happened: on the interface the packet came in by or was to leave by, in that
+//! interface's network namespace, so packets of other namespaces are seen too. One kind is counted by who reads, because nothing
+//! else tells: datagrams in the queue of a UDP socket, dropped for their checksum or with the socket, belong to the namespace of
+//! the thread that reads or closes it. The same packet may be counted by
+//! another witness: place `xsk` here is what the AF_XDP socket itself counts as full ring or dropped
+//! (`XDP_STATISTICS`), and `SOCKET_RCVBUFF` is what a UDP socket counts (`SO_MEMINFO`).
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use aya::maps::{PerCpuArray, PerCpuHashMap};
+use aya::programs::RawTracePoint;
+use aya::{Ebpf, EbpfLoader};
+use nix::net::if_::if_indextoname;
+use wirerate_ebpf_types::drops::Layout;
+
+use super::btf::Btf;
+use super::object::{Borrowed, OBJECT, allow_locked_memory, explain, map};
+use super::place::named;
+use super::{btf, maps};
+use crate::error::{Error, Result};
+use crate::sys::netns::Netns;
+
+/// The programs, each named like its tracepoint.
+const PROGRAMS: [&str; 5] =
+    ["kfree_skb", "xdp_exception", "xdp_redirect_err", "xdp_devmap_xmit", "xdp_bulk_tx"];
+
+const CAPABILITIES: &str = "CAP_BPF and CAP_PERFMON";
+
+/// The reason that stands for drops that found no room in the table.
+pub const TABLE_FULL: &str = "drop table full";
+
+/// The reason that stands for drops that interrupted the counting of another on the same CPU; each is one skb of unknown size.
+pub const INTERRUPTED: &str = "drop while counting a drop";
+
+/// Packets dropped at one place for one reason, since the watch began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropCount {
+    /// Inode of the network namespace, as [`current_netns_inode`] has it; 0 when the packet told none.
+    pub netns_inode: u64,
+    /// Index of the interface in that namespace; 0 when the packet was not on one.
+    pub ifindex: u32,
+    /// The interface's name now, if it is in the namespace of the thread that reads.
+    pub interface: Option<String>,
+    /// Where: `ip`, `socket`, `netfilter`, `qdisc`, `backlog`, `xdp`, `xsk`; `kernel` for the rest.
+    pub place: &'static str,
+    /// Why, in the kernel's own words: `NO_SOCKET`, `xdp_redirect_err:ENOSPC`.
+    pub reason: String,
+    /// Buffers: skbs or XDP frames.
+    pub skbs: u64,
+    /// Packets; a buffer with segmentation offload holds several.
+    pub packets: u64,
+}
+
+/// The running programs; dropping it, or the end of the process, removes them.
+#[derive(Debug)]
+pub struct Watch {
+    ebpf: Ebpf,
+    reasons: HashMap<u32, String>,
+    missing: Vec<String>,
+}
+
+impl Watch {
+    /// Loads the programs and attaches those whose tracepoint this kernel has.
+    ///
+    /// # Errors
+    /// Environment: without CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), or when the kernel has no BTF or none of the tracepoints.
+    pub fn start() -> Result<Self> {
+        let kernel = Btf::of_kernel()?;
+        let layout = maps::Layout(layout_of(&kernel)?);
+        allow_locked_memory();
+        let mut ebpf = EbpfLoader::new()
+            .override_global("DROP_LAYOUT", &layout, true)
+            .map_max_entries("STEER_SOCKETS", 1)
+            .map_max_entries("STEER_COUNTS", 1)
+            .load(OBJECT)
+            .map_err(|error| explain("loading the drop counters", &error, CAPABILITIES))?;
+        let mut missing = Vec::new();
+        for name in PROGRAMS {
+            if let Err(error) = attach(&mut ebpf, name) {
+                missing.push(format!("{name}: {error}"));
+                if missing.len() == PROGRAMS.len() {
+                    return Err(error);
+                }
+            }
+        }
+        let reasons = kernel.enumerators("skb_drop_reason").unwrap_or_default();
+        Ok(Self { ebpf, reasons, missing })
+    }
+
+    /// What is not counted, because this kernel refused its program: `tracepoint: why`.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// All drops since the watch began, in no particular order. Makes some system calls for each place and reason.
+    ///
+    /// # Errors
+    /// Failed, when the kernel refuses to show its counters.
+    pub fn read(&self) -> Result<Vec<DropCount>> {
+        let failed =
+            |error: aya::maps::MapError| Error::failed(format!("reading the drop counters: {error}"));
+        let here = current_netns_inode()?;
+        let table: PerCpuHashMap<Borrowed<'_>, maps::DropKey, maps::DropValue> =
+            map(&self.ebpf, "DROP_COUNTS")?;
+        let others: PerCpuArray<Borrowed<'_>, maps::DropValue> = map(&self.ebpf, "DROP_OTHERS")?;
+        let mut drops = Vec::new();
+        for entry in table.iter() {
+            let (maps::DropKey(key), values) = entry.map_err(failed)?;
+            let (skbs, packets) = sum(&values);
+            let netns_inode = u64::from(key.netns);
+            let (place, reason) = named(key.tracepoint, key.reason, &self.reasons);
+            let interface = if netns_inode == here { name_of(key.ifindex) } else { None };
+            drops.push(DropCount {
+                netns_inode,
+                ifindex: key.ifindex,
+                interface,
+                place,
+                reason,
+                skbs,
+                packets,
+            });
+        }
+        let (skbs, packets) = sum(&others.get(&0, 0).map_err(failed)?);
+        let missed = self.missed();
+        for (reason, skbs, packets) in [(TABLE_FULL, skbs, packets), (INTERRUPTED, missed, missed)] {
+            if skbs > 0 {
+                let (place, reason) = ("kernel", reason.to_owned());
+                drops.push(DropCount {
+                    netns_inode: 0,
+                    ifindex: 0,
+                    interface: None,
+                    place,
+                    reason,
+                    skbs,
+                    packets,
+                });
+            }
+        }
+        Ok(drops)
+    }
+
+    /// Drops that happened in an interrupt while the same CPU was counting another: the kernel does not run a
+    /// tracepoint's program within itself.
+    fn missed(&self) -> u64 {
+        self.ebpf
+            .programs()
+            .filter(|(name, _)| PROGRAMS.contains(name))
+            .filter_map(|(_, program)| program.fd().ok().map(|fd| recursion_misses(fd.as_fd())))
+            .sum()
+    }
+}
+
+/// How often the kernel did not run the program behind `fd`; 0 on kernels that do not say (before 5.12).
+fn recursion_misses(fd: BorrowedFd<'_>) -> u64 {
+    let path = format!("/proc/thread-self/fdinfo/{}", fd.as_raw_fd());
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+fn attach(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    let program = ebpf.program_mut(name).ok_or_else(|| Error::failed(format!("no eBPF program {name}")))?;
+    let program: &mut RawTracePoint =
+        program.try_into().map_err(|error| Error::failed(format!("eBPF program {name}: {error}")))?;
+    let tracepoint = format!("counting the drops at tracepoint {name}");
+    program.load().map_err(|error| explain(&tracepoint, &error, CAPABILITIES))?;
+    program.attach(name).map_err(|error| explain(&tracepoint, &error, CAPABILITIES))?;
+    Ok(())
+}
+
+fn sum(per_cpu: &[maps::DropValue]) -> (u64, u64) {
+    per_cpu.iter().fold((0, 0), |(skbs, packets), value| (skbs + value.0.skbs, packets + value.0.packets))
+}
+
+fn name_of(ifindex: u32) -> Option<String> {
+    if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok())
+}
+
+/// What the programs must know of a kernel that describes itself so.
+fn layout_of(kernel: &Btf) -> Result<Layout> {
+    let offset = |structure: &str, path: &str| {
+        kernel.offset(structure, path).ok_or_else(|| {
+            Error::environment(format!("{}: struct {structure} has no member {path}", btf::KERNEL))
+                .fix("wirerate knows the kernels 5.17 to 6.18; for a newer one, update wirerate")
+        })
+    };
+    let reasons = kernel.enumerators("skb_drop_reason").unwrap_or_default();
+    let consumed = reasons.iter().find(|(_, name)| *name == "SKB_CONSUMED").map(|(&value, _)| value);
+    // The first parameter is the tracepoint's own.
+    let has_rx_sk = kernel.parameters("btf_trace_kfree_skb").is_some_and(|parameters| parameters >= 5);
+    Ok(Layout {
+        skb_dev: offset("sk_buff", "dev")?,
+        skb_iif: offset("sk_buff", "skb_iif")?,
+        skb_sk: offset("sk_buff", "sk")?,
+        skb_dst: offset("sk_buff", "_skb_refdst")?,
+        skb_head: offset("sk_buff", "head")?,
+        skb_end: offset("sk_buff", "end")?,
+        skb_len: offset("sk_buff", "len")?,
+        gso_segs: offset("skb_shared_info", "gso_segs")?,
+        gso_size: offset("skb_shared_info", "gso_size")?,
+        dev_ifindex: offset("net_device", "ifindex")?,
+        dev_net: offset("net_device", "nd_net.net")?,
+        dev_xdp: offset("net_device", "xdp_prog")?,
+        net_inode: offset("net", "ns.inum")?,
+        sock_net: offset("sock", "__sk_common.skc_net.net")?,
+        dst_dev: offset("dst_entry", "dev")?,
+        task_nsproxy: offset("task_struct", "nsproxy")?,
+        nsproxy_net: offset("nsproxy", "net_ns")?,
+        has_rx_sk: u32::from(has_rx_sk),
+        consumed: consumed.unwrap_or(u32::MAX),
+    })
+}
+
+/// What was dropped between two readings of one watch; places and reasons without a new drop are left out.
+pub fn difference(before: &[DropCount], after: &[DropCount]) -> Vec<DropCount> {
+    let same = |a: &DropCount, b: &DropCount| {
+        a.netns_inode == b.netns_inode && a.ifindex == b.ifindex && a.place == b.place && a.reason == b.reason
+    };
+    after
+        .iter()
+        .filter_map(|new| {
+            let (skbs, packets) =
+                before.iter().find(|old| same(old, new)).map_or((0, 0), |old| (old.skbs, old.packets));
+            let mut new = new.clone();
+            new.skbs = new.skbs.saturating_sub(skbs);
+            new.packets = new.packets.saturating_sub(packets);
+            (new.skbs > 0).then_some(new)
+        })
+        .collect()
+}
+
+/// Inode of the calling thread's network namespace: what `readlink /proc/thread-self/ns/net` shows.
+///
+/// # Errors
+/// Environment, when /proc is not mounted.
+pub fn current_netns_inode() -> Result<u64> {
+    Netns::current().and_then(|netns| netns.inode()).map_err(|error| {
+        Error::environment("/proc/thread-self/ns/net: this thread's network namespace cannot be read")
+            .because(error)
+            .fix("mount -t proc proc /proc")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_program_missed_nothing() {
+        assert_eq!(recursion_misses(std::io::stdin().as_fd()), 0);
+    }
+
+    fn count(ifindex: u32, reason: &str, skbs: u64, packets: u64) -> DropCount {
+        let reason = reason.to_owned();
+        DropCount { netns_inode: 1, ifindex, interface: None, place: "socket", reason, skbs, packets }
+    }
+
+    #[test]
+    fn the_difference_is_what_is_new() {
+        let before = [count(1, "NO_SOCKET", 5, 9), count(2, "NO_SOCKET", 1, 1)];
+        let after = [count(2, "NO_SOCKET", 1, 1), count(1, "NO_SOCKET", 6, 17), count(1, "IP_CSUM", 2, 2)];
+        assert_eq!(difference(&before, &after), [count(1, "NO_SOCKET", 1, 8), count(1, "IP_CSUM", 2, 2)]);
+        assert_eq!(difference(&after, &after), []);
+    }
+}

@@ -1,0 +1,148 @@
+//! What to send.
+#![forbid(unsafe_code)]
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::backend::Choice;
+use crate::error::Result;
+use crate::profile::payload::Payload;
+use crate::profile::rate::Rate;
+use crate::profile::size::{Framing, SizeList, Sizes};
+use crate::report::effective;
+use crate::target::Target;
+
+/// Packet sizes, as one of the two ways to say them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SizeSpec {
+    /// Ethernet frames with FCS.
+    Frame(SizeList),
+    /// UDP payloads.
+    Length(SizeList),
+}
+
+impl SizeSpec {
+    /// The payload lengths that they come to.
+    ///
+    /// # Errors
+    /// `Usage`, naming the limit, when one is too small for headers and probe, or too large for UDP.
+    pub fn resolve(&self, framing: Framing) -> Result<Sizes> {
+        match self {
+            Self::Frame(list) => Sizes::from_frames(list, framing),
+            Self::Length(list) => Sizes::from_lengths(list, framing),
+        }
+    }
+
+    fn frames(&self) -> Option<&SizeList> {
+        if let Self::Frame(list) = self { Some(list) } else { None }
+    }
+
+    fn lengths(&self) -> Option<&SizeList> {
+        if let Self::Length(list) = self { Some(list) } else { None }
+    }
+}
+
+/// What to send, how fast, and for how long. With none of `duration`, `count` and `bytes` it goes on until stopped.
+#[derive(Debug, Clone)]
+pub struct SendConfig {
+    /// Where to; its source, if any, is the source address of the packets.
+    pub target: Target,
+    /// Interface; `None`: the one that the route leads to.
+    pub interface: Option<String>,
+    /// Datapath.
+    pub backend: Choice,
+    /// NIC queues for `afxdp`; empty: queue 0.
+    pub queues: Vec<usize>,
+    /// Worker threads for sockets.
+    pub workers: usize,
+    /// CPUs for the workers; empty: chosen.
+    pub cpus: Vec<usize>,
+    /// Offered load.
+    pub rate: Rate,
+    /// Packet sizes.
+    pub sizes: SizeSpec,
+    /// Stop after this time.
+    pub duration: Option<Duration>,
+    /// Stop after this many packets, all streams together.
+    pub count: Option<u64>,
+    /// Stop after this many bytes of UDP payload, all streams together.
+    pub bytes: Option<u64>,
+    /// Streams; `None`: as many as ports or groups.
+    pub streams: Option<u16>,
+    /// UDP source ports, in turn; `None`: ephemeral.
+    pub source_ports: Option<RangeInclusive<u16>>,
+    /// UDP destination ports, in turn; `None`: the target's.
+    pub destination_ports: Option<RangeInclusive<u16>>,
+    /// Consecutive groups or addresses from the target's on, in turn.
+    pub groups: u16,
+    /// TTL or hop limit; `None`: 1 for groups, 64 else.
+    pub ttl: Option<u8>,
+    /// DSCP.
+    pub dscp: u8,
+    /// 802.1Q VLAN identifier (`afxdp`).
+    pub vlan: Option<u16>,
+    /// What follows the probe header.
+    pub payload: Arc<Payload>,
+    /// Time between interim results.
+    pub interval: Duration,
+}
+
+impl SendConfig {
+    /// A configuration with every option at its default.
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            interface: None,
+            backend: Choice::Auto,
+            queues: Vec::new(),
+            workers: 1,
+            cpus: Vec::new(),
+            rate: Rate::Pps(1000.0),
+            sizes: SizeSpec::Length(SizeList::Cycle(vec![1400])),
+            duration: None,
+            count: None,
+            bytes: None,
+            streams: None,
+            source_ports: None,
+            destination_ports: None,
+            groups: 1,
+            ttl: None,
+            dscp: 0,
+            vlan: None,
+            payload: Arc::new(Payload::pattern()),
+            interval: Duration::from_secs(1),
+        }
+    }
+
+    /// TTL in effect.
+    pub fn effective_ttl(&self) -> u8 {
+        self.ttl.unwrap_or(if self.target.is_group() { 1 } else { 64 })
+    }
+
+    /// The effective configuration, for the report.
+    pub(crate) fn describe(&self) -> Value {
+        effective(json!({
+            "target": self.target.to_string(),
+            "iface": self.interface,
+            "backend": self.backend,
+            "rate": self.rate.to_string(),
+            "frame_size": self.sizes.frames().map(ToString::to_string),
+            "length": self.sizes.lengths().map(ToString::to_string),
+            "duration_ns": self.duration.map(|d| d.as_nanos() as u64),
+            "count": self.count,
+            "bytes": self.bytes,
+            "streams": self.streams,
+            "src_port": self.source_ports.as_ref().map(|r| [*r.start(), *r.end()]),
+            "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
+            "groups": self.groups,
+            "ttl": self.effective_ttl(),
+            "dscp": self.dscp,
+            "vlan": self.vlan,
+            "payload": self.payload.name(),
+            "interval_ns": self.interval.as_nanos() as u64,
+        }))
+    }
+}

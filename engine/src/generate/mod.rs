@@ -1,0 +1,14 @@
+//! Sending: from a configuration to packets, and to a report of them.
+#![forbid(unsafe_code)]
+
+mod config;
+mod plan;
+mod schedule;
+mod send;
+mod worker;
+
+pub use config::{SendConfig, SizeSpec};
+pub use send::run;
+
+pub(crate) use plan::nth_address;
+pub(crate) use send::explain;

@@ -1,0 +1,221 @@
+//! From a configuration to what each worker does: addresses, frames, pace, CPU.
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::{SendConfig, SizeSpec};
+use super::schedule::Schedule;
+use super::worker::TxJob;
+use crate::backend::{self, Backend};
+use crate::error::{Error, Result};
+use crate::host::cpu::Cpus;
+use crate::host::nic::Nic;
+use crate::host::{interface, neighbour, route};
+use crate::multicast::mac;
+use crate::profile::size::{Framing, Sizes};
+use crate::queue::spec::{Flow, Interface, TxSpec};
+
+/// First of the source ports that are used when none is asked for and the queue writes the frames itself (RFC 6335 §6).
+const FIRST_EPHEMERAL: u16 = 49_152;
+
+/// How long a neighbour may take to answer.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What one worker does, and where.
+#[derive(Debug)]
+pub(crate) struct WorkerPlan {
+    pub cpu: usize,
+    pub spec: TxSpec,
+    pub job: TxJob,
+}
+
+/// What all workers do.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub backend: Backend,
+    pub why: String,
+    pub interface: Option<Interface>,
+    pub workers: Vec<WorkerPlan>,
+}
+
+/// Settles everything that can be settled before a queue is opened.
+pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
+    let target = config.target;
+    let ipv6 = target.is_ipv6();
+    let named = config.interface.as_deref().map(interface::lookup).transpose()?;
+    if let Some(interface) = &named {
+        interface::require_up(&interface.name)?;
+    }
+    let (backend, why) = backend::choose(config.backend, named.as_ref().or(routed(config).as_ref()))?;
+    let used = match (&named, backend) {
+        (Some(named), _) => Some(named.clone()),
+        (None, Backend::Afxdp) => routed(config),
+        (None, _) => None,
+    };
+    let framing = Framing { ipv6, vlan: config.vlan.is_some() };
+    let sizes = config.sizes.resolve(framing)?;
+    check_sizes(config, backend, used.as_ref().or(routed(config).as_ref()), &sizes)?;
+    if config.vlan.is_some() && backend != Backend::Afxdp {
+        return Err(Error::usage("--vlan: sockets cannot write VLAN tags").fix("use --backend afxdp"));
+    }
+
+    let run = random_run()?;
+    let flows = flows(config, backend, used.as_ref(), run)?;
+    let queues: Vec<usize> = match backend {
+        Backend::Afxdp if config.queues.is_empty() => vec![0],
+        Backend::Afxdp => config.queues.clone(),
+        Backend::Uring | Backend::Mmsg => {
+            if !config.queues.is_empty() {
+                return Err(
+                    Error::usage("--queues: only afxdp has NIC queues").fix("use --workers for sockets")
+                );
+            }
+            (0..config.workers).collect()
+        }
+    };
+    if queues.len() > flows.len() {
+        return Err(Error::usage(format!("{} workers have only {} streams", queues.len(), flows.len()))
+            .fix(format!("add --streams {} or more", queues.len())));
+    }
+    let nic = used.as_ref().map(Nic::of).unwrap_or_default();
+    let pps = config.rate.pps(&sizes, nic.speed_bps)?;
+    let count = [config.count, config.bytes.map(|b| packets_for(b, &sizes))].into_iter().flatten().min();
+    let cpus = choose_cpus(config, queues.len(), nic.numa_node)?;
+
+    let total = flows.len() as u64;
+    let workers = queues.len();
+    let plans = queues.iter().zip(cpus).enumerate().map(|(w, (&queue, cpu))| {
+        let mine: Vec<Flow> = flows.iter().skip(w).step_by(workers).copied().collect();
+        let share = mine.len() as u64;
+        // The streams that a worker has decide its share of the rate and of the count.
+        let pps = pps.map(|pps| pps * share as f64 / total as f64);
+        let before: u64 = (0..w).map(|v| flows.len().saturating_sub(v).div_ceil(workers) as u64).sum();
+        let limit = count.map(|c| c * (before + share) / total - c * before / total);
+        let streams = mine.iter().map(|f| f.stream).collect();
+        WorkerPlan {
+            cpu,
+            spec: TxSpec {
+                interface: used.clone(),
+                queue: queue as u32,
+                flows: mine,
+                ttl: config.effective_ttl(),
+                dscp: config.dscp,
+                vlan: config.vlan,
+                payload: Arc::clone(&config.payload),
+                max_payload: sizes.max(),
+            },
+            job: TxJob {
+                run,
+                schedule: Schedule::new(sizes.clone(), streams, pps, limit),
+                duration: config.duration,
+            },
+        }
+    });
+    Ok(Plan { backend, why, interface: used.clone(), workers: plans.collect() })
+}
+
+/// Receivers take CPUs from the front of the same list: on one host, the two then stay out of each other's way.
+fn choose_cpus(config: &SendConfig, workers: usize, numa_node: Option<u32>) -> Result<Vec<usize>> {
+    let cpus = Cpus::read()?;
+    if !config.cpus.is_empty() {
+        return cpus.choose(workers, numa_node, Some(&config.cpus));
+    }
+    let mut preferred = cpus.by_preference(numa_node);
+    preferred.reverse();
+    cpus.choose(workers, numa_node, Some(&preferred))
+}
+
+/// The interface that the route to the target leads to, when there is one.
+fn routed(config: &SendConfig) -> Option<Interface> {
+    let route = route::route_to(config.target.destination.ip(), None, config.target.source).ok()?;
+    interface::by_index(route.interface).ok()?.map(|link| link.interface())
+}
+
+fn check_sizes(
+    config: &SendConfig,
+    backend: Backend,
+    interface: Option<&Interface>,
+    sizes: &Sizes,
+) -> Result<()> {
+    let Some(interface) = interface else { return Ok(()) };
+    let ip_len = u32::from(sizes.max()) + if config.target.is_ipv6() { 48 } else { 28 };
+    if ip_len <= interface.mtu {
+        return Ok(());
+    }
+    let room = interface.mtu.saturating_sub(ip_len - u32::from(sizes.max()));
+    let what = format!(
+        "{}: a payload of {} bytes makes an IP packet of {ip_len}, above the MTU of {}",
+        interface.name,
+        sizes.max(),
+        interface.mtu
+    );
+    if matches!(config.sizes, SizeSpec::Frame(_)) || backend == Backend::Afxdp {
+        return Err(Error::usage(what).fix(format!(
+            "use --length {room} or less, raise the MTU (ip link set dev {} mtu {ip_len}), or let the kernel fragment \
+             with --length and --backend uring",
+            interface.name
+        )));
+    }
+    Ok(())
+}
+
+fn packets_for(bytes: u64, sizes: &Sizes) -> u64 {
+    (bytes as f64 / sizes.mean()).ceil().max(1.0) as u64
+}
+
+fn random_run() -> Result<u32> {
+    let bits = getrandom::u32().map_err(|e| Error::failed(format!("no random numbers: {e}")))?;
+    // 0 stands for "no run" in reports of other formats.
+    Ok((bits >> 8).max(1))
+}
+
+/// The addresses of every stream.
+fn flows(config: &SendConfig, backend: Backend, used: Option<&Interface>, run: u32) -> Result<Vec<Flow>> {
+    let target = config.target;
+    let source_ports: Vec<u16> = config.source_ports.clone().map_or_else(Vec::new, Iterator::collect);
+    let port = target.destination.port();
+    let destination_ports: Vec<u16> = config.destination_ports.clone().unwrap_or(port..=port).collect();
+    let streams = config.streams.unwrap_or_else(|| {
+        let most = source_ports.len().max(destination_ports.len()).max(usize::from(config.groups));
+        most.max(config.workers).max(config.queues.len()).min(4096) as u16
+    });
+    let unspecified =
+        if target.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    (0..streams)
+        .map(|stream| {
+            let n = usize::from(stream);
+            let address = nth_address(target.destination.ip(), stream % config.groups)?;
+            let mut source_ip = target.source.unwrap_or(unspecified);
+            let mut source_port =
+                if source_ports.is_empty() { 0 } else { source_ports[n % source_ports.len()] };
+            let mut destination_mac = [0; 6];
+            if backend == Backend::Afxdp {
+                let interface = used.expect("afxdp was chosen for an interface");
+                let route = route::route_to(address, Some(interface.index), target.source)?;
+                source_ip = target.source.unwrap_or(route.source);
+                destination_mac = match mac::of_group(address) {
+                    Some(mac) => mac,
+                    None => neighbour::next_hop(interface, &route, address, NEIGHBOUR_PATIENCE)?,
+                };
+                if source_port == 0 {
+                    source_port = FIRST_EPHEMERAL + ((run as u16).wrapping_add(stream)) % 16_000;
+                }
+            }
+            let destination = SocketAddr::new(address, destination_ports[n % destination_ports.len()]);
+            Ok(Flow { stream, source: SocketAddr::new(source_ip, source_port), destination, destination_mac })
+        })
+        .collect()
+}
+
+/// The address `n` after `first`.
+pub(crate) fn nth_address(first: IpAddr, n: u16) -> Result<IpAddr> {
+    let next = match first {
+        IpAddr::V4(a) => a.to_bits().checked_add(u32::from(n)).map(|bits| Ipv4Addr::from_bits(bits).into()),
+        IpAddr::V6(a) => a.to_bits().checked_add(u128::from(n)).map(|bits| Ipv6Addr::from_bits(bits).into()),
+    };
+    next.filter(|a: &IpAddr| a.is_multicast() == first.is_multicast()).ok_or_else(|| {
+        Error::usage(format!("--groups: {n} addresses after {first} the range ends")).fix("start lower")
+    })
+}

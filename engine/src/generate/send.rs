@@ -1,0 +1,158 @@
+//! One run of a sender, from its configuration to its report.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use super::config::SendConfig;
+use super::plan::{self, Plan, WorkerPlan};
+use super::worker;
+use crate::backend::Backend;
+use crate::clock;
+use crate::control::{Event, Outcome, Stop};
+use crate::error::{Error, Result};
+use crate::host::cpu;
+use crate::measure::handover::{Emptier, handover};
+use crate::measure::tally::{TxTally, burst_histogram};
+use crate::queue::afxdp::AfxdpTx;
+use crate::queue::socket::{MmsgTx, UringTx};
+use crate::queue::spec::TxSpec;
+use crate::queue::{QueueError, Transmit};
+use crate::report::{self, Interval, Report, TxCollector};
+use crate::worker::{Granted, Worker, start};
+
+/// How often the collector looks.
+const COLLECT: Duration = Duration::from_millis(20);
+
+/// Sends as `config` says until it is done or `stop` is requested, telling `on_event` of each interval.
+///
+/// # Errors
+/// What prevents it from starting. A failure on the way is in the outcome, beside what was sent by then.
+pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
+    let plan = plan::plan(config)?;
+    let mut report = Report::begin("send", config.describe(), plan.interface.as_ref());
+    let (backend, why, interface) = (plan.backend, plan.why.clone(), plan.interface.clone());
+    let mut team = open(plan, stop)?;
+    report.backend =
+        Some(report::Backend { name: backend.name(), mode: team.granted.mode, xdp: "none", why });
+    for text in std::mem::take(&mut team.granted.notes) {
+        report.warn(report::Warning { code: "datapath", text, fix: None }, on_event);
+    }
+    on_event(Event::Ready);
+
+    let mut collector = TxCollector::new();
+    let start_ns = clock::tai_ns();
+    team.workers.iter_mut().for_each(|w| w.go(start_ns));
+    let period_ns = config.interval.as_nanos() as u64;
+    let mut interval_start = 0;
+    while team.workers.iter().any(|w| !w.is_finished()) {
+        std::thread::sleep(COLLECT);
+        team.emptiers.iter().for_each(|e| e.drain(|t| collector.absorb(t)));
+        let now = clock::tai_ns() - start_ns;
+        if now >= interval_start + period_ns {
+            push_interval(&mut report, &mut collector, interval_start, now, on_event);
+            interval_start = now;
+        }
+    }
+    let mut failure = None;
+    for (n, (worker, emptier)) in team.workers.into_iter().zip(&team.emptiers).enumerate() {
+        emptier.drain(|t| collector.absorb(t));
+        match worker.join() {
+            Ok((last, broken)) => {
+                collector.absorb(&last);
+                report.workers.push(report::Worker { packets: last.packets, ..team.places[n].clone() });
+                if let Some(broken) = broken {
+                    failure = Some(explain(&broken, interface.as_ref().map(|i| i.name.as_str())));
+                }
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
+    report.tx = Some(collector.finish());
+    Ok(Outcome { report, failure })
+}
+
+fn push_interval(
+    report: &mut Report,
+    collector: &mut TxCollector,
+    start_ns: u64,
+    end_ns: u64,
+    on_event: &mut dyn FnMut(Event<'_>),
+) {
+    let interval = Interval { start_ns, end_ns, tx: Some(collector.interval(end_ns - start_ns)), rx: None };
+    if interval.tx.as_ref().is_some_and(|tx| tx.packets + tx.errors > 0) {
+        on_event(Event::Interval(&interval));
+        report.intervals.push(interval);
+    }
+}
+
+/// Says what a broken queue means to the user.
+pub(crate) fn explain(broken: &QueueError, interface: Option<&str>) -> Error {
+    match interface {
+        Some(name) if broken.is_interface_gone() => Error::failed(format!(
+            "{name}: the interface went away or down during the run ({broken}); the report covers the time before"
+        )),
+        Some(name) => Error::failed(format!("{name}: the datapath broke during the run: {broken}")),
+        None => Error::failed(format!("the datapath broke during the run: {broken}")),
+    }
+}
+
+/// Workers that have opened their queues.
+struct Team {
+    workers: Vec<Worker<TxTally>>,
+    emptiers: Vec<Emptier<TxTally>>,
+    places: Vec<report::Worker>,
+    granted: Granted,
+}
+
+fn open(plan: Plan, stop: &Stop) -> Result<Team> {
+    match plan.backend {
+        Backend::Afxdp => open_each(plan.workers, stop, |spec| {
+            let queue = AfxdpTx::open(spec)?;
+            let granted = Granted::of(queue.granted());
+            Ok((queue, granted))
+        }),
+        Backend::Uring => open_each(plan.workers, stop, |spec| Ok((UringTx::open(spec)?, Granted::plain()))),
+        Backend::Mmsg => open_each(plan.workers, stop, |spec| Ok((MmsgTx::open(spec)?, Granted::plain()))),
+    }
+}
+
+fn open_each<T: Transmit + 'static>(
+    plans: Vec<WorkerPlan>,
+    stop: &Stop,
+    open: fn(&TxSpec) -> Result<(T, Granted)>,
+) -> Result<Team> {
+    let mut team =
+        Team { workers: Vec::new(), emptiers: Vec::new(), places: Vec::new(), granted: Granted::plain() };
+    for (n, WorkerPlan { cpu, spec, job }) in plans.into_iter().enumerate() {
+        let (filler, emptier) = handover(move || empty_tally(n));
+        let stop = stop.clone();
+        let queue = spec.queue;
+        let (worker, granted) = start(
+            format!("send {n}"),
+            cpu,
+            move || open(&spec),
+            move |queue: T, _| worker::run(queue, job, filler, &stop),
+        )?;
+        team.workers.push(worker);
+        team.emptiers.push(emptier);
+        team.places.push(report::Worker { queue, cpu, numa_node: cpu::node_of(cpu), packets: 0 });
+        team.granted = granted;
+    }
+    Ok(team)
+}
+
+fn empty_tally(worker: usize) -> TxTally {
+    TxTally {
+        worker,
+        at_ns: 0,
+        packets: 0,
+        errors: 0,
+        payload_bytes: 0,
+        frame_bytes: 0,
+        messages: 0,
+        first_ns: 0,
+        last_ns: 0,
+        burst: burst_histogram(),
+    }
+}

@@ -1,0 +1,200 @@
+//! The transmit worker: one thread, one CPU, one queue, compiled once for each kind of queue.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use super::schedule::Schedule;
+use crate::clock;
+use crate::control::Stop;
+use crate::measure::handover::Filler;
+use crate::measure::tally::TxTally;
+use crate::packet::probe::{END_LEN, End, Kind, Probe};
+use crate::queue::{QueueError, Run, Stamper, Transmit, Wait};
+
+/// How often a tally is handed over.
+pub(crate) const HANDOVER_NS: u64 = 50_000_000;
+
+/// How long packets that are with the kernel may take once the last was submitted.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// When the end-of-stream messages are sent, in ms after the first of them: several, so that a short outage does not
+/// swallow them all.
+const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
+
+/// Time before a packet is due at which sleeping ends and spinning begins: what a timer may be late.
+const SPIN_NS: u64 = 60_000;
+
+/// What one worker is to do.
+#[derive(Debug)]
+pub(crate) struct TxJob {
+    /// The sender's run.
+    pub run: u32,
+    /// What to send, and when.
+    pub schedule: Schedule,
+    /// CLOCK_TAI in ns when to stop, counted from the first packet; `None`: not by time.
+    pub duration: Option<Duration>,
+}
+
+/// Sends until the schedule is done, the time is up or `stop` is requested; then waits for the queue to drain and
+/// sends the end-of-stream messages. Returns the last tally, with the reason when the queue broke.
+pub(crate) fn run<T: Transmit>(
+    mut queue: T,
+    mut job: TxJob,
+    mut tallies: Filler<TxTally>,
+    stop: &Stop,
+) -> (Box<TxTally>, Option<QueueError>) {
+    // A timer that is 50 µs late by default would turn a paced stream into small bursts.
+    let _ = nix::sys::prctl::set_timerslack(1);
+    let mut totals = Totals::default();
+    let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, stop).err();
+    if failure.is_none() {
+        failure = drain(&mut queue, &mut totals).err();
+    }
+    if failure.is_none() {
+        failure = say_end(&mut queue, &job, &mut totals).err();
+    }
+    totals.write_to(tallies.tally(), clock::tai_ns());
+    (tallies.finish(), failure)
+}
+
+/// The worker's own totals; copied into a tally when it is handed over.
+#[derive(Debug, Default)]
+struct Totals {
+    packets: u64,
+    errors: u64,
+    payload_bytes: u64,
+    messages: u64,
+    issued: u64,
+    overhead: u64,
+    first_ns: u64,
+    last_ns: u64,
+    burst: u64,
+}
+
+impl Totals {
+    fn write_to(&self, tally: &mut TxTally, now_ns: u64) {
+        tally.at_ns = now_ns;
+        tally.packets = self.packets;
+        tally.errors = self.errors;
+        tally.payload_bytes = self.payload_bytes;
+        tally.frame_bytes = self.payload_bytes + self.overhead;
+        tally.messages = self.messages;
+        tally.first_ns = self.first_ns;
+        tally.last_ns = self.last_ns;
+    }
+
+    fn end_burst(&mut self, tally: &mut TxTally) {
+        if self.burst > 0 {
+            tally.burst.saturating_record(self.burst);
+            self.burst = 0;
+        }
+    }
+}
+
+fn send<T: Transmit>(
+    queue: &mut T,
+    job: &mut TxJob,
+    tallies: &mut Filler<TxTally>,
+    totals: &mut Totals,
+    stop: &Stop,
+) -> Result<(), QueueError> {
+    let mut stamper = Stamper::new(job.run);
+    let batch = usize::from(queue.caps().batch);
+    let mut runs: Vec<Run> = Vec::with_capacity(batch);
+    let start_ns = stamper.refresh();
+    job.schedule.start(start_ns);
+    let deadline_ns = job.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));
+    let mut handover_ns = start_ns + HANDOVER_NS;
+    loop {
+        let now_ns = clock::tai_ns();
+        if now_ns >= handover_ns {
+            handover_ns = now_ns + HANDOVER_NS;
+            totals.write_to(tallies.tally(), now_ns);
+            if tallies.hand_over() {
+                tallies.tally().burst.reset();
+            }
+        }
+        if now_ns >= deadline_ns || stop.is_requested() || job.schedule.is_done() {
+            totals.end_burst(tallies.tally());
+            return Ok(());
+        }
+        job.schedule.due(now_ns, batch, &mut runs);
+        let taken = if runs.is_empty() { 0 } else { queue.submit(&runs, &mut stamper)? };
+        if taken == 0 {
+            totals.end_burst(tallies.tally());
+            // With nothing due there is time; with no room, the queue says when there is.
+            let done =
+                queue.reap(if runs.is_empty() { Wait::No } else { Wait::For(Duration::from_millis(1)) })?;
+            totals.packets += done.packets;
+            totals.errors += done.failed;
+            if runs.is_empty() {
+                wait_until(job.schedule.next_ns().min(deadline_ns).min(handover_ns));
+            }
+            continue;
+        }
+        let took = job.schedule.took(taken, &runs);
+        totals.last_ns = now_ns;
+        if totals.first_ns == 0 {
+            totals.first_ns = now_ns;
+        }
+        totals.issued += taken as u64;
+        totals.burst += taken as u64;
+        totals.payload_bytes += took.payload_bytes;
+        totals.overhead += took.overhead_bytes;
+        let done = queue.reap(Wait::No)?;
+        totals.packets += done.packets;
+        totals.errors += done.failed;
+    }
+}
+
+fn drain<T: Transmit>(queue: &mut T, totals: &mut Totals) -> Result<(), QueueError> {
+    let deadline_ns = clock::tai_ns() + nanos(DRAIN);
+    loop {
+        let done = queue.reap(Wait::For(Duration::from_millis(1)))?;
+        totals.packets += done.packets;
+        totals.errors += done.failed;
+        if queue.in_flight() == 0 || clock::tai_ns() >= deadline_ns {
+            // What the kernel never gave back never left, as far as anyone can tell.
+            totals.errors += queue.in_flight() as u64;
+            return Ok(());
+        }
+    }
+}
+
+fn say_end<T: Transmit>(queue: &mut T, job: &TxJob, totals: &mut Totals) -> Result<(), QueueError> {
+    if totals.issued == 0 {
+        return Ok(());
+    }
+    let mut payload = [0; END_LEN];
+    for pause in END_PAUSES_MS {
+        std::thread::sleep(Duration::from_millis(pause));
+        for (flow, stream, issued) in job.schedule.issued() {
+            // The queue tells refusals per queue, not per stream: they stand with the worker's first stream, so that
+            // they add up to the truth.
+            let failed = if flow == 0 { totals.errors } else { 0 };
+            let end = End { issued, failed, first_ns: totals.first_ns, last_ns: totals.last_ns };
+            let now = clock::tai_ns();
+            Probe { kind: Kind::End, run: job.run, stream, sequence: issued, time: now }.emit(&mut payload);
+            end.emit(&mut payload);
+            queue.send_message(flow, &payload)?;
+            totals.messages += 1;
+        }
+    }
+    Ok(())
+}
+
+fn wait_until(due_ns: u64) {
+    loop {
+        let now_ns = clock::tai_ns();
+        let Some(left) = due_ns.checked_sub(now_ns).filter(|&left| left > 0) else { return };
+        if left > SPIN_NS {
+            std::thread::sleep(Duration::from_nanos(left - SPIN_NS));
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}

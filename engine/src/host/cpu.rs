@@ -1,0 +1,277 @@
+//! CPUs: which this process may use, which of them are isolated, where they are, and pinning a worker to one.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use super::read_line;
+use crate::error::{Error, Result};
+
+/// The CPUs of the machine as far as this process may use them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cpus {
+    /// CPUs that the calling thread may run on: its mask, capped by the cpuset.
+    pub allowed: Vec<usize>,
+    /// CPUs that the scheduler leaves alone (`isolcpus=`, isolated cpuset partitions).
+    pub isolated: Vec<usize>,
+    /// NUMA node of each CPU.
+    pub nodes: BTreeMap<usize, u32>,
+}
+
+impl Cpus {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When the kernel does not tell the thread's CPU mask.
+    pub fn read() -> Result<Self> {
+        let mask =
+            mask().map_err(|e| Error::environment("cannot read this process's CPU mask").because(e))?;
+        let list = |path: &str| read_line(path).and_then(|l| parse_cpu_list(&l).ok()).unwrap_or_default();
+        let isolated = list("/sys/devices/system/cpu/isolated");
+        let online = list("/sys/devices/system/cpu/online");
+        let allowed = with_isolated(mask, &isolated, &online);
+        Ok(Self { allowed, isolated, nodes: nodes(Path::new("/sys/devices/system/node")) })
+    }
+
+    /// The allowed CPUs, best first: those of `numa_node`, within a node isolated ones, then by number.
+    pub fn by_preference(&self, numa_node: Option<u32>) -> Vec<usize> {
+        let mut cpus = self.allowed.clone();
+        cpus.sort_by_key(|cpu| {
+            let elsewhere = numa_node.is_some_and(|wanted| self.nodes.get(cpu) != Some(&wanted));
+            (elsewhere, !self.isolated.contains(cpu), *cpu)
+        });
+        cpus
+    }
+
+    /// A CPU for each of `workers`: from `wanted` in its order, otherwise [by preference](Self::by_preference). With more workers
+    /// than CPUs they share.
+    ///
+    /// # Errors
+    /// Usage when a wanted CPU is not allowed.
+    pub fn choose(
+        &self,
+        workers: usize,
+        numa_node: Option<u32>,
+        wanted: Option<&[usize]>,
+    ) -> Result<Vec<usize>> {
+        let candidates = match wanted {
+            Some(wanted) => {
+                if let Some(cpu) = wanted.iter().find(|cpu| !self.allowed.contains(cpu)) {
+                    let mask = format_cpu_list(&self.allowed);
+                    return Err(Error::usage(format!(
+                        "CPU {cpu} is not one of those that this process may use, {mask}"
+                    ))
+                    .fix(format!(
+                        "choose from {mask}, or start it with another mask or cpuset (taskset -c)"
+                    )));
+                }
+                wanted.to_vec()
+            }
+            None => self.by_preference(numa_node),
+        };
+        if candidates.is_empty() {
+            return Err(Error::usage("an empty list of CPUs").fix("name at least one, such as 2-5"));
+        }
+        Ok(candidates.into_iter().cycle().take(workers).collect())
+    }
+}
+
+/// A CPU for each of `workers` on this machine; see [`Cpus::choose`].
+///
+/// # Errors
+/// Usage when a wanted CPU is not one that this process may use.
+pub fn choose(workers: usize, numa_node: Option<u32>, wanted: Option<&[usize]>) -> Result<Vec<usize>> {
+    Cpus::read()?.choose(workers, numa_node, wanted)
+}
+
+/// NUMA node of `cpu`, where the machine has nodes.
+pub fn node_of(cpu: usize) -> Option<u32> {
+    nodes(Path::new("/sys/devices/system/node")).get(&cpu).copied()
+}
+
+/// CPUs that are online, whether or not this process may use them.
+pub fn online() -> usize {
+    read_line("/sys/devices/system/cpu/online").and_then(|l| parse_cpu_list(&l).ok()).map_or(1, |l| l.len())
+}
+
+/// Pins the calling thread to `cpu`, and looks whether it took.
+///
+/// # Errors
+/// Environment, naming the CPU, when the kernel or the cpuset refuses.
+pub fn pin(cpu: usize) -> Result<()> {
+    let taken = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+    let reason = io::Error::last_os_error();
+    match mask() {
+        Ok(now) if taken && now == [cpu] => Ok(()),
+        Ok(now) => {
+            let error = Error::environment(format!("cannot pin a worker to CPU {cpu}"))
+                .fix(format!("choose from CPUs {}", format_cpu_list(&now)));
+            Err(if taken { error } else { error.because(reason) })
+        }
+        Err(e) => Err(Error::environment(format!("cannot pin a worker to CPU {cpu}")).because(e)),
+    }
+}
+
+/// Parses the kernel's list format, `2-5,8`: ascending and without doubles. An empty text is an empty list.
+///
+/// # Errors
+/// Usage, naming the part that is no number or range.
+pub fn parse_cpu_list(text: &str) -> Result<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in text.trim().split(',').filter(|_| !text.trim().is_empty()) {
+        let wrong =
+            |why: &str| Error::usage(format!("CPU list {text}: {part:?} {why}")).fix("write it as 2-5,8");
+        let number = |digits: &str| digits.trim().parse::<usize>().map_err(|_| wrong("is no CPU number"));
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(part)?, number(part)?),
+        };
+        if first > last {
+            return Err(wrong("runs backwards"));
+        }
+        if last >= CpuSet::count() {
+            return Err(wrong(&format!("is beyond the last possible CPU, {}", CpuSet::count() - 1)));
+        }
+        cpus.extend(first..=last);
+    }
+    cpus.sort_unstable();
+    cpus.dedup();
+    Ok(cpus)
+}
+
+/// The kernel's list format of ascending CPUs: `2-5,8`.
+pub fn format_cpu_list(cpus: &[usize]) -> String {
+    let mut parts = Vec::new();
+    for chunk in cpus.chunk_by(|a, b| a + 1 == *b) {
+        match chunk {
+            [one] => parts.push(one.to_string()),
+            [first, .., last] => parts.push(format!("{first}-{last}")),
+            [] => {}
+        }
+    }
+    parts.join(",")
+}
+
+/// The calling thread's mask; the kernel caps it by the cpuset.
+fn mask() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
+}
+
+/// On a machine booted with `isolcpus=` every process starts with a mask that lacks the isolated CPUs, though it may use
+/// them. Where nothing but that narrowed the mask, they are added, as far as the cpuset lets a thread move there.
+fn with_isolated(mut mask: Vec<usize>, isolated: &[usize], online: &[usize]) -> Vec<usize> {
+    let narrowed = online.iter().any(|cpu| !isolated.contains(cpu) && !mask.contains(cpu));
+    if !narrowed && isolated.iter().any(|cpu| !mask.contains(cpu)) {
+        mask.extend(reachable(isolated));
+        mask.sort_unstable();
+        mask.dedup();
+    }
+    mask
+}
+
+/// Those of `cpus` that a thread of this process may move to, found out by one that tries.
+fn reachable(cpus: &[usize]) -> Vec<usize> {
+    let attempt = || -> io::Result<Vec<usize>> {
+        let mut set = CpuSet::new();
+        for cpu in cpus {
+            set.set(*cpu)?;
+        }
+        sched_setaffinity(Pid::from_raw(0), &set)?;
+        mask()
+    };
+    std::thread::scope(|scope| scope.spawn(attempt).join().map(io::Result::unwrap_or_default))
+        .unwrap_or_default()
+}
+
+/// NUMA node of each CPU, from /sys/devices/system/node.
+fn nodes(directory: &Path) -> BTreeMap<usize, u32> {
+    let mut nodes = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(node) = name.to_str().and_then(|n| n.strip_prefix("node")?.parse().ok()) else { continue };
+        let list = read_line(entry.path().join("cpulist")).and_then(|l| parse_cpu_list(&l).ok());
+        nodes.extend(list.unwrap_or_default().into_iter().map(|cpu| (cpu, node)));
+    }
+    nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_as_the_kernel_writes_them() {
+        for (text, cpus) in
+            [("", vec![]), ("0", vec![0]), ("2-5,8\n", vec![2, 3, 4, 5, 8]), ("8,2-3,3", vec![2, 3, 8])]
+        {
+            assert_eq!(parse_cpu_list(text).unwrap(), cpus, "{text:?}");
+        }
+        assert_eq!(format_cpu_list(&[2, 3, 4, 5, 8]), "2-5,8");
+    }
+
+    #[test]
+    fn bad_lists_are_named() {
+        for (text, says) in [
+            ("a", "is no CPU number"),
+            ("1,,2", "is no CPU number"),
+            ("5-2", "backwards"),
+            ("0-99999999999", "beyond"),
+            ("-3", "is no CPU number"),
+        ] {
+            let error = parse_cpu_list(text).unwrap_err();
+            assert!(error.what.contains(says), "{text}: {error}");
+        }
+    }
+
+    fn machine() -> Cpus {
+        Cpus {
+            allowed: (0..8).collect(),
+            isolated: vec![3, 6, 7],
+            nodes: (0..8).map(|cpu| (cpu, u32::from(cpu >= 4))).collect(),
+        }
+    }
+
+    #[test]
+    fn the_nics_node_first_then_isolated_ones() {
+        assert_eq!(machine().choose(8, Some(1), None).unwrap(), [6, 7, 4, 5, 3, 0, 1, 2]);
+        assert_eq!(machine().choose(4, None, None).unwrap(), [3, 6, 7, 0]);
+        assert_eq!(machine().choose(3, Some(1), Some(&[5, 2])).unwrap(), [5, 2, 5]);
+        assert_eq!(machine().choose(9, Some(0), None).unwrap()[8], 3);
+    }
+
+    #[test]
+    fn a_cpu_outside_of_the_mask_is_named() {
+        let cpus = Cpus { allowed: vec![0, 1], ..machine() };
+        let error = cpus.choose(1, None, Some(&[5])).unwrap_err();
+        assert_eq!(error.kind, crate::Kind::Usage);
+        assert!(error.what.contains("CPU 5") && error.what.contains("0-1"), "{error}");
+        assert!(cpus.choose(1, None, Some(&[])).is_err());
+    }
+
+    #[test]
+    fn isolation_alone_narrows_nothing_that_was_asked_for() {
+        // A mask that somebody narrowed stays as it is.
+        assert_eq!(with_isolated(vec![0], &[3], &[0, 1, 2, 3]), [0]);
+        assert_eq!(with_isolated(vec![0, 1], &[], &[0, 1]), [0, 1]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn lists_round_trip(cpus in proptest::collection::btree_set(0usize..1024, 0..60)) {
+            let cpus = cpus.into_iter().collect::<Vec<_>>();
+            proptest::prop_assert_eq!(parse_cpu_list(&format_cpu_list(&cpus)).unwrap(), cpus);
+        }
+
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "[0-9,\\- a\n]{0,30}") {
+            if let Ok(cpus) = parse_cpu_list(&text) {
+                proptest::prop_assert_eq!(parse_cpu_list(&format_cpu_list(&cpus)).unwrap(), cpus);
+            }
+        }
+    }
+}

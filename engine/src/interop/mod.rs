@@ -1,0 +1,4 @@
+//! Other tools' formats on the wire.
+#![forbid(unsafe_code)]
+
+pub mod iperf2;

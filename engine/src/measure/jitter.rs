@@ -1,0 +1,84 @@
+//! Interarrival jitter (RFC 3550 §6.4.1), in nanoseconds rather than in units of a media clock.
+#![forbid(unsafe_code)]
+
+/// Longest difference in transit that counts, in ns: a clock that stepped must not overflow the average.
+const MAX_DIFFERENCE: u64 = 1 << 56;
+
+/// The smoothed difference in transit time between one datagram and the next, in order of arrival.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Jitter {
+    /// Arrival minus sending time of the last datagram; the clocks' offset is in it and falls out.
+    transit: Option<u64>,
+    /// The average, 16 times as large, as in RFC 3550 appendix A.8.
+    scaled: u64,
+    max_scaled: u64,
+}
+
+impl Jitter {
+    /// Takes in a datagram that was sent at `sent_ns` by the sender's clock and arrived at `arrived_ns` by ours.
+    #[inline]
+    pub fn arrive(&mut self, sent_ns: u64, arrived_ns: u64) {
+        let transit = arrived_ns.wrapping_sub(sent_ns);
+        if let Some(last) = self.transit.replace(transit) {
+            let difference = transit.wrapping_sub(last).cast_signed().unsigned_abs().min(MAX_DIFFERENCE);
+            self.scaled = self.scaled + difference - ((self.scaled + 8) >> 4);
+            self.max_scaled = self.max_scaled.max(self.scaled);
+        }
+    }
+
+    /// The jitter now and its highest value, in ns; `None` before the first datagram.
+    pub fn value(&self) -> Option<(u64, u64)> {
+        self.transit.map(|_| (self.scaled >> 4, self.max_scaled >> 4))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_steady_stream_has_none_whatever_the_clocks_offset() {
+        let mut jitter = Jitter::default();
+        assert_eq!(jitter.value(), None);
+        for n in 0..100 {
+            jitter.arrive(9_000_000_000 + n * 1000, n * 1000);
+        }
+        assert_eq!(jitter.value(), Some((0, 0)));
+    }
+
+    #[test]
+    fn it_moves_a_sixteenth_of_the_way() {
+        let mut jitter = Jitter::default();
+        jitter.arrive(0, 1000);
+        jitter.arrive(1000, 2000 + 1600);
+        assert_eq!(jitter.value(), Some((100, 100)));
+        jitter.arrive(2000, 3000 + 1600);
+        // 100 - 100/16, and the highest stays.
+        assert_eq!(jitter.value(), Some((93, 100)));
+    }
+
+    proptest! {
+        #[test]
+        fn close_to_the_definition(times in prop::collection::vec((0u64..1_000_000, 0u64..1_000_000), 2..200)) {
+            let (mut jitter, mut exact, mut last) = (Jitter::default(), 0.0f64, None);
+            let mut sent = 0;
+            for (gap, delay) in times {
+                sent += gap;
+                jitter.arrive(sent, sent + delay);
+                if let Some(last) = last.replace(delay) {
+                    exact += ((delay as f64 - last as f64).abs() - exact) / 16.0;
+                }
+            }
+            let (value, max) = jitter.value().unwrap();
+            prop_assert!((value as f64 - exact).abs() <= 2.0, "{} is not {}", value, exact);
+            prop_assert!(max >= value);
+        }
+
+        #[test]
+        fn no_times_overflow(times in prop::collection::vec(any::<(u64, u64)>(), 0..200)) {
+            let mut jitter = Jitter::default();
+            times.iter().for_each(|(sent, arrived)| jitter.arrive(*sent, *arrived));
+        }
+    }
+}

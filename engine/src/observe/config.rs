@@ -1,0 +1,102 @@
+//! What to receive.
+#![forbid(unsafe_code)]
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::FormatChoice;
+use super::observer::ObserverSpec;
+use crate::backend::Choice;
+use crate::profile::payload::Payload;
+use crate::report::effective;
+use crate::target::Target;
+
+/// Called with every datagram when somebody wants to look at them.
+pub type Inspect = fn(&crate::queue::RxMeta, &[u8]);
+
+/// What to receive, and for how long.
+///
+/// With none of `duration`, `count` and `idle` a run waits for the first sender and ends with the last.
+#[derive(Debug, Clone)]
+pub struct RecvConfig {
+    /// What to receive; its source, if any, is the only one wanted.
+    pub target: Target,
+    /// Interface; `None`: the one that the route leads to, or any.
+    pub interface: Option<String>,
+    /// Datapath.
+    pub backend: Choice,
+    /// NIC queues for `afxdp`; empty: all.
+    pub queues: Vec<usize>,
+    /// CPUs for the workers; empty: chosen.
+    pub cpus: Vec<usize>,
+    /// UDP destination ports; `None`: the target's.
+    pub destination_ports: Option<RangeInclusive<u16>>,
+    /// Consecutive groups or addresses from the target's on.
+    pub groups: u16,
+    /// What arrives.
+    pub format: FormatChoice,
+    /// Compare every byte behind the probe header with this.
+    pub verify: Option<Arc<Payload>>,
+    /// Called with every datagram.
+    pub inspect: Option<Inspect>,
+    /// Stop after this time.
+    pub duration: Option<Duration>,
+    /// Stop after this many datagrams of a recognised format.
+    pub count: Option<u64>,
+    /// Stop when nothing has arrived for this time, counted from the first arrival.
+    pub idle: Option<Duration>,
+    /// Go on when every sender has said its end.
+    pub keep: bool,
+    /// Time between interim results.
+    pub interval: Duration,
+}
+
+impl RecvConfig {
+    /// A configuration with every option at its default.
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            interface: None,
+            backend: Choice::Auto,
+            queues: Vec::new(),
+            cpus: Vec::new(),
+            destination_ports: None,
+            groups: 1,
+            format: FormatChoice::Auto,
+            verify: None,
+            inspect: None,
+            duration: None,
+            count: None,
+            idle: None,
+            keep: false,
+            interval: Duration::from_secs(1),
+        }
+    }
+
+    /// What the observers are to be made with, for a receiver that is ready at `ready_ns`.
+    pub(crate) fn observer(&self, ready_ns: u64) -> ObserverSpec {
+        ObserverSpec { format: self.format, ready_ns, verify: self.verify.clone() }
+    }
+
+    /// The effective configuration, for the report.
+    pub(crate) fn describe(&self) -> Value {
+        effective(json!({
+            "target": self.target.to_string(),
+            "iface": self.interface,
+            "backend": self.backend,
+            "queues": self.queues,
+            "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
+            "groups": self.groups,
+            "format": self.format.name(),
+            "verify_payload": self.verify.as_ref().map(|p| p.name()),
+            "duration_ns": self.duration.map(|d| d.as_nanos() as u64),
+            "count": self.count,
+            "idle_ns": self.idle.map(|d| d.as_nanos() as u64),
+            "keep": self.keep,
+            "interval_ns": self.interval.as_nanos() as u64,
+        }))
+    }
+}

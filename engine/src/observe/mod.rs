@@ -1,0 +1,57 @@
+//! Receiving: what a receive queue delivers becomes counts, stream by stream.
+#![forbid(unsafe_code)]
+
+mod config;
+mod ending;
+mod observer;
+mod recv;
+mod stream;
+mod team;
+mod worker;
+
+pub use config::RecvConfig;
+pub use observer::{Hexdump, MAX_STREAMS, Observer, ObserverSpec};
+pub use recv::run;
+
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// What the datagrams are expected to be (`--format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FormatChoice {
+    /// Recognised one flow at a time.
+    #[default]
+    Auto,
+    /// wirerate's probe header; all else is foreign.
+    Wirerate,
+    /// iperf 2; all else is foreign.
+    Iperf2,
+    /// Anything: packets and bytes are counted for each source, and nothing is foreign.
+    Raw,
+}
+
+impl FormatChoice {
+    /// The name that selects it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Wirerate => "wirerate",
+            Self::Iperf2 => "iperf2",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+impl FromStr for FormatChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Auto, Self::Wirerate, Self::Iperf2, Self::Raw]
+            .into_iter()
+            .find(|choice| choice.name() == text)
+            .ok_or_else(|| {
+                Error::usage(format!("format {text}: unknown")).fix("use auto, wirerate, iperf2 or raw")
+            })
+    }
+}

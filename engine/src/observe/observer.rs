@@ -1,0 +1,318 @@
+//! The sink of a receive worker: tells datagrams apart and counts them.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::FormatChoice;
+use super::stream::Stream;
+use crate::interop::iperf2;
+use crate::measure::latency::Recorder;
+use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey};
+use crate::packet::probe::{self, End, Kind, Probe, unwrap40};
+use crate::profile::payload::Payload;
+use crate::queue::{RxMeta, Sink};
+
+/// Most streams that one worker follows: as many as one run of a sender can have.
+pub const MAX_STREAMS: usize = 65_536;
+
+/// Called with every datagram, before it is looked at.
+pub type Hexdump = Box<dyn FnMut(&RxMeta, &[u8]) + Send>;
+
+/// What an observer is to do.
+#[derive(Debug, Clone, Default)]
+pub struct ObserverSpec {
+    /// What the datagrams are expected to be.
+    pub format: FormatChoice,
+    /// CLOCK_TAI in ns when the queue was joined, attached and bound. Of a sender that started later, everything
+    /// that is missing was lost.
+    pub ready_ns: u64,
+    /// What must follow the probe header, for `--verify-payload`.
+    pub verify: Option<Arc<Payload>>,
+}
+
+/// Counts what one worker receives. Nothing is allocated for a datagram but for the first of a stream and for the first that
+/// comes out of order in it.
+///
+/// A datagram with a good probe header is counted by its stream, also when its stream is new. One with a bad check is `corrupt` when
+/// its version byte is right and a stream of the same source, destination and run has had such lengths; its number stays
+/// missing. So is one whose header is good while its body differs under `--verify-payload`. Everything
+/// else is `foreign`.
+///
+/// End-of-stream messages are not counted. That of a stream never heard whose sender was done before this
+/// receiver was ready is ignored: it is a late copy of somebody else's end.
+pub struct Observer {
+    spec: ObserverSpec,
+    hexdump: Option<Hexdump>,
+    streams: Vec<Stream>,
+    /// Where in `streams`.
+    index: FxHashMap<StreamKey, usize>,
+    /// The first stream heard of each run, by its key with stream 0.
+    runs: FxHashMap<StreamKey, usize>,
+    /// The stream of the last datagram: most often that of the next, too.
+    last: usize,
+    /// Streams that have not ended.
+    live: usize,
+    packets: u64,
+    foreign: u64,
+    untracked: u64,
+    latency: Recorder,
+    last_arrival_ns: u64,
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer")
+            .field("spec", &self.spec)
+            .field("streams", &self.streams.len())
+            .field("packets", &self.packets)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Observer {
+    /// An observer that has seen nothing.
+    pub fn new(spec: ObserverSpec) -> Self {
+        Self {
+            spec,
+            hexdump: None,
+            streams: Vec::new(),
+            index: FxHashMap::default(),
+            runs: FxHashMap::default(),
+            last: 0,
+            live: 0,
+            packets: 0,
+            foreign: 0,
+            untracked: 0,
+            latency: Recorder::default(),
+            last_arrival_ns: 0,
+        }
+    }
+
+    /// Shows every datagram to `hexdump` from now on.
+    pub fn set_hexdump(&mut self, hexdump: Hexdump) {
+        self.hexdump = Some(hexdump);
+    }
+
+    /// The queue became ready at `ready_ns` of CLOCK_TAI.
+    pub fn set_ready(&mut self, ready_ns: u64) {
+        self.spec.ready_ns = ready_ns;
+    }
+
+    /// Datagrams of recognised formats so far: unique and duplicate.
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Streams heard whose end has not been.
+    pub fn streams_live(&self) -> usize {
+        self.live
+    }
+
+    /// Whether streams have been heard, and the end of each. Never with `raw`.
+    pub fn all_ended(&self) -> bool {
+        !self.streams.is_empty() && self.live == 0
+    }
+
+    /// CLOCK_TAI in ns of the last datagram of a recognised format; 0 before.
+    pub fn last_arrival_ns(&self) -> u64 {
+        self.last_arrival_ns
+    }
+
+    /// Fills `into` with the totals and with the latencies since the last call; what it held of those is gone. Leaves
+    /// `worker`, `at_ns` and `losses`, which the worker knows.
+    pub fn tally(&mut self, into: &mut RxTally) {
+        into.streams.clear();
+        into.counters = RxCounters { foreign: self.foreign, ..RxCounters::default() };
+        for stream in &self.streams {
+            let tally = stream.tally();
+            into.counters.add(&tally.counters);
+            into.streams.push(tally);
+        }
+        into.untracked = self.untracked;
+        into.negative_latency = self.latency.negative();
+        self.latency.hand_over(&mut into.latency);
+    }
+
+    #[inline]
+    fn datagram(&mut self, meta: &RxMeta, payload: &[u8]) {
+        match self.spec.format {
+            FormatChoice::Auto | FormatChoice::Wirerate => match Probe::parse(payload) {
+                Ok(probe) if probe.kind == Kind::Data => self.probe(meta, payload, &probe),
+                Ok(probe) => self.end(meta, payload, &probe),
+                Err(_) => self.other(meta, payload),
+            },
+            FormatChoice::Iperf2 => self.other(meta, payload),
+            FormatChoice::Raw => self.raw(meta, payload),
+        }
+    }
+
+    #[inline]
+    fn probe(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+        let Some(at) = self.stream(&probe_key(meta, probe)) else { return };
+        let stream = &mut self.streams[at];
+        let number = match stream.tracker.unique() {
+            0 => probe.sequence,
+            _ => unwrap40(probe.sequence, stream.tracker.near()),
+        };
+        if let Some(expected) = &self.spec.verify
+            && !expected.matches(number, &payload[probe::LEN..])
+        {
+            stream.corrupt += 1;
+            return;
+        }
+        let sent_ns = unwrap40(probe.time, meta.arrived_ns);
+        if stream.numbered(meta, payload.len(), number, sent_ns) {
+            self.latency.record(sent_ns, meta.arrived_ns);
+        }
+        self.counted(meta);
+    }
+
+    #[cold]
+    fn end(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+        // The check covers the header only; what the body says must at least agree with it.
+        let Some(end) = End::parse(payload)
+            .filter(|end| unwrap40(probe.sequence, end.issued) == end.issued && end.first_ns <= end.last_ns)
+        else {
+            return self.corrupt_or_foreign(meta, payload);
+        };
+        let key = probe_key(meta, probe);
+        if end.last_ns < self.spec.ready_ns && !self.index.contains_key(&key) {
+            return;
+        }
+        let Some(at) = self.stream(&key) else { return };
+        if self.streams[at].ended(end, meta.arrived_ns, self.spec.ready_ns) {
+            self.live -= 1;
+        }
+    }
+
+    fn raw(&mut self, meta: &RxMeta, payload: &[u8]) {
+        let Some(at) = self.stream(&flow_key(Format::Raw, meta)) else { return };
+        self.streams[at].unnumbered(meta, payload.len());
+        self.counted(meta);
+    }
+
+    /// Everything that has no good probe header.
+    fn other(&mut self, meta: &RxMeta, payload: &[u8]) {
+        if self.spec.format == FormatChoice::Wirerate || !self.iperf2(meta, payload) {
+            self.corrupt_or_foreign(meta, payload);
+        }
+    }
+
+    /// Counts the datagram if it is iperf's; whether it was.
+    fn iperf2(&mut self, meta: &RxMeta, payload: &[u8]) -> bool {
+        let key = flow_key(Format::Iperf2, meta);
+        let known = self.known(&key).and_then(|at| Some((at, self.streams[at].iperf2?)));
+        let (at, datagram) = match known {
+            Some((at, flow)) => match flow.read(payload) {
+                Some(datagram) => (at, datagram),
+                None => return false,
+            },
+            None => {
+                // Leap seconds between CLOCK_TAI and the wall clock do not matter here.
+                let now = (self.spec.format == FormatChoice::Auto).then_some(meta.arrived_ns / 1_000_000_000);
+                let Some((flow, datagram)) = iperf2::recognise(payload, now) else { return false };
+                let Some(at) = self.create(&key, Some(flow)) else { return true };
+                (at, datagram)
+            }
+        };
+        match datagram {
+            iperf2::Datagram::Data { number, sent_ns } => {
+                self.streams[at].numbered(meta, payload.len(), number, sent_ns);
+                self.counted(meta);
+            }
+            iperf2::Datagram::End { issued } => {
+                if self.streams[at].iperf2_ended(issued, meta.arrived_ns) {
+                    self.live -= 1;
+                }
+            }
+        }
+        true
+    }
+
+    fn corrupt_or_foreign(&mut self, meta: &RxMeta, payload: &[u8]) {
+        match self.corrupt_stream(meta, payload) {
+            Some(at) => self.streams[at].corrupt += 1,
+            None => self.foreign += 1,
+        }
+    }
+
+    /// The stream that a datagram with a bad header was of, as far as what is left of it says.
+    fn corrupt_stream(&self, meta: &RxMeta, payload: &[u8]) -> Option<usize> {
+        if self.spec.format == FormatChoice::Iperf2 {
+            return None;
+        }
+        let key = probe_key(meta, &Probe::parse_unchecked(payload).ok()?);
+        // The stream number may be what was changed: then any stream of the run has to do.
+        let at = *self.index.get(&key).or_else(|| self.runs.get(&StreamKey { stream: 0, ..key }))?;
+        self.streams[at].has_length(payload.len()).then_some(at)
+    }
+
+    #[inline]
+    fn counted(&mut self, meta: &RxMeta) {
+        self.packets += 1;
+        self.last_arrival_ns = meta.arrived_ns;
+    }
+
+    /// The place of the stream of `key`, a new one if need be; `None` when there are too many.
+    #[inline]
+    fn stream(&mut self, key: &StreamKey) -> Option<usize> {
+        match self.known(key) {
+            None => self.create(key, None),
+            at => at,
+        }
+    }
+
+    #[inline]
+    fn known(&mut self, key: &StreamKey) -> Option<usize> {
+        if self.streams.get(self.last).is_some_and(|stream| stream.key == *key) {
+            return Some(self.last);
+        }
+        let at = *self.index.get(key)?;
+        self.last = at;
+        Some(at)
+    }
+
+    #[cold]
+    fn create(&mut self, key: &StreamKey, iperf2: Option<iperf2::Flow>) -> Option<usize> {
+        let at = self.streams.len();
+        if at == MAX_STREAMS {
+            self.untracked += 1;
+            return None;
+        }
+        self.streams.push(Stream::new(*key, iperf2));
+        self.index.insert(*key, at);
+        self.runs.entry(StreamKey { stream: 0, ..*key }).or_insert(at);
+        self.live += 1;
+        self.last = at;
+        Some(at)
+    }
+}
+
+impl Sink for Observer {
+    #[inline]
+    fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize) {
+        for n in 0..count {
+            let start = (n * stride).min(buf.len());
+            let payload = &buf[start..(start + stride).min(buf.len())];
+            if let Some(hexdump) = &mut self.hexdump {
+                hexdump(meta, payload);
+            }
+            self.datagram(meta, payload);
+        }
+    }
+}
+
+fn probe_key(meta: &RxMeta, probe: &Probe) -> StreamKey {
+    StreamKey { run: probe.run, stream: probe.stream, ..flow_key(Format::Wirerate, meta) }
+}
+
+fn flow_key(format: Format, meta: &RxMeta) -> StreamKey {
+    StreamKey { format, run: 0, stream: 0, source: meta.source, destination: meta.destination }
+}
+
+#[cfg(test)]
+#[path = "observer_tests.rs"]
+mod tests;

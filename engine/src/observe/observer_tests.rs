@@ -1,0 +1,301 @@
+//! The observer over datagrams made by hand and captured from iperf.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::measure::tally::StreamTally;
+
+const START: u64 = 1_800_000_000_000_000_000;
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn meta(source: &str, arrived_ns: u64) -> RxMeta {
+    RxMeta { source: address(source), destination: address("239.1.2.3:5001"), arrived_ns, overhead: 46 }
+}
+
+fn data(run: u32, stream: u16, sequence: u64, sent_ns: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let low = (1 << 40) - 1;
+    Probe { kind: Kind::Data, run, stream, sequence: sequence & low, time: sent_ns & low }.emit(&mut bytes);
+    Payload::pattern().fill(sequence, &mut bytes[probe::LEN..]);
+    bytes
+}
+
+fn end_message(run: u32, stream: u16, end: End) -> Vec<u8> {
+    let mut bytes = vec![0; probe::END_LEN];
+    Probe { kind: Kind::End, run, stream, sequence: end.issued & ((1 << 40) - 1), time: 0 }.emit(&mut bytes);
+    end.emit(&mut bytes);
+    bytes
+}
+
+fn observer(format: FormatChoice) -> Observer {
+    Observer::new(ObserverSpec { format, ready_ns: START, verify: None })
+}
+
+fn tally(observer: &mut Observer) -> RxTally {
+    let mut tally = RxTally::new(0);
+    observer.tally(&mut tally);
+    tally
+}
+
+fn give(observer: &mut Observer, meta: &RxMeta, payload: &[u8]) {
+    observer.run(meta, payload, payload.len(), 1);
+}
+
+fn stream(tally: &RxTally, run: u32, id: u16) -> &StreamTally {
+    tally.streams.iter().find(|s| (s.key.run, s.key.stream) == (run, id)).unwrap()
+}
+
+#[test]
+fn a_buffer_of_segments_is_many_datagrams() {
+    let mut o = observer(FormatChoice::Auto);
+    let mut buf = Vec::new();
+    for n in 0..4 {
+        buf.extend(data(1, 0, n, START, 100));
+    }
+    // The last segment is shorter: only its header is left.
+    buf.truncate(3 * 100 + 18);
+    o.run(&meta("10.0.0.1:40000", START + 500), &buf, 100, 4);
+    let t = tally(&mut o);
+    assert_eq!((t.counters.packets, t.counters.unique, t.counters.lost), (4, 4, 0));
+    assert_eq!(t.counters.payload_bytes, 318);
+    assert_eq!(t.counters.frame_bytes, 318 + 4 * 46);
+    assert_eq!((t.counters.first_ns, t.counters.last_ns), (START + 500, START + 500));
+    assert_eq!((t.latency.len(), t.latency.min()), (4, 500));
+    assert_eq!(o.packets(), 4);
+    assert_eq!(tally(&mut o).latency.len(), 0, "latencies are handed over once");
+    assert_eq!(tally(&mut o).counters, t.counters, "counters are totals");
+}
+
+#[test]
+fn runs_streams_and_senders_are_told_apart() {
+    let mut o = observer(FormatChoice::Auto);
+    for (source, run, id) in
+        [("10.0.0.1:1", 1, 0), ("10.0.0.1:1", 1, 1), ("10.0.0.1:1", 2, 0), ("10.0.0.2:1", 1, 0)]
+    {
+        for n in [0, 1, 3] {
+            give(&mut o, &meta(source, START), &data(run, id, n, START, 64));
+        }
+    }
+    let t = tally(&mut o);
+    assert_eq!(t.streams.len(), 4);
+    assert!(t.streams.iter().all(|s| s.counters.packets == 3 && s.counters.lost == 1));
+    assert_eq!((t.counters.packets, t.counters.lost), (12, 4));
+    assert_eq!((o.streams_live(), o.all_ended()), (4, false));
+}
+
+#[test]
+fn the_end_tells_the_tail_and_whether_the_head_was_lost() {
+    for (first_ns, lost, before_start) in [(START, 5, 0), (START - 1, 0, 5)] {
+        let mut o = observer(FormatChoice::Auto);
+        let m = meta("10.0.0.1:1", START + 9);
+        give(&mut o, &m, &data(1, 0, 5, START, 64));
+        let end = End { issued: 10, failed: 1, first_ns, last_ns: START + 8 };
+        for _ in 0..3 {
+            give(&mut o, &m, &end_message(1, 0, end));
+        }
+        assert!(o.all_ended());
+        // A straggler still counts.
+        give(&mut o, &m, &data(1, 0, 7, START, 64));
+        let t = tally(&mut o);
+        let c = t.counters;
+        assert_eq!((c.packets, c.lost, c.before_start, c.lost_tail), (2, lost + 1, before_start, 2));
+        assert_eq!(stream(&t, 1, 0).end, Some(end));
+        assert_eq!(stream(&t, 1, 0).ended_ns, START + 9);
+    }
+}
+
+#[test]
+fn an_end_of_before_our_time_is_nobodys_and_one_of_a_stream_wholly_lost_is_heard() {
+    let mut o = observer(FormatChoice::Auto);
+    let m = meta("10.0.0.1:1", START + 9);
+    give(&mut o, &m, &end_message(1, 0, End { issued: 10, failed: 0, first_ns: 1, last_ns: START - 1 }));
+    assert!(!o.all_ended());
+    assert_eq!(tally(&mut o).streams.len(), 0);
+    give(&mut o, &m, &end_message(2, 0, End { issued: 10, failed: 0, first_ns: START, last_ns: START + 1 }));
+    assert!(o.all_ended());
+    let c = tally(&mut o).counters;
+    assert_eq!((c.packets, c.lost, c.lost_tail, c.foreign), (0, 0, 10, 0));
+}
+
+#[test]
+fn corrupt_and_foreign() {
+    let mut o = observer(FormatChoice::Auto);
+    let m = meta("10.0.0.1:1", START);
+    let mut bad = data(1, 0, 1, START, 64);
+    bad[12] ^= 1;
+    give(&mut o, &m, &bad);
+    assert_eq!(tally(&mut o).counters.foreign, 1, "nothing known fits");
+    give(&mut o, &m, &data(1, 0, 0, START, 64));
+    give(&mut o, &m, &bad);
+    let mut other_stream = bad.clone();
+    other_stream[7] ^= 0x40;
+    give(&mut o, &m, &other_stream);
+    assert_eq!(tally(&mut o).counters.corrupt, 2);
+    let mut version = bad.clone();
+    version[2] = 0x20;
+    let mut run = bad.clone();
+    run[3] ^= 0xff;
+    let mut long = bad.clone();
+    long.push(0);
+    for (payload, why) in [(&version, "version"), (&run, "run"), (&long, "length"), (&vec![], "nothing")] {
+        let before = tally(&mut o).counters;
+        give(&mut o, &m, payload);
+        let after = tally(&mut o).counters;
+        assert_eq!((after.foreign, after.corrupt), (before.foreign + 1, before.corrupt), "{why}");
+    }
+    give(&mut o, &meta("10.0.0.9:1", START), &bad);
+    let c = tally(&mut o).counters;
+    assert_eq!((c.corrupt, c.foreign, c.packets, c.lost), (2, 6, 1, 0));
+}
+
+#[test]
+fn an_end_whose_body_disagrees_with_its_header_ends_nothing() {
+    let mut o = observer(FormatChoice::Auto);
+    let m = meta("10.0.0.1:1", START);
+    give(&mut o, &m, &data(1, 0, 0, START, probe::END_LEN));
+    let mut bad = end_message(1, 0, End { issued: 10, failed: 0, first_ns: START, last_ns: START });
+    bad[probe::LEN + 7] ^= 4;
+    give(&mut o, &m, &bad);
+    give(&mut o, &m, &bad[..probe::LEN + 5]);
+    let c = tally(&mut o).counters;
+    assert_eq!((o.all_ended(), c.corrupt, c.foreign), (false, 1, 1));
+}
+
+#[test]
+fn verification_compares_every_byte() {
+    let spec = ObserverSpec {
+        verify: Some(Arc::new(Payload::pattern())),
+        ready_ns: START,
+        ..ObserverSpec::default()
+    };
+    let mut o = Observer::new(spec);
+    let m = meta("10.0.0.1:1", START);
+    for n in 0..3 {
+        let mut bytes = data(1, 0, n, START, 64);
+        if n == 1 {
+            bytes[63] ^= 1;
+        }
+        give(&mut o, &m, &bytes);
+    }
+    // Ends are not payload.
+    give(&mut o, &m, &end_message(1, 0, End { issued: 3, failed: 0, first_ns: START, last_ns: START }));
+    let c = tally(&mut o).counters;
+    assert_eq!((c.packets, c.corrupt, c.lost, c.lost_tail), (2, 1, 1, 0));
+}
+
+#[test]
+fn sequence_numbers_pass_forty_bits() {
+    let mut o = observer(FormatChoice::Auto);
+    let m = meta("10.0.0.1:1", START);
+    let wrap = 1u64 << 40;
+    for n in wrap - 2..wrap + 2 {
+        give(&mut o, &m, &data(1, 0, n, START, 64));
+    }
+    let c = tally(&mut o).counters;
+    assert_eq!((c.unique, c.lost, c.reordered, c.before_start), (4, 0, 0, wrap - 2));
+}
+
+/// Payloads of the captured iperf 2.1.8 test to port 5001: 202 datagrams and the end.
+fn iperf_capture() -> Vec<Vec<u8>> {
+    let pcap: &[u8] = include_bytes!("../../tests/vectors/iperf2_218_mcast_vectors.pcap");
+    let (mut rest, mut payloads) = (&pcap[24..], vec![]);
+    while !rest.is_empty() {
+        let length = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+        let frame = &rest[16..16 + length];
+        if frame[36..38] == 5001u16.to_be_bytes() {
+            payloads.push(frame[42..].to_vec());
+        }
+        rest = &rest[16 + length..];
+    }
+    payloads
+}
+
+#[test]
+fn iperf2_is_recognised_and_counted_by_its_own_numbers() {
+    let arrived = 0x6b00_882b * 1_000_000_000;
+    let m = meta("192.0.2.1:43059", arrived);
+    for format in [FormatChoice::Auto, FormatChoice::Iperf2] {
+        let mut o = observer(format);
+        let capture = iperf_capture();
+        for (n, payload) in capture.iter().enumerate() {
+            if n != 9 && n != 201 {
+                give(&mut o, &m, payload);
+            }
+        }
+        give(&mut o, &m, &capture[3]);
+        // Somebody else on the same ports is not iperf.
+        give(&mut o, &m, b"hello");
+        let t = tally(&mut o);
+        let c = t.counters;
+        assert_eq!((c.packets, c.unique, c.duplicate, c.lost, c.lost_tail), (201, 200, 1, 1, 1));
+        assert_eq!((c.foreign, c.corrupt, c.before_start, t.latency.len()), (1, 0, 0, 0));
+        assert_eq!((t.streams.len(), t.streams[0].key.format), (1, Format::Iperf2));
+        assert_eq!(t.streams[0].end.unwrap().issued, 202);
+        assert!(t.streams[0].jitter_ns.is_some() && o.all_ended());
+    }
+    let mut o = observer(FormatChoice::Wirerate);
+    iperf_capture().iter().for_each(|payload| give(&mut o, &m, payload));
+    let c = tally(&mut o).counters;
+    assert_eq!((c.packets, c.foreign), (0, 203));
+}
+
+#[test]
+fn raw_counts_everything_by_source() {
+    let mut o = observer(FormatChoice::Raw);
+    give(&mut o, &meta("10.0.0.1:1", START), b"");
+    give(&mut o, &meta("10.0.0.1:1", START + 1), &data(1, 0, 9, START, 64));
+    give(&mut o, &meta("10.0.0.2:1", START + 2), b"hello");
+    let t = tally(&mut o);
+    assert_eq!((t.counters.packets, t.counters.unique, t.counters.foreign, t.counters.lost), (3, 3, 0, 0));
+    assert_eq!(t.counters.payload_bytes, 69);
+    assert_eq!(t.counters.frame_bytes, 64 + 110 + 64, "short frames are padded");
+    assert_eq!(t.streams.len(), 2);
+    assert!(!o.all_ended());
+    assert_eq!(o.last_arrival_ns(), START + 2);
+}
+
+#[test]
+fn streams_beyond_the_limit_are_counted() {
+    let mut o = observer(FormatChoice::Auto);
+    let m = meta("10.0.0.1:1", START);
+    for run in 0..2u32 {
+        for id in 0..=u16::MAX {
+            if run == 0 || id < 7 {
+                give(&mut o, &m, &data(run, id, 0, START, 18));
+            }
+        }
+    }
+    let t = tally(&mut o);
+    assert_eq!((t.streams.len(), t.counters.packets, t.untracked), (MAX_STREAMS, MAX_STREAMS as u64, 7));
+}
+
+#[test]
+fn the_hexdump_sees_each_datagram() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let mut o = observer(FormatChoice::Auto);
+    let log = Arc::clone(&seen);
+    o.set_hexdump(Box::new(move |m, payload| log.lock().unwrap().push((m.source, payload.len()))));
+    o.run(&meta("10.0.0.1:1", START), &[0; 250], 100, 3);
+    let source = address("10.0.0.1:1");
+    assert_eq!(*seen.lock().unwrap(), [(source, 100), (source, 100), (source, 50)]);
+    assert_eq!(tally(&mut o).counters.foreign, 3);
+}
+
+proptest! {
+    #[test]
+    fn no_datagrams_panic(
+        buf in prop::collection::vec(any::<u8>(), 0..300), stride in 0usize..120, count in 0usize..9, format in 0..4,
+    ) {
+        let formats = [FormatChoice::Auto, FormatChoice::Wirerate, FormatChoice::Iperf2, FormatChoice::Raw];
+        let mut o = observer(formats[format as usize]);
+        o.run(&meta("[2001:db8::1]:9", START), &buf, stride, count);
+        let c = tally(&mut o).counters;
+        prop_assert_eq!(c.packets + c.foreign, count as u64);
+    }
+}

@@ -1,0 +1,135 @@
+//! One stream as a receive worker sees it.
+#![forbid(unsafe_code)]
+
+use crate::interop::iperf2;
+use crate::measure::jitter::Jitter;
+use crate::measure::sequence::{Arrival, Tracker};
+use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
+use crate::packet::probe::End;
+use crate::profile::size::MIN_FRAME;
+use crate::queue::RxMeta;
+
+/// The figures of one stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) key: StreamKey,
+    /// How to read it, when it is iperf's.
+    pub(super) iperf2: Option<iperf2::Flow>,
+    pub(super) tracker: Tracker,
+    pub(super) corrupt: u64,
+    jitter: Jitter,
+    /// Datagrams, where they have no numbers (`raw`).
+    unnumbered: u64,
+    payload_bytes: u64,
+    frame_bytes: u64,
+    first_ns: u64,
+    last_ns: u64,
+    shortest: usize,
+    longest: usize,
+    end: Option<End>,
+    ended_ns: u64,
+}
+
+impl Stream {
+    pub(super) fn new(key: StreamKey, iperf2: Option<iperf2::Flow>) -> Self {
+        Self {
+            key,
+            iperf2,
+            tracker: Tracker::default(),
+            corrupt: 0,
+            jitter: Jitter::default(),
+            unnumbered: 0,
+            payload_bytes: 0,
+            frame_bytes: 0,
+            first_ns: 0,
+            last_ns: 0,
+            shortest: usize::MAX,
+            longest: 0,
+            end: None,
+            ended_ns: 0,
+        }
+    }
+
+    /// Takes in datagram `number`, sent at `sent_ns` by the sender's clock. Whether it is the first of that number.
+    #[inline]
+    pub(super) fn numbered(&mut self, meta: &RxMeta, length: usize, number: u64, sent_ns: u64) -> bool {
+        self.count(meta, length);
+        let fresh = self.tracker.arrive(number) != Arrival::Duplicate;
+        if fresh {
+            self.jitter.arrive(sent_ns, meta.arrived_ns);
+        }
+        fresh
+    }
+
+    /// Takes in a datagram without a number.
+    #[inline]
+    pub(super) fn unnumbered(&mut self, meta: &RxMeta, length: usize) {
+        self.count(meta, length);
+        self.unnumbered += 1;
+    }
+
+    #[inline]
+    fn count(&mut self, meta: &RxMeta, length: usize) {
+        self.payload_bytes += length as u64;
+        self.frame_bytes += (length as u64 + u64::from(meta.overhead)).max(u64::from(MIN_FRAME));
+        if self.first_ns == 0 {
+            self.first_ns = meta.arrived_ns;
+        }
+        self.last_ns = meta.arrived_ns;
+        self.shortest = self.shortest.min(length);
+        self.longest = self.longest.max(length);
+    }
+
+    /// Whether datagrams of this stream have had such a length.
+    pub(super) fn has_length(&self, length: usize) -> bool {
+        (self.shortest..=self.longest).contains(&length)
+    }
+
+    /// The sender's end was heard; whether for the first time. `ready_ns`: when this receiver was ready.
+    pub(super) fn ended(&mut self, end: End, now_ns: u64, ready_ns: u64) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        self.tracker.end(end.issued, end.first_ns >= ready_ns);
+        self.end = Some(end);
+        self.ended_ns = now_ns;
+        true
+    }
+
+    /// iperf's end was heard; whether for the first time.
+    pub(super) fn iperf2_ended(&mut self, issued: u64, now_ns: u64) -> bool {
+        self.tracker.end_at_most(issued);
+        let first = self.end.is_none();
+        if first {
+            self.ended_ns = now_ns;
+        }
+        let issued = self.tracker.issued().unwrap_or(issued);
+        self.end = Some(End { issued, ..End::default() });
+        first
+    }
+
+    /// The figures so far.
+    pub(super) fn tally(&self) -> StreamTally {
+        let mut counters = RxCounters {
+            corrupt: self.corrupt,
+            payload_bytes: self.payload_bytes,
+            frame_bytes: self.frame_bytes,
+            first_ns: self.first_ns,
+            last_ns: self.last_ns,
+            ..RxCounters::default()
+        };
+        if self.key.format == Format::Raw {
+            counters.packets = self.unnumbered;
+            counters.unique = self.unnumbered;
+        } else {
+            self.tracker.counters(&mut counters);
+        }
+        StreamTally {
+            key: self.key,
+            counters,
+            jitter_ns: self.jitter.value(),
+            end: self.end,
+            ended_ns: self.ended_ns,
+        }
+    }
+}

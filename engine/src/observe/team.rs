@@ -1,0 +1,213 @@
+//! The receive workers of one run, with all that they hold open: queues, memberships, the XDP program.
+#![forbid(unsafe_code)]
+
+use std::os::fd::OwnedFd;
+
+use super::config::RecvConfig;
+use super::observer::Observer;
+use super::worker;
+use crate::backend::{self, Backend};
+use crate::control::Stop;
+use crate::error::{Error, Result};
+use crate::generate::nth_address;
+use crate::host::nic::Nic;
+use crate::host::{cpu, interface, route};
+use crate::measure::handover::{Emptier, handover};
+use crate::measure::tally::RxTally;
+use crate::multicast::membership::Membership;
+use crate::queue::Receive;
+use crate::queue::afxdp::AfxdpRx;
+use crate::queue::afxdp::steer::{Rule, Steer};
+use crate::queue::socket::{MmsgRx, UringRx};
+use crate::queue::spec::{Interface, RxSpec};
+use crate::report::{self, Warning};
+use crate::target::Target;
+use crate::worker::{Granted, Worker, start};
+
+/// Sockets that one run opens at most: each has a thread of its own.
+const MAX_SOCKETS: usize = 256;
+
+/// Longest UDP payload that fits IPv4.
+const MAX_PAYLOAD: u16 = 65_507;
+
+/// Opened and waiting for the start.
+pub(crate) struct Team {
+    pub workers: Vec<Worker<RxTally>>,
+    pub emptiers: Vec<Emptier<RxTally>>,
+    pub places: Vec<report::Worker>,
+    pub interface: Option<Interface>,
+    pub backend: report::Backend,
+    pub steer: Option<Steer>,
+    pub warnings: Vec<Warning>,
+    /// Held open: the kernel answers queries as long as they are.
+    _memberships: Vec<Membership>,
+}
+
+/// What a worker tells of its queue once it is open.
+struct Opened {
+    granted: Granted,
+    /// For the XSKMAP, with AF_XDP.
+    fd: Option<OwnedFd>,
+}
+
+/// Opens everything that `config` asks for; workers end when `stop` is requested.
+pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
+    let targets = targets(config)?;
+    let named = config.interface.as_deref().map(interface::lookup).transpose()?;
+    let routed = || {
+        let route = route::route_to(config.target.destination.ip(), None, None).ok()?;
+        interface::by_index(route.interface).ok()?.map(|link| link.interface())
+    };
+    if let Some(interface) = &named {
+        interface::require_up(&interface.name)?;
+    }
+    let candidate = named.clone().or_else(routed);
+    let (backend, why) = backend::choose(config.backend, candidate.as_ref())?;
+    let interface = if backend == Backend::Afxdp { candidate } else { named };
+    let mut team = Team {
+        workers: Vec::new(),
+        emptiers: Vec::new(),
+        places: Vec::new(),
+        interface,
+        backend: report::Backend { name: backend.name(), mode: "plain", xdp: "none", why },
+        steer: None,
+        warnings: Vec::new(),
+        _memberships: Vec::new(),
+    };
+    match backend {
+        Backend::Afxdp => open_afxdp(&mut team, config, &targets, stop)?,
+        Backend::Uring => open_sockets(&mut team, config, &targets, stop, |spec| {
+            UringRx::open(spec).map(|queue| (queue, plain()))
+        })?,
+        Backend::Mmsg => open_sockets(&mut team, config, &targets, stop, |spec| {
+            MmsgRx::open(spec).map(|queue| (queue, plain()))
+        })?,
+    }
+    Ok(team)
+}
+
+fn plain() -> Opened {
+    Opened { granted: Granted::plain(), fd: None }
+}
+
+/// Every group and port asked for.
+fn targets(config: &RecvConfig) -> Result<Vec<Target>> {
+    let first = config.target.destination;
+    let ports = config.destination_ports.clone().unwrap_or(first.port()..=first.port());
+    let mut targets = Vec::new();
+    for n in 0..config.groups {
+        let address = nth_address(first.ip(), n)?;
+        for port in ports.clone() {
+            let mut destination = first;
+            destination.set_ip(address);
+            destination.set_port(port);
+            targets.push(Target { destination, ..config.target });
+        }
+    }
+    Ok(targets)
+}
+
+fn open_sockets<Q: Receive + 'static>(
+    team: &mut Team,
+    config: &RecvConfig,
+    targets: &[Target],
+    stop: &Stop,
+    open: fn(&RxSpec) -> Result<(Q, Opened)>,
+) -> Result<()> {
+    if !config.queues.is_empty() {
+        return Err(
+            Error::usage("--queues: only afxdp has NIC queues").fix("leave it out, or use --backend afxdp")
+        );
+    }
+    if targets.len() > MAX_SOCKETS {
+        return Err(Error::usage(format!(
+            "{} groups and ports are more than the {MAX_SOCKETS} sockets of one run",
+            targets.len()
+        ))
+        .fix("receive fewer, or use --backend afxdp"));
+    }
+    let specs = targets.iter().map(|&target| (0, target)).collect();
+    open_each(team, config, specs, stop, open).map(drop)
+}
+
+fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &Stop) -> Result<()> {
+    let interface = team.interface.clone().expect("afxdp was chosen for an interface");
+    let queues: Vec<u32> = if config.queues.is_empty() {
+        (0..Nic::of(&interface).queues.rx.max(1)).collect()
+    } else {
+        config.queues.iter().map(|&q| q as u32).collect()
+    };
+    let rules: Vec<Rule> =
+        targets.iter().map(|t| Rule { destination: t.destination, source: t.source }).collect();
+    let mut steer = Steer::attach(&interface, &rules)?;
+    if let Some(refusal) = steer.why() {
+        team.warnings.push(Warning {
+            code: "generic-xdp",
+            text: format!(
+                "{}: the driver refused native XDP ({refusal}); generic XDP is slower",
+                interface.name
+            ),
+            fix: None,
+        });
+    }
+    let specs = queues.iter().map(|&queue| (queue, targets[0])).collect();
+    let opened = open_each(team, config, specs, stop, |spec| {
+        let queue = AfxdpRx::open(spec)?;
+        let granted = Granted::of(queue.granted());
+        let fd = queue.fd().try_clone_to_owned().map_err(|e| Error::failed("dup").because(e))?;
+        Ok((queue, Opened { granted, fd: Some(fd) }))
+    })?;
+    for (&queue, opened) in queues.iter().zip(&opened) {
+        let socket = opened.fd.as_ref().expect("an AF_XDP socket has a descriptor");
+        steer.set_socket(queue, socket)?;
+    }
+    team.steer = Some(steer);
+    for target in targets.iter().filter(|t| t.is_group()) {
+        team._memberships.push(Membership::join(&interface, target)?);
+    }
+    Ok(())
+}
+
+fn open_each<Q: Receive + 'static>(
+    team: &mut Team,
+    config: &RecvConfig,
+    specs: Vec<(u32, Target)>,
+    stop: &Stop,
+    open: fn(&RxSpec) -> Result<(Q, Opened)>,
+) -> Result<Vec<Opened>> {
+    let node = team.interface.as_ref().and_then(|i| Nic::of(i).numa_node);
+    let wanted = (!config.cpus.is_empty()).then_some(config.cpus.as_slice());
+    let cpus = cpu::choose(specs.len(), node, wanted)?;
+    let mut all = Vec::new();
+    for (n, ((queue, target), cpu)) in specs.into_iter().zip(cpus).enumerate() {
+        let (filler, emptier) = handover(move || RxTally::new(n));
+        let spec = RxSpec { interface: team.interface.clone(), queue, target, max_payload: MAX_PAYLOAD };
+        let (stop, config) = (stop.clone(), config.clone());
+        let (worker, opened) = start(
+            format!("recv {n}"),
+            cpu,
+            move || open(&spec),
+            move |queue: Q, ready_ns| {
+                let mut observer = Observer::new(config.observer(ready_ns));
+                if let Some(inspect) = config.inspect {
+                    observer.set_hexdump(Box::new(inspect));
+                }
+                worker::run(queue, observer, filler, &stop)
+            },
+        )?;
+        team.workers.push(worker);
+        team.emptiers.push(emptier);
+        team.places.push(report::Worker {
+            queue: queue.max(n as u32),
+            cpu,
+            numa_node: cpu::node_of(cpu),
+            packets: 0,
+        });
+        team.backend.mode = opened.granted.mode;
+        for text in &opened.granted.notes {
+            team.warnings.push(Warning { code: "datapath", text: text.clone(), fix: None });
+        }
+        all.push(opened);
+    }
+    Ok(all)
+}

@@ -1,0 +1,97 @@
+//! AF_XDP: frames straight between this program and a queue of the NIC, past the kernel's network stack.
+//!
+//! # Who owns a frame
+//!
+//! All frames of a queue lie in one piece of memory, the UMEM, which the kernel (and with zero-copy the NIC) reads and writes. Four
+//! rings say whose turn it is. A frame that is ours is a [`Frame`](umem::Frame) token, a value that cannot be copied;
+//! handing the frame over consumes the token, and only the ring in which the kernel gives the frame back brings it back. So a frame
+//! that the kernel may be reading cannot be named, let alone written.
+//!
+//! ```text
+//!            this program                         kernel, NIC
+//!
+//!   free list ── template, stamp ──▶ TX ring ──────▶ sends
+//!       ▲                                              │
+//!       └── token ◀───────────── completion ring ◀─────┘
+//!
+//!   Sink ◀── parse ◀── token ◀────── RX ring ◀────── receives
+//!               │                                      ▲
+//!               └── token ─────────▶ fill ring ────────┘
+//! ```
+//!
+//! # Sending
+//!
+//! A frame remembers which flow and size it was last written for. Sending another packet of the same flow and size in it
+//! takes stamping 18 bytes: the checksums are right whatever they say (see [`probe`](crate::packet::probe)). A packet longer than a chunk of the UMEM
+//! lies in several consecutive chunks and takes as many descriptors.
+//!
+//! # The other side of the rings
+//!
+//! [`tx`] and [`rx`] are written for any [`Kernel`]: [`socket::Socket`] is the real one, `queue::memory` plays one in plain memory, so what
+//! tests and benches run is the datapath that runs.
+//!
+//! xsk-rs makes UMEM and socket; the rings are mapped a second time through the descriptor, because its own ring functions
+//! are calls into C that cannot be inlined. It always makes all four rings, so the ones that a direction does not need have one slot. Which packets reach an RX socket is the
+//! XDP program's decision, not this module's.
+
+pub mod rx;
+pub mod socket;
+pub mod steer;
+pub mod tx;
+pub mod umem;
+
+use std::io;
+use std::time::Duration;
+
+use crate::queue::QueueLoss;
+
+/// A transmit queue on AF_XDP.
+pub type AfxdpTx = tx::FrameTx<socket::Socket>;
+/// A receive queue on AF_XDP.
+pub type AfxdpRx = rx::FrameRx<socket::Socket>;
+
+/// What the kernel granted a socket, as read back from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// The NIC reads and writes the frames itself. Otherwise the kernel copies each packet.
+    pub zero_copy: bool,
+    /// Why zero-copy was refused, in the kernel's words.
+    pub refused: Option<String>,
+}
+
+/// What became of waking the kernel's transmit side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woken {
+    /// It took what was there, or is at it.
+    Done,
+    /// It stopped before the ring was empty: call again.
+    More,
+    /// It dropped one packet instead of sending it, and stopped: call again.
+    Refused,
+    /// It can take nothing at the moment.
+    Later,
+}
+
+/// Whoever has the other end of the rings.
+pub trait Kernel {
+    /// Has it look at the TX ring.
+    ///
+    /// # Errors
+    /// When the queue is broken; ENXIO and ENETDOWN when the interface is gone or down.
+    fn wake_tx(&mut self) -> io::Result<Woken>;
+
+    /// Has it look at the fill ring, and at whether the interface is still there.
+    ///
+    /// # Errors
+    /// As [`wake_tx`](Self::wake_tx).
+    fn wake_rx(&mut self) -> io::Result<()>;
+
+    /// Waits until there is something in the RX ring.
+    ///
+    /// # Errors
+    /// When waiting is not possible.
+    fn wait_rx(&mut self, at_most: Duration) -> io::Result<()>;
+
+    /// Appends the packets that it dropped at this queue.
+    fn losses(&mut self, losses: &mut Vec<QueueLoss>);
+}

@@ -1,0 +1,289 @@
+//! The memory that frames lie in, and who may touch which of them.
+#![expect(
+    unsafe_code,
+    reason = "frames are memory shared with the kernel; the tokens here say when it is ours"
+)]
+
+use std::fmt;
+use std::ptr::{NonNull, with_exposed_provenance_mut};
+use std::sync::Arc;
+
+use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
+use xsk_rs::umem::Umem;
+
+use crate::error::{Error, Result};
+use crate::queue::ring::{Desc, MORE};
+
+/// Smallest chunk that the kernel accepts, bytes.
+pub const SMALL_CHUNK: u32 = 2048;
+/// Largest chunk without huge pages, bytes: one page.
+pub const LARGE_CHUNK: u32 = 4096;
+/// What the kernel keeps free before a received frame, bytes (`XDP_PACKET_HEADROOM`).
+pub const RX_HEADROOM: u32 = 256;
+
+/// Memory divided into chunks of one size; kept in place while a copy of this lives.
+#[derive(Clone)]
+pub struct Region {
+    base: NonNull<u8>,
+    chunk: u32,
+    chunks: u32,
+    _memory: Arc<dyn Send + Sync>,
+}
+
+// SAFETY: the memory is bound to no thread, and is only accessed by those who show that a part is theirs.
+unsafe impl Send for Region {}
+
+impl Region {
+    /// `chunks` chunks of `chunk` bytes in plain memory, zeroed.
+    pub fn in_memory(chunk: u32, chunks: u32) -> Self {
+        let mut memory = vec![0u8; chunk as usize * chunks as usize].into_boxed_slice();
+        let base = NonNull::from(&mut *memory).cast::<u8>();
+        // A raw pointer does not assert that it is the only one when it is moved, as a box would.
+        let memory = Plain(Box::into_raw(memory));
+        Self { base, chunk, chunks, _memory: Arc::new(memory) }
+    }
+
+    /// The bytes at `address`.
+    ///
+    /// # Safety
+    /// Nobody may access them otherwise for as long as the slice is used.
+    ///
+    /// # Panics
+    /// When they are not within the region.
+    #[expect(clippy::mut_from_ref, reason = "the contract is about the bytes, not about this handle to them")]
+    pub unsafe fn bytes(&self, address: u64, len: u32) -> &mut [u8] {
+        let size = u64::from(self.chunk) * u64::from(self.chunks);
+        let end = address.checked_add(u64::from(len));
+        assert!(end.is_some_and(|end| end <= size), "{len} bytes at {address} are not in the UMEM");
+        // SAFETY: within the region, which is alive; the rest is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().add(address as usize), len as usize) }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region")
+            .field("chunk", &self.chunk)
+            .field("chunks", &self.chunks)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Plain(*mut [u8]);
+
+// SAFETY: see `Region`.
+unsafe impl Send for Plain {}
+// SAFETY: see `Region`.
+unsafe impl Sync for Plain {}
+
+impl Drop for Plain {
+    fn drop(&mut self) {
+        // SAFETY: it came from Box::into_raw and is freed here only.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+/// Makes a UMEM of `count` frames of `span` chunks each. Its pages are touched here for the first time, so they lie on the NUMA node
+/// of the calling thread. `fill` and `completion` are the slots of its rings.
+///
+/// # Errors
+/// `Environment`: without CAP_NET_RAW, without AF_XDP in the kernel, or over the limit of locked memory.
+pub fn create(
+    chunk: u32,
+    span: u32,
+    count: u32,
+    fill: u32,
+    completion: u32,
+) -> Result<(Umem, Frames, Vec<Frame>)> {
+    let size = |slots: u32| QueueSize::new(slots).expect("ring sizes are powers of two");
+    let config = UmemConfig::builder()
+        .frame_size(FrameSize::new(chunk).expect("chunks are 2048 or 4096 bytes"))
+        .fill_queue_size(size(fill))
+        .comp_queue_size(size(completion))
+        .build()
+        .expect("chunks are larger than the headroom");
+    let chunks = count * span;
+    let nonzero = chunks.try_into().expect("a UMEM has at least one chunk");
+    let (umem, descs) = Umem::new(config, nonzero, false).map_err(|e| cannot_create(&e))?;
+    // SAFETY: nothing has been handed to the kernel yet; only the address is taken.
+    let first = unsafe { umem.data(&descs[0]) }.contents().as_ptr().addr();
+    // The library names single frames only. The region is a mapping, made by the kernel, and may be accessed through any pointer.
+    let base = with_exposed_provenance_mut::<u8>(first - descs[0].addr());
+    let base = NonNull::new(base).expect("a mapping is not at address 0");
+    let region = Region { base, chunk, chunks, _memory: Arc::new(umem.clone()) };
+    // SAFETY: the region was just made; the library does not touch it by itself.
+    let (frames, free) = unsafe { Frames::new(region, span) };
+    Ok((umem, frames, free))
+}
+
+fn cannot_create(error: &dyn std::error::Error) -> Error {
+    let cause = error.source().and_then(|s| s.downcast_ref::<std::io::Error>());
+    let code = cause.and_then(std::io::Error::raw_os_error);
+    let failed = Error::environment(match cause {
+        Some(cause) => format!("cannot make the memory of an AF_XDP socket (UMEM): {cause}"),
+        None => format!("cannot make the memory of an AF_XDP socket (UMEM): {error}"),
+    });
+    match code {
+        Some(libc::EPERM) => failed.fix("run as root, or with CAP_NET_RAW, or use --backend uring"),
+        Some(libc::EAFNOSUPPORT) => {
+            failed.fix("use --backend uring: this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)")
+        }
+        Some(libc::ENOBUFS | libc::ENOMEM) => {
+            failed.fix("raise the limit of locked memory: ulimit -l unlimited")
+        }
+        _ => failed,
+    }
+}
+
+/// A frame that this program may write and read. There is one token for each frame: while the kernel has the frame,
+/// [`Frames`] has the token, and nobody can name the frame.
+#[derive(Debug)]
+pub struct Frame(u32);
+
+impl Frame {
+    /// Its number, from 0.
+    #[inline]
+    pub fn index(&self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// All frames of a queue: `span` consecutive chunks each, so that a frame longer than a chunk lies in one piece although it takes
+/// several descriptors.
+#[derive(Debug)]
+pub struct Frames {
+    region: Region,
+    span: u32,
+    /// Chunks of each frame that the kernel has.
+    lent: Box<[u8]>,
+}
+
+impl Frames {
+    /// Takes charge of a region; also returns a token for each frame.
+    ///
+    /// # Safety
+    /// Nobody else may access the region, other than to play the kernel with chunks that were lent.
+    ///
+    /// # Panics
+    /// When `span` is more than 255 or 0.
+    pub unsafe fn new(region: Region, span: u32) -> (Self, Vec<Frame>) {
+        assert!((1..=255).contains(&span), "frames of {span} chunks");
+        let count = region.chunks / span;
+        let frames = (0..count).map(Frame).collect();
+        (Self { region, span, lent: vec![0; count as usize].into() }, frames)
+    }
+
+    /// Chunks of a frame.
+    pub fn span(&self) -> u32 {
+        self.span
+    }
+
+    /// Bytes of a frame.
+    pub fn size(&self) -> u32 {
+        self.region.chunk * self.span
+    }
+
+    fn start(&self, frame: &Frame) -> u64 {
+        // A token of other frames must not open one that the kernel has.
+        assert_eq!(self.lent[frame.index()], 0, "frame {} is with the kernel", frame.0);
+        u64::from(frame.0) * u64::from(self.size())
+    }
+
+    /// The content of a frame.
+    #[inline]
+    pub fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
+        // SAFETY: the frame is not lent, and both the token and this are borrowed exclusively.
+        unsafe { self.region.bytes(self.start(frame), self.size()) }
+    }
+
+    /// Gives the first `len` bytes of a frame to the kernel, as descriptors for `each`.
+    ///
+    /// # Panics
+    /// When the frame is shorter.
+    #[inline]
+    pub fn lend(&mut self, frame: Frame, len: u32, mut each: impl FnMut(Desc)) {
+        assert!(len <= self.size(), "{len} bytes in a frame of {}", self.size());
+        let mut address = self.start(&frame);
+        let mut left = len;
+        let mut chunks = 0;
+        loop {
+            let piece = left.min(self.region.chunk);
+            left -= piece;
+            chunks += 1;
+            each(Desc { address, len: piece, options: if left > 0 { MORE } else { 0 } });
+            if left == 0 {
+                break;
+            }
+            address += u64::from(piece);
+        }
+        self.lent[frame.index()] = chunks;
+    }
+
+    /// Takes the chunk at `address` back from the kernel; the frame's token once it was the last of them. An address that was not lent
+    /// is ignored.
+    #[inline]
+    pub fn take_back(&mut self, address: u64) -> Option<Frame> {
+        let index = u32::try_from(address / u64::from(self.size())).ok()?;
+        let lent = self.lent.get_mut(index as usize)?;
+        *lent = lent.checked_sub(1)?;
+        (*lent == 0).then_some(Frame(index))
+    }
+
+    /// Takes a received piece of a packet back from the kernel: the frame and the bytes that it wrote there. `None` for one that
+    /// was not lent or that does not lie within a frame.
+    #[inline]
+    pub fn take_received(&mut self, desc: Desc) -> Option<(Frame, std::ops::Range<usize>)> {
+        let frame = self.take_back(desc.address)?;
+        // Less than a frame's size.
+        let start = (desc.address % u64::from(self.size())) as usize;
+        let end = start.checked_add(desc.len as usize)?;
+        (end <= self.size() as usize).then_some((frame, start..end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(chunk: u32, chunks: u32, span: u32) -> (Frames, Vec<Frame>) {
+        // SAFETY: the region is new.
+        unsafe { Frames::new(Region::in_memory(chunk, chunks), span) }
+    }
+
+    #[test]
+    fn a_token_comes_back_with_the_last_chunk() {
+        let (mut frames, mut tokens) = frames(2048, 7, 3);
+        assert_eq!(tokens.len(), 2);
+        let mut frame = tokens.pop().unwrap();
+        assert_eq!(frames.bytes_mut(&mut frame).len(), 6144);
+        let mut descs = Vec::new();
+        frames.lend(frame, 5000, |d| descs.push(d));
+        let d = |address, len, options| Desc { address, len, options };
+        assert_eq!(descs, [d(6144, 2048, MORE), d(8192, 2048, MORE), d(10240, 904, 0)]);
+        assert!(frames.take_back(6144).is_none());
+        assert!(frames.take_back(8192).is_none());
+        assert_eq!(frames.take_back(10240).unwrap().index(), 1);
+        assert!(frames.take_back(10240).is_none(), "it is not lent any more");
+        assert!(frames.take_back(0).is_none(), "it was never lent");
+        assert!(frames.take_back(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn received_bytes_lie_within_the_frame() {
+        let (mut frames, mut tokens) = frames(4096, 2, 1);
+        frames.lend(tokens.remove(0), 4096, |_| ());
+        let (frame, range) = frames.take_received(Desc { address: 256, len: 60, options: 0 }).unwrap();
+        assert_eq!((frame.index(), range), (0, 256..316));
+        frames.lend(frame, 4096, |_| ());
+        assert!(frames.take_received(Desc { address: 256, len: 4000, options: 0 }).is_none());
+    }
+
+    #[test]
+    #[should_panic(expected = "with the kernel")]
+    fn a_token_of_other_frames_does_not_open_a_lent_one() {
+        let (mut ours, mut tokens) = frames(2048, 1, 1);
+        let (_, mut others) = frames(2048, 1, 1);
+        ours.lend(tokens.remove(0), 60, |_| ());
+        ours.bytes_mut(&mut others[0]);
+    }
+}

@@ -1,0 +1,160 @@
+//! Receiving with `recvmmsg`.
+#![expect(unsafe_code, reason = "recvmmsg takes pointers to the messages")]
+
+use std::io;
+use std::mem;
+use std::os::fd::AsRawFd;
+
+use nix::poll::PollFlags;
+use socket2::Socket;
+
+use crate::clock;
+use crate::error::Result;
+use crate::queue::socket::outgoing::wait_for;
+use crate::queue::socket::received::{Addressing, CONTROL_LEN, NAME_LEN};
+use crate::queue::socket::setup::{self, RECEIVE_BUFFER};
+use crate::queue::socket::{BATCH, SocketDrops};
+use crate::queue::spec::Interface;
+use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
+
+/// Where the kernel writes one datagram's addresses.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(8))]
+struct Addresses {
+    control: [u8; CONTROL_LEN],
+    name: [u8; NAME_LEN],
+}
+
+/// A receive queue over `recvmmsg`. A datagram longer than [`RxSpec::max_payload`] is cut to that.
+///
+/// It stays on the thread that opened it.
+#[derive(Debug)]
+pub struct MmsgRx {
+    socket: Socket,
+    addressing: Addressing,
+    granted: usize,
+    drops: SocketDrops,
+    interface: Option<Interface>,
+    stride: usize,
+    memory: Box<[u8]>,
+    addresses: Box<[Addresses]>,
+    messages: Box<[libc::mmsghdr]>,
+    /// The messages point to these.
+    _vectors: Box<[libc::iovec]>,
+}
+
+impl MmsgRx {
+    /// Opens a socket bound to the target, joined when it is a group.
+    ///
+    /// # Errors
+    /// Usage: the target does not fit. Environment: interface missing or down, address or port not to be had,
+    /// membership refused.
+    pub fn open(spec: &RxSpec) -> Result<Self> {
+        Self::with_buffer(spec, RECEIVE_BUFFER)
+    }
+
+    /// As [`open`](Self::open), asking for so many bytes of receive buffer.
+    pub(in crate::queue::socket) fn with_buffer(spec: &RxSpec, buffer: usize) -> Result<Self> {
+        let receiver = setup::receiver(spec, buffer)?;
+        let stride = usize::from(spec.max_payload).next_multiple_of(64).max(64);
+        let mut memory = vec![0u8; stride * BATCH].into_boxed_slice();
+        let mut addresses =
+            vec![Addresses { control: [0; CONTROL_LEN], name: [0; NAME_LEN] }; BATCH].into_boxed_slice();
+        let len = usize::from(spec.max_payload);
+        let mut vectors: Box<[libc::iovec]> = memory
+            .chunks_exact_mut(stride)
+            .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: len })
+            .collect();
+        let messages = vectors.iter_mut().zip(&mut addresses).map(|(v, a)| message(v, a)).collect();
+        Ok(Self {
+            socket: receiver.socket,
+            addressing: receiver.addressing,
+            granted: receiver.granted,
+            drops: SocketDrops::default(),
+            interface: spec.interface.clone(),
+            stride,
+            memory,
+            addresses,
+            messages,
+            _vectors: vectors,
+        })
+    }
+
+    /// Bytes of receive buffer that the kernel granted, of the 64 MiB asked for.
+    pub fn receive_buffer(&self) -> usize {
+        self.granted
+    }
+
+    /// Whether the interface that the queue was opened on was deleted: nothing else tells a receiver. A system call: not for the hot path.
+    pub fn interface_gone(&self) -> bool {
+        setup::interface_lost(&self.socket, self.interface.as_ref()) == Some(libc::ENODEV)
+    }
+
+    /// Takes what has arrived, without waiting.
+    fn take(&mut self) -> std::result::Result<usize, QueueError> {
+        let control_len = self.addressing.control_len();
+        for message in &mut self.messages {
+            message.msg_hdr.msg_namelen = NAME_LEN as libc::socklen_t;
+            message.msg_hdr.msg_controllen = control_len;
+        }
+        // SAFETY: messages, vectors, buffers and addresses are owned by self, and their lengths are true; no timeout.
+        let taken = unsafe {
+            libc::recvmmsg(
+                self.socket.as_raw_fd(),
+                self.messages.as_mut_ptr(),
+                BATCH as u32,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        if taken >= 0 {
+            return Ok(taken.unsigned_abs() as usize);
+        }
+        let source = io::Error::last_os_error();
+        match source.raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS) => Ok(0),
+            _ => Err(QueueError { call: "recvmmsg", source }),
+        }
+    }
+}
+
+impl Receive for MmsgRx {
+    fn poll<S: Sink>(&mut self, sink: &mut S, wait: Wait) -> std::result::Result<usize, QueueError> {
+        let mut taken = self.take()?;
+        if let Wait::For(limit) = wait
+            && taken == 0
+        {
+            wait_for(&self.socket, PollFlags::POLLIN, limit)?;
+            taken = self.take()?;
+        }
+        if taken == 0 {
+            return Ok(0);
+        }
+        let arrived_ns = clock::tai_ns();
+        for n in 0..taken {
+            let header = &self.messages[n];
+            let addresses = &self.addresses[n];
+            let name = &addresses.name[..NAME_LEN.min(header.msg_hdr.msg_namelen as usize)];
+            let control = &addresses.control[..CONTROL_LEN.min(header.msg_hdr.msg_controllen)];
+            let meta = self.addressing.meta(name, control, arrived_ns);
+            let payload = &self.memory[n * self.stride..][..header.msg_len as usize];
+            sink.run(&meta, payload, payload.len(), 1);
+        }
+        Ok(taken)
+    }
+
+    fn losses(&mut self, losses: &mut Vec<QueueLoss>) {
+        self.drops.read(&self.socket, losses);
+    }
+}
+
+/// A message of one buffer with room for the addresses.
+fn message(vector: &mut libc::iovec, addresses: &mut Addresses) -> libc::mmsghdr {
+    // SAFETY: all zeros is a valid mmsghdr.
+    let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
+    message.msg_hdr.msg_iov = vector;
+    message.msg_hdr.msg_iovlen = 1;
+    message.msg_hdr.msg_name = addresses.name.as_mut_ptr().cast();
+    message.msg_hdr.msg_control = addresses.control.as_mut_ptr().cast();
+    message
+}

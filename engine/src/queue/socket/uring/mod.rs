@@ -1,0 +1,13 @@
+//! io_uring: batches of all flows in one system call, and one standing receive request.
+
+mod buf_ring;
+mod ring;
+mod rx;
+mod tx;
+
+pub use ring::available;
+pub use rx::UringRx;
+pub use tx::UringTx;
+
+#[cfg(test)]
+pub(super) use tx::cost;

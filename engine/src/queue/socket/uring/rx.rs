@@ -1,0 +1,221 @@
+//! Receiving with one multishot `recvmsg` into a ring of buffers.
+#![expect(unsafe_code, reason = "requests and buffers shared with the kernel")]
+
+use std::io;
+use std::mem::{self, ManuallyDrop};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, Fixed, RecvMsgOut, Timespec};
+use io_uring::{IoUring, cqueue, opcode};
+use socket2::Socket;
+
+use super::buf_ring::{BufRing, GROUP};
+use super::ring;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::queue::socket::SocketDrops;
+use crate::queue::socket::received::{Addressing, NAME_LEN};
+use crate::queue::socket::setup::{self, RECEIVE_BUFFER};
+use crate::queue::spec::Interface;
+use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
+
+/// Bytes of buffers: enough that the ring seldom runs dry, little enough for a CPU's second-level cache to help.
+const BUFFER_BYTES: usize = 4 << 20;
+
+/// What the kernel writes before name, control messages and payload (`struct io_uring_recvmsg_out`).
+const OUT_LEN: usize = 16;
+
+/// A receive queue over io_uring: a standing request that the kernel answers once for each datagram. When the
+/// buffers run out the request ends, datagrams stay in the socket's buffer, and it is made again.
+/// A datagram longer than [`RxSpec::max_payload`] is cut to that.
+///
+/// It stays on the thread that opened it: the ring belongs to that thread.
+pub struct UringRx {
+    ring: IoUring,
+    /// Freed by hand, once the kernel has let go of it.
+    buffers: ManuallyDrop<BufRing>,
+    socket: Socket,
+    fixed: bool,
+    /// The form of the answers; the kernel reads it when the request is made.
+    form: Box<libc::msghdr>,
+    addressing: Addressing,
+    armed: bool,
+    ran_dry: u64,
+    granted: usize,
+    drops: SocketDrops,
+    interface: Option<Interface>,
+}
+
+impl UringRx {
+    /// Opens a socket bound to the target, joined when it is a group, and a ring for it.
+    ///
+    /// # Errors
+    /// Usage: the target does not fit. Environment: no io_uring here; interface missing or down, address or port not to be had,
+    /// membership refused.
+    pub fn open(spec: &RxSpec) -> Result<Self> {
+        let size = buffer_size(spec, 0).max(64);
+        let count = (BUFFER_BYTES / size).clamp(64, 4096);
+        // The power of two below.
+        Self::with_sizes(spec, RECEIVE_BUFFER, 1 << count.ilog2())
+    }
+
+    /// As [`open`](Self::open), asking for so many bytes of receive buffer and so many buffers, a power of two.
+    pub(in crate::queue::socket) fn with_sizes(
+        spec: &RxSpec,
+        receive_buffer: usize,
+        count: u16,
+    ) -> Result<Self> {
+        let receiver = setup::receiver(spec, receive_buffer)?;
+        // A completion for each buffer, and one more for the end of the request.
+        let ring = ring::open(8, u32::from(count) * 2)?;
+        let fixed = ring::register(&ring, &[receiver.socket.as_raw_fd()]);
+        let control = receiver.addressing.control_len();
+        // SAFETY: all zeros is a valid msghdr.
+        let mut form: Box<libc::msghdr> = Box::new(unsafe { mem::zeroed() });
+        form.msg_namelen = NAME_LEN as libc::socklen_t;
+        form.msg_controllen = control;
+        // SAFETY: Drop unregisters it, or leaks it.
+        let buffers = unsafe { BufRing::new(&ring, count, buffer_size(spec, control)) }.map_err(|error| {
+            Error::environment("no ring of receive buffers (Linux 5.19)")
+                .because(error)
+                .fix("use --backend mmsg")
+        })?;
+        Ok(Self {
+            ring,
+            buffers: ManuallyDrop::new(buffers),
+            socket: receiver.socket,
+            fixed,
+            form,
+            addressing: receiver.addressing,
+            armed: false,
+            ran_dry: 0,
+            granted: receiver.granted,
+            drops: SocketDrops::default(),
+            interface: spec.interface.clone(),
+        })
+    }
+
+    /// Bytes of receive buffer that the kernel granted, of the 64 MiB asked for.
+    pub fn receive_buffer(&self) -> usize {
+        self.granted
+    }
+
+    /// How often the ring of buffers ran dry: no loss, but a sign that the reader is slow.
+    pub fn ran_dry(&self) -> u64 {
+        self.ran_dry
+    }
+
+    /// Whether the interface that the queue was opened on was deleted: nothing else tells a receiver. A system call: not for the hot path.
+    pub fn interface_gone(&self) -> bool {
+        setup::interface_lost(&self.socket, self.interface.as_ref()) == Some(libc::ENODEV)
+    }
+
+    /// Queues the standing request.
+    fn arm(&mut self) {
+        let form = &raw const *self.form;
+        let entry = if self.fixed {
+            opcode::RecvMsgMulti::new(Fixed(0), form, GROUP).build()
+        } else {
+            opcode::RecvMsgMulti::new(Fd(self.socket.as_raw_fd()), form, GROUP).build()
+        };
+        // SAFETY: the form and the buffers live until Drop has cancelled the request.
+        // There is room: no more than this one entry is ever queued.
+        self.armed = unsafe { self.ring.submission().push(&entry) }.is_ok();
+    }
+
+    /// Gets completions into the ring, waiting as told when there are none.
+    fn fetch(&mut self, wait: Wait) -> std::result::Result<(), QueueError> {
+        if !self.armed {
+            self.arm();
+        }
+        let (_, mut submission, completion) = self.ring.split();
+        submission.sync();
+        let queued = !submission.is_empty();
+        let work_waits = submission.taskrun();
+        let nothing_yet = completion.is_empty();
+        drop((submission, completion));
+        match wait {
+            Wait::For(limit) if nothing_yet => ring::submit_and_wait(&self.ring, limit),
+            _ if queued || (nothing_yet && work_waits) => ring::submit(&self.ring),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Receive for UringRx {
+    fn poll<S: Sink>(&mut self, sink: &mut S, wait: Wait) -> std::result::Result<usize, QueueError> {
+        self.fetch(wait)?;
+        let mut completions = self.ring.completion();
+        if completions.is_empty() {
+            return Ok(0);
+        }
+        let arrived_ns = clock::tai_ns();
+        let mut taken = 0;
+        let mut broken = None;
+        for completion in &mut completions {
+            let flags = completion.flags();
+            self.armed &= cqueue::more(flags);
+            let buffer = cqueue::buffer_select(flags);
+            match (usize::try_from(completion.result()), buffer) {
+                (Ok(len), Some(id)) => {
+                    // SAFETY: the kernel has just completed a request with this buffer.
+                    let answer = unsafe { self.buffers.filled(id, len) };
+                    if let Ok(out) = RecvMsgOut::parse(answer, &self.form) {
+                        let meta = self.addressing.meta(out.name_data(), out.control_data(), arrived_ns);
+                        let payload = out.payload_data();
+                        sink.run(&meta, payload, payload.len(), 1);
+                        taken += 1;
+                    }
+                }
+                (Ok(_), None) => {}
+                (Err(_), _) => match -completion.result() {
+                    libc::ENOBUFS => self.ran_dry += 1,
+                    libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ECANCELED => {}
+                    errno => broken = Some(errno),
+                },
+            }
+            if let Some(id) = buffer {
+                self.buffers.give_back(id);
+            }
+        }
+        drop(completions);
+        self.buffers.publish();
+        match broken {
+            Some(errno) if taken == 0 => {
+                Err(QueueError { call: "recvmsg (multishot)", source: io::Error::from_raw_os_error(errno) })
+            }
+            // It ended the request; made again, it says so again.
+            _ => Ok(taken),
+        }
+    }
+
+    fn losses(&mut self, losses: &mut Vec<QueueLoss>) {
+        self.drops.read(&self.socket, losses);
+    }
+}
+
+impl Drop for UringRx {
+    fn drop(&mut self) {
+        let limit = Timespec::from(Duration::from_secs(1));
+        let cancelled = self.ring.submitter().register_sync_cancel(Some(limit), CancelBuilder::any());
+        let idle = match &cancelled {
+            Ok(()) => true,
+            // There was no request.
+            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        };
+        // The end of the request is taken out of the kernel, and with it the last use of the socket.
+        let _ = ring::submit_and_wait(&self.ring, Duration::ZERO);
+        ring::release(&self.ring, self.fixed);
+        if idle && self.buffers.unregister(&self.ring).is_ok() {
+            // SAFETY: no request is left, the ring of buffers is taken away from the kernel, and self is not used again.
+            unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        }
+        // Else the kernel may still write into the buffers: they are leaked.
+    }
+}
+
+/// Bytes that one answer of the kernel needs.
+fn buffer_size(spec: &RxSpec, control: usize) -> usize {
+    OUT_LEN + NAME_LEN + control + usize::from(spec.max_payload)
+}

@@ -1,0 +1,313 @@
+//! From receive workers' tallies to the report's `rx`.
+#![forbid(unsafe_code)]
+
+use hdrhistogram::Histogram;
+use rustc_hash::FxHashMap;
+
+use super::rates::{Rates, latency, per_second};
+use super::{IntervalRx, Jitter, Rx, Stream, Warning};
+use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey, StreamTally, latency_histogram};
+use crate::packet::probe::End;
+use crate::queue::QueueLoss;
+
+/// Adds up what the receive workers hand over.
+#[derive(Debug)]
+pub struct RxCollector {
+    /// The last totals of each worker.
+    workers: Vec<Worker>,
+    latency: Histogram<u64>,
+    /// Latencies since the last interval.
+    recent: Histogram<u64>,
+    /// Totals at the last interval.
+    reported: RxCounters,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Worker {
+    counters: RxCounters,
+    streams: Vec<StreamTally>,
+    negative_latency: u64,
+    untracked: u64,
+    losses: Vec<QueueLoss>,
+}
+
+impl Default for RxCollector {
+    fn default() -> Self {
+        Self {
+            workers: Vec::new(),
+            latency: latency_histogram(),
+            recent: latency_histogram(),
+            reported: RxCounters::default(),
+        }
+    }
+}
+
+impl RxCollector {
+    /// A collector of nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in a worker's tally: its totals replace those of its last one, its latencies are added.
+    pub fn absorb(&mut self, tally: &RxTally) {
+        if self.workers.len() <= tally.worker {
+            self.workers.resize(tally.worker + 1, Worker::default());
+        }
+        let worker = &mut self.workers[tally.worker];
+        worker.counters = tally.counters;
+        worker.streams.clone_from(&tally.streams);
+        worker.losses.clone_from(&tally.losses);
+        worker.negative_latency = tally.negative_latency;
+        worker.untracked = tally.untracked;
+        for histogram in [&mut self.latency, &mut self.recent] {
+            histogram.add(&tally.latency).expect("all latency histograms have the same bounds");
+        }
+    }
+
+    /// All workers' totals.
+    pub fn totals(&self) -> RxCounters {
+        self.workers.iter().fold(RxCounters::default(), |mut sum, worker| {
+            sum.add(&worker.counters);
+            sum
+        })
+    }
+
+    /// Datagrams of recognised formats that worker number `worker` received.
+    pub fn worker_packets(&self, worker: usize) -> u64 {
+        self.workers.get(worker).map_or(0, |w| w.counters.packets)
+    }
+
+    /// What the kernel dropped at the workers' queues, added up by place and reason.
+    pub fn losses(&self) -> Vec<QueueLoss> {
+        let mut sums: Vec<QueueLoss> = Vec::new();
+        for loss in self.workers.iter().flat_map(|w| &w.losses) {
+            match sums.iter_mut().find(|s| (s.place, s.reason) == (loss.place, loss.reason)) {
+                Some(sum) => sum.packets += loss.packets,
+                None => sums.push(*loss),
+            }
+        }
+        sums
+    }
+
+    /// What came since the last call (or the start), which was `span_ns` ago.
+    pub fn interval(&mut self, span_ns: u64) -> IntervalRx {
+        let now = self.totals();
+        let last = std::mem::replace(&mut self.reported, now);
+        let packets = now.packets.saturating_sub(last.packets);
+        let interval = IntervalRx {
+            packets,
+            lost: now.lost.cast_signed().saturating_sub_unsigned(last.lost),
+            pps: per_second(packets, span_ns),
+            payload_bps: per_second(
+                now.payload_bytes.saturating_sub(last.payload_bytes).saturating_mul(8),
+                span_ns,
+            ),
+            latency_ns: latency(&self.recent),
+        };
+        self.recent.reset();
+        interval
+    }
+
+    /// The streams of all workers; those that several workers saw are added up.
+    pub fn streams(&self) -> Vec<StreamTally> {
+        let mut index: FxHashMap<StreamKey, usize> = FxHashMap::default();
+        let mut all: Vec<StreamTally> = Vec::new();
+        for stream in self.workers.iter().flat_map(|w| &w.streams) {
+            match index.get(&stream.key) {
+                Some(at) => merge(&mut all[*at], stream),
+                None => {
+                    index.insert(stream.key, all.len());
+                    all.push(stream.clone());
+                }
+            }
+        }
+        all.sort_by_key(|s| (s.key.format, s.key.destination, s.key.source, s.key.run, s.key.stream));
+        all
+    }
+
+    /// The report's `rx`.
+    pub fn finish(&self) -> Rx {
+        let c = self.totals();
+        let rates = Rates::new(c.packets, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
+        let streams: Vec<Stream> = self.streams().iter().map(stream).collect();
+        Rx {
+            packets: c.packets,
+            unique: c.unique,
+            frame_bytes: c.frame_bytes,
+            payload_bytes: c.payload_bytes,
+            duration_ns: rates.duration_ns,
+            pps: rates.pps,
+            l1_bps: rates.l1_bps,
+            l2_bps: rates.l2_bps,
+            payload_bps: rates.payload_bps,
+            lost: c.lost,
+            lost_tail: c.lost_tail,
+            before_start: c.before_start,
+            duplicate: c.duplicate,
+            reordered: c.reordered,
+            late: c.late,
+            corrupt: c.corrupt,
+            foreign: c.foreign,
+            latency_ns: latency(&self.latency),
+            jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
+            streams,
+        }
+    }
+
+    /// What a reader must know before believing the figures.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let sum = |field: fn(&Worker) -> u64| self.workers.iter().map(field).sum::<u64>();
+        let mut warnings = Vec::new();
+        let mut warn = |count: u64, code, text: &str, fix: Option<&str>| {
+            if count > 0 {
+                let text = format!("{count} {text}");
+                warnings.push(Warning { code, text, fix: fix.map(str::to_owned) });
+            }
+        };
+        warn(
+            sum(|w| w.negative_latency),
+            "clock-disagreement",
+            "datagrams arrived before they were sent by the clocks of the two hosts; latency is not to be believed",
+            Some("synchronise both hosts' clocks with PTP or NTP"),
+        );
+        warn(
+            self.totals().undecided,
+            "undecided-duplicates",
+            "datagrams were counted as duplicates that may have come very late instead: too many gaps lay between",
+            None,
+        );
+        warn(
+            sum(|w| w.untracked),
+            "too-many-streams",
+            "datagrams belonged to more streams than one worker follows (65536); they are in no other count",
+            Some("use fewer streams, or --format raw"),
+        );
+        warnings
+    }
+}
+
+fn merge(into: &mut StreamTally, other: &StreamTally) {
+    into.counters.add(&other.counters);
+    into.jitter_ns = match (into.jitter_ns, other.jitter_ns) {
+        (Some((a, a_max)), Some((b, b_max))) => Some((a.max(b), a_max.max(b_max))),
+        (a, b) => a.or(b),
+    };
+    into.end = into.end.or(other.end);
+    into.ended_ns = into.ended_ns.max(other.ended_ns);
+}
+
+fn stream(tally: &StreamTally) -> Stream {
+    let (key, c) = (&tally.key, &tally.counters);
+    Stream {
+        id: key.stream,
+        run: key.run,
+        format: match key.format {
+            Format::Wirerate => "wirerate",
+            Format::Iperf2 => "iperf2",
+            Format::Raw => "raw",
+        },
+        source: key.source,
+        group: key.destination.ip(),
+        port: key.destination.port(),
+        packets: c.packets,
+        unique: c.unique,
+        lost: c.lost,
+        lost_tail: c.lost_tail,
+        before_start: c.before_start,
+        duplicate: c.duplicate,
+        reordered: c.reordered,
+        late: c.late,
+        corrupt: c.corrupt,
+        jitter_ns: tally.jitter_ns.map(|(rfc3550, max)| Jitter { rfc3550, max }),
+        sent: tally.end.map(|End { issued, failed, .. }| issued.saturating_sub(failed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(stream: u16) -> StreamKey {
+        StreamKey {
+            format: Format::Wirerate,
+            run: 7,
+            stream,
+            source: "10.0.0.1:40000".parse().unwrap(),
+            destination: "239.1.2.3:5001".parse().unwrap(),
+        }
+    }
+
+    fn tally(worker: usize, packets: u64, lost: u64) -> RxTally {
+        let counters = RxCounters {
+            packets,
+            unique: packets,
+            lost,
+            payload_bytes: packets * 18,
+            frame_bytes: packets * 64,
+            first_ns: 1000,
+            last_ns: 1000 + packets.saturating_sub(1) * 1000,
+            ..RxCounters::default()
+        };
+        let mut tally = RxTally::new(worker);
+        tally.counters = counters;
+        tally.streams.push(StreamTally {
+            key: key(3),
+            counters,
+            jitter_ns: Some((worker as u64, 9)),
+            end: (worker == 1).then_some(End { issued: 100, failed: 2, first_ns: 1, last_ns: 2 }),
+            ended_ns: 0,
+        });
+        tally.latency.record_n(5000, packets).unwrap();
+        tally.losses.push(QueueLoss { place: "socket", reason: "full", packets: 2 });
+        tally
+    }
+
+    #[test]
+    fn totals_replace_histograms_add_workers_sum() {
+        let mut collector = RxCollector::new();
+        collector.absorb(&tally(0, 10, 1));
+        collector.absorb(&tally(1, 5, 0));
+        let first = collector.interval(1_000_000_000);
+        assert_eq!((first.packets, first.lost, first.pps, first.payload_bps), (15, 1, 15, 15 * 18 * 8));
+        assert_eq!(first.latency_ns.unwrap().count, 15);
+        // The later tally of worker 0 holds what the earlier one did, and a late arrival has filled its gap.
+        collector.absorb(&tally(0, 20, 0));
+        let second = collector.interval(500_000_000);
+        assert_eq!((second.packets, second.lost, second.pps), (10, -1, 20));
+        assert_eq!(second.latency_ns.unwrap().count, 20);
+        let rx = collector.finish();
+        assert_eq!((rx.packets, rx.lost, rx.duration_ns), (25, 0, 19_000));
+        assert_eq!(rx.latency_ns.unwrap().count, 35);
+        assert_eq!(rx.streams.len(), 1, "one stream seen by two workers");
+        let s = &rx.streams[0];
+        assert_eq!((s.id, s.run, s.packets, s.sent), (3, 7, 25, Some(98)));
+        assert_eq!((s.jitter_ns.unwrap().rfc3550, rx.jitter_ns.unwrap().max), (1, 9));
+        assert_eq!(collector.losses(), [QueueLoss { place: "socket", reason: "full", packets: 4 }]);
+        assert_eq!((collector.worker_packets(0), collector.worker_packets(9)), (20, 0));
+    }
+
+    #[test]
+    fn nothing_received_is_zeros_and_absences() {
+        let mut collector = RxCollector::new();
+        let rx = collector.finish();
+        assert_eq!((rx.packets, rx.pps, rx.l1_bps), (0, 0, 0));
+        assert!(rx.latency_ns.is_none() && rx.jitter_ns.is_none() && rx.streams.is_empty());
+        assert_eq!(collector.interval(0).pps, 0);
+        assert!(collector.warnings().is_empty());
+        collector.absorb(&tally(0, 1, 0));
+        assert_eq!(collector.finish().payload_bps, 0, "one packet has no rate");
+    }
+
+    #[test]
+    fn what_spoils_the_figures_is_said() {
+        let mut collector = RxCollector::new();
+        let mut bad = tally(0, 1, 0);
+        bad.negative_latency = 3;
+        bad.untracked = 4;
+        bad.counters.undecided = 5;
+        collector.absorb(&bad);
+        let codes: Vec<_> = collector.warnings().iter().map(|w| w.code).collect();
+        assert_eq!(codes, ["clock-disagreement", "undecided-duplicates", "too-many-streams"]);
+        assert!(collector.warnings()[0].text.starts_with("3 datagrams"));
+    }
+}
