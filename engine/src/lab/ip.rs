@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::Netns;
 use crate::error::{Error, Result};
@@ -35,6 +36,20 @@ pub(super) fn mac_of(netns: &Netns, interface: &str) -> Result<String> {
         .nth(2)
         .map(str::to_owned)
         .ok_or_else(|| Error::environment(format!("ip told no hardware address of {interface}")))
+}
+
+/// Waits until IPv6 groups can be received on `interface`: for up to a second after it came up they are not, although
+/// joins succeed.
+pub(super) fn wait_for_group_route(netns: &Netns, interface: &str) -> Result<()> {
+    for _ in 0..250 {
+        let mut command = netns.command("ip");
+        command.args(["-6", "route", "show", "table", "local", "ff00::/8", "dev", interface]);
+        if run(command, "")?.contains("ff00::/8") {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(Error::environment(format!("{interface}: no IPv6 group route after 5 s")))
 }
 
 /// Packets that an interface has transmitted, by `ip -s link`.
