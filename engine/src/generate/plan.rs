@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{SendConfig, SizeSpec};
+use super::config::SendConfig;
 use super::schedule::Schedule;
 use super::worker::TxJob;
 use crate::backend::{self, Backend};
@@ -56,7 +56,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     };
     let framing = Framing { ipv6, vlan: config.vlan.is_some() };
     let sizes = config.sizes.resolve(framing)?;
-    check_sizes(config, backend, used.as_ref().or(routed(config).as_ref()), &sizes)?;
+    check_sizes(config, used.as_ref().or(routed(config).as_ref()), &sizes)?;
     if config.vlan.is_some() && backend != Backend::Afxdp {
         return Err(Error::usage("--vlan: sockets cannot write VLAN tags").fix("use --backend afxdp"));
     }
@@ -80,6 +80,9 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
             .fix(format!("add --streams {} or more", queues.len())));
     }
     let nic = used.as_ref().map(Nic::of).unwrap_or_default();
+    if let (Backend::Afxdp, Some(interface)) = (backend, &used) {
+        Nic::require_queues(&interface.name, &queues, nic.queues.tx)?;
+    }
     let pps = config.rate.pps(&sizes, nic.speed_bps)?;
     let count = [config.count, config.bytes.map(|b| packets_for(b, &sizes))].into_iter().flatten().min();
     let cpus = choose_cpus(config, queues.len(), nic.numa_node)?;
@@ -135,7 +138,6 @@ fn routed(config: &SendConfig) -> Option<Interface> {
 
 fn check_sizes(
     config: &SendConfig,
-    backend: Backend,
     interface: Option<&Interface>,
     sizes: &Sizes,
 ) -> Result<()> {
@@ -151,14 +153,10 @@ fn check_sizes(
         sizes.max(),
         interface.mtu
     );
-    if matches!(config.sizes, SizeSpec::Frame(_)) || backend == Backend::Afxdp {
-        return Err(Error::usage(what).fix(format!(
-            "use --length {room} or less, raise the MTU (ip link set dev {} mtu {ip_len}), or let the kernel fragment \
-             with --length and --backend uring",
-            interface.name
-        )));
-    }
-    Ok(())
+    Err(Error::usage(what).fix(format!(
+        "use --length {room} or less, or raise the MTU: ip link set dev {} mtu {ip_len}",
+        interface.name
+    )))
 }
 
 fn packets_for(bytes: u64, sizes: &Sizes) -> u64 {
