@@ -70,10 +70,7 @@ impl Sink {
         match self.form {
             Form::Text => self.write(&text::report(report)),
             Form::Json => self.write(&pretty(report)),
-            Form::JsonLines => {
-                self.line(&json!({"event": "report", "report": report}));
-                Ok(())
-            }
+            Form::JsonLines => self.write(&format!("{}\n", json!({"event": "report", "report": report}))),
         }
     }
 

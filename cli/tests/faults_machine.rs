@@ -151,7 +151,11 @@ fn a_foreign_xdp_program() {
     if !clang.status().is_ok_and(|status| status.success()) {
         return common::skipped("clang");
     }
-    ip(&lab.sender.netns, &format!("link set dev wr0 xdp obj {} sec xdp", path("pass.o")));
+    // The namespace's own /sys has no bpf file system, which ip wants.
+    let attach = format!("mount -t bpf bpf /sys/fs/bpf && ip link set dev wr0 xdp obj {} sec xdp", path("pass.o"));
+    let mut shell = lab.sender.command("sh");
+    shell.args(["-c", &attach]);
+    run(shell).expect(0, &[]);
     let line = brief("recv", GROUP, "--backend afxdp");
     let said = ["wr0: another XDP program is attached", "ip link set dev wr0 xdp off"];
     run(wirerate_on(&lab.sender, &words(&line))).expect(4, &said);
