@@ -40,6 +40,9 @@ pub fn run(args: &args::Demo) -> Result<Status> {
     })?;
     if args.json {
         output::print(&output::pretty(&json!({"schema": "wirerate.demo/1", "scenes": demo.scenes})))?;
+        if let (Some(notes), false) = (notes, quiet) {
+            say(&notes);
+        }
     } else {
         output::print(&render(&demo))?;
         if let Some(notes) = notes {

@@ -152,7 +152,8 @@ fn a_foreign_xdp_program() {
         return common::skipped("clang");
     }
     // The namespace's own /sys has no bpf file system, which ip wants.
-    let attach = format!("mount -t bpf bpf /sys/fs/bpf && ip link set dev wr0 xdp obj {} sec xdp", path("pass.o"));
+    let attach =
+        format!("mount -t bpf bpf /sys/fs/bpf && ip link set dev wr0 xdp obj {} sec xdp", path("pass.o"));
     let mut shell = lab.sender.command("sh");
     shell.args(["-c", &attach]);
     run(shell).expect(0, &[]);
@@ -209,8 +210,10 @@ fn a_target_without_a_route() {
     let v6 = "send [2001:db8::1]:9 --count 10 --quiet --backend mmsg --iface wr0";
     run(wirerate_on(&lab.sender, &words(v6))).expect(4, &["2001:db8::1", "no route", "wr0"]);
     // With an interface the kernel takes the target for a neighbour, who does not answer.
-    send("--iface wr0 --backend afxdp").expect(4, &["no neighbour answers for 203.0.113.1 on wr0", "gateway"]);
-    send("--iface wr0 --backend uring").expect(0, &["no neighbour answers for 203.0.113.1 on wr0", "gateway"]);
+    send("--iface wr0 --backend afxdp")
+        .expect(4, &["no neighbour answers for 203.0.113.1 on wr0", "gateway"]);
+    send("--iface wr0 --backend uring")
+        .expect(0, &["no neighbour answers for 203.0.113.1 on wr0", "gateway"]);
 }
 
 #[test]

@@ -74,7 +74,8 @@ fn the_interface_goes_away_and_the_report_is_one_object() {
     for backend in BACKENDS {
         let lab = Lab::bridge(1).unwrap();
         // Ready is told on standard error: a byte in front of everything else.
-        let line = format!("recv {GROUP} --iface {INTERFACE} --backend {backend} --keep --json -q --ready-fd 2");
+        let line =
+            format!("recv {GROUP} --iface {INTERFACE} --backend {backend} --keep --json -q --ready-fd 2");
         let mut child = wirerate_on(&lab.receivers[0], &line.split_whitespace().collect::<Vec<_>>())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -229,7 +230,8 @@ fn a_reader_that_goes_away_is_no_failure() {
     ] {
         // Standard output and error, first read by nobody, then closed altogether.
         for closing in ["2>&1 | :", "2>&1 | head -c 1 >/dev/null", ">&- 2>&-", "2>&1 >/dev/full | :"] {
-            let script = format!("set -o pipefail; {{ {} {command}; echo $? >&3; }} {closing}", common::WIRERATE);
+            let script =
+                format!("set -o pipefail; {{ {} {command}; echo $? >&3; }} {closing}", common::WIRERATE);
             let script = format!("exec 3>&2; {script}");
             let mut bash = lab.sender.command("bash");
             bash.args(["-c", &script]);
@@ -249,7 +251,8 @@ fn kill_leaves_nothing_of_an_afxdp_receiver() {
     let host = &lab.receivers[0];
     let sockets = || {
         let of = |name: &str| {
-            let table = host.netns.run(|| std::fs::read_to_string("/proc/thread-self/net/protocols").unwrap());
+            let table =
+                host.netns.run(|| std::fs::read_to_string("/proc/thread-self/net/protocols").unwrap());
             let row = table.lines().find(|l| l.split_whitespace().next() == Some(name));
             row.and_then(|l| l.split_whitespace().nth(2)?.parse::<i64>().ok())
         };

@@ -136,11 +136,7 @@ fn routed(config: &SendConfig) -> Option<Interface> {
     interface::by_index(route.interface).ok()?.map(|link| link.interface())
 }
 
-fn check_sizes(
-    config: &SendConfig,
-    interface: Option<&Interface>,
-    sizes: &Sizes,
-) -> Result<()> {
+fn check_sizes(config: &SendConfig, interface: Option<&Interface>, sizes: &Sizes) -> Result<()> {
     let Some(interface) = interface else { return Ok(()) };
     let ip_len = u32::from(sizes.max()) + if config.target.is_ipv6() { 48 } else { 28 };
     if ip_len <= interface.mtu {

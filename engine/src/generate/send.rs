@@ -116,8 +116,9 @@ fn look_for_neighbours(
     let text = format!(
         "no neighbour answers for {hop} on {name}{more}: this host counts packets to it as sent, and drops them"
     );
-    let fix =
-        format!("check that {hop} is up and on this link (ip neigh show dev {name}), or add a route by a gateway");
+    let fix = format!(
+        "check that {hop} is up and on this link (ip neigh show dev {name}), or add a route by a gateway"
+    );
     report.warn(report::Warning { code: "no-neighbour", text, fix: Some(fix) }, on_event);
 }
 

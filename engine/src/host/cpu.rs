@@ -133,7 +133,8 @@ pub fn parse_list(text: &str, what: &str, most: usize) -> Result<Vec<usize>> {
     for part in text.trim().split(',').filter(|_| !text.trim().is_empty()) {
         let wrong =
             |why: &str| Error::usage(format!("{what} list {text}: {part:?} {why}")).fix("write it as 2-5,8");
-        let number = |digits: &str| digits.trim().parse::<usize>().map_err(|_| wrong(&format!("is no {what} number")));
+        let number =
+            |digits: &str| digits.trim().parse::<usize>().map_err(|_| wrong(&format!("is no {what} number")));
         let (first, last) = match part.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
             None => (number(part)?, number(part)?),

@@ -96,9 +96,7 @@ fn no_such_address(address: &str, interface: Option<&Interface>) -> String {
 
 /// Ports below net.ipv4.ip_unprivileged_port_start.
 fn reserved(port: u16) -> String {
-    format!(
-        "port {port} is reserved: use one from 1024 on, or run it as root, or with CAP_NET_BIND_SERVICE"
-    )
+    format!("port {port} is reserved: use one from 1024 on, or run it as root, or with CAP_NET_BIND_SERVICE")
 }
 
 fn common(errno: Option<i32>) -> Option<String> {
