@@ -1,11 +1,14 @@
 //! Which datapath: what the user asked for, or the best that this machine and user allow, with the reason.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::host::nic::Nic;
 use crate::host::privilege::{Privileges, Purpose};
+use crate::host::{interface, route};
 use crate::queue::socket;
 use crate::queue::spec::Interface;
 
@@ -45,11 +48,34 @@ impl Backend {
     }
 }
 
+/// A datapath, and the interface that it uses.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub backend: Backend,
+    /// Why this one, for the report.
+    pub why: String,
+    /// With sockets only the one that was named: otherwise they follow the route.
+    pub interface: Option<Interface>,
+}
+
+/// Settles datapath and interface for traffic with `address`: the interface `named`, which must be up, or the one that the
+/// route leads to.
+pub(crate) fn settle(choice: Choice, named: Option<&str>, address: IpAddr) -> Result<Settled> {
+    let named = named.map(|name| interface::require_up(name).map(|link| link.interface())).transpose()?;
+    let candidate = named.clone().or_else(|| {
+        let route = route::route_to(address, None, None).ok()?;
+        interface::by_index(route.interface).ok()?.map(|link| link.interface())
+    });
+    let (backend, why) = choose(choice, candidate.as_ref())?;
+    let interface = if backend == Backend::Afxdp { candidate } else { named };
+    Ok(Settled { backend, why, interface })
+}
+
 /// Settles the datapath for traffic on `interface`, and says why.
 ///
 /// # Errors
 /// When the one asked for cannot work here.
-pub fn choose(choice: Choice, interface: Option<&Interface>) -> Result<(Backend, String)> {
+fn choose(choice: Choice, interface: Option<&Interface>) -> Result<(Backend, String)> {
     let asked = "asked for by --backend".to_owned();
     match choice {
         Choice::Mmsg => Ok((Backend::Mmsg, asked)),

@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{SendConfig, SizeSpec};
+use super::config::SendConfig;
 use super::schedule::Schedule;
 use super::worker::TxJob;
-use crate::backend::{self, Backend};
+use crate::backend::{self, Backend, Settled};
 use crate::error::{Error, Result};
 use crate::host::cpu::Cpus;
 use crate::host::nic::Nic;
-use crate::host::{interface, neighbour, route};
+use crate::host::{neighbour, route};
 use crate::multicast::mac;
 use crate::profile::size::{Framing, Sizes};
 use crate::queue::spec::{Flow, Interface, TxSpec};
@@ -44,19 +44,13 @@ pub(crate) struct Plan {
 pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let target = config.target;
     let ipv6 = target.is_ipv6();
-    let named = config.interface.as_deref().map(interface::lookup).transpose()?;
-    if let Some(interface) = &named {
-        interface::require_up(&interface.name)?;
-    }
-    let (backend, why) = backend::choose(config.backend, named.as_ref().or(routed(config).as_ref()))?;
-    let used = match (&named, backend) {
-        (Some(named), _) => Some(named.clone()),
-        (None, Backend::Afxdp) => routed(config),
-        (None, _) => None,
-    };
+    let Settled { backend, why, interface: used } =
+        backend::settle(config.backend, config.interface.as_deref(), target.destination.ip())?;
     let framing = Framing { ipv6, vlan: config.vlan.is_some() };
     let sizes = config.sizes.resolve(framing)?;
-    check_sizes(config, backend, used.as_ref().or(routed(config).as_ref()), &sizes)?;
+    if let Some(interface) = &used {
+        check_sizes(ipv6, interface, &sizes)?;
+    }
     if config.vlan.is_some() && backend != Backend::Afxdp {
         return Err(Error::usage("--vlan: sockets cannot write VLAN tags").fix("use --backend afxdp"));
     }
@@ -127,38 +121,24 @@ fn choose_cpus(config: &SendConfig, workers: usize, numa_node: Option<u32>) -> R
     cpus.choose(workers, numa_node, Some(&preferred))
 }
 
-/// The interface that the route to the target leads to, when there is one.
-fn routed(config: &SendConfig) -> Option<Interface> {
-    let route = route::route_to(config.target.destination.ip(), None, config.target.source).ok()?;
-    interface::by_index(route.interface).ok()?.map(|link| link.interface())
-}
-
-fn check_sizes(
-    config: &SendConfig,
-    backend: Backend,
-    interface: Option<&Interface>,
-    sizes: &Sizes,
-) -> Result<()> {
-    let Some(interface) = interface else { return Ok(()) };
-    let ip_len = u32::from(sizes.max()) + if config.target.is_ipv6() { 48 } else { 28 };
-    if ip_len <= interface.mtu {
+/// Every datagram is one frame: nothing here fragments, and sockets are told not to.
+fn check_sizes(ipv6: bool, interface: &Interface, sizes: &Sizes) -> Result<()> {
+    let around = if ipv6 { 48 } else { 28 };
+    let packet = u32::from(sizes.max()) + around;
+    if packet <= interface.mtu {
         return Ok(());
     }
-    let room = interface.mtu.saturating_sub(ip_len - u32::from(sizes.max()));
-    let what = format!(
-        "{}: a payload of {} bytes makes an IP packet of {ip_len}, above the MTU of {}",
+    Err(Error::usage(format!(
+        "{}: a payload of {} bytes makes an IP packet of {packet}, above the MTU of {}",
         interface.name,
         sizes.max(),
         interface.mtu
-    );
-    if matches!(config.sizes, SizeSpec::Frame(_)) || backend == Backend::Afxdp {
-        return Err(Error::usage(what).fix(format!(
-            "use --length {room} or less, raise the MTU (ip link set dev {} mtu {ip_len}), or let the kernel fragment \
-             with --length and --backend uring",
-            interface.name
-        )));
-    }
-    Ok(())
+    ))
+    .fix(format!(
+        "use --length {} or less, or raise the MTU: ip link set dev {} mtu {packet}",
+        interface.mtu.saturating_sub(around),
+        interface.name
+    )))
 }
 
 fn packets_for(bytes: u64, sizes: &Sizes) -> u64 {
