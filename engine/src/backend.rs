@@ -58,17 +58,33 @@ pub(crate) struct Settled {
     pub interface: Option<Interface>,
 }
 
-/// Settles datapath and interface for traffic with `address`: the interface `named`, which must be up, or the one that the
-/// route leads to.
-pub(crate) fn settle(choice: Choice, named: Option<&str>, address: IpAddr) -> Result<Settled> {
+/// Settles datapath and interface: the one `named`, which must be up, or else the `obvious` one.
+pub(crate) fn settle(
+    choice: Choice,
+    named: Option<&str>,
+    obvious: impl FnOnce() -> Option<Interface>,
+) -> Result<Settled> {
     let named = named.map(|name| interface::require_up(name).map(|link| link.interface())).transpose()?;
-    let candidate = named.clone().or_else(|| {
-        let route = route::route_to(address, None, None).ok()?;
-        interface::by_index(route.interface).ok()?.map(|link| link.interface())
-    });
+    let candidate = named.clone().or_else(obvious);
     let (backend, why) = choose(choice, candidate.as_ref())?;
     let interface = if backend == Backend::Afxdp { candidate } else { named };
     Ok(Settled { backend, why, interface })
+}
+
+/// The interface that packets to `destination` leave by.
+pub(crate) fn way_out(destination: IpAddr) -> Option<Interface> {
+    let route = route::route_to(destination, None, None).ok()?;
+    interface::by_index(route.interface).ok()?.map(|link| link.interface())
+}
+
+/// The interface that packets to `destination` arrive at: the one with that address, or for a group the one that
+/// this host would send to it by.
+pub(crate) fn way_in(destination: IpAddr) -> Option<Interface> {
+    let addresses = interface::all_addresses().ok()?;
+    match addresses.iter().find(|a| a.ip == destination) {
+        Some(own) => interface::by_index(own.index).ok()?.map(|link| link.interface()),
+        None => way_out(destination),
+    }
 }
 
 /// Settles the datapath for traffic on `interface`, and says why.

@@ -45,7 +45,9 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let target = config.target;
     let ipv6 = target.is_ipv6();
     let Settled { backend, why, interface: used } =
-        backend::settle(config.backend, config.interface.as_deref(), target.destination.ip())?;
+        backend::settle(config.backend, config.interface.as_deref(), || {
+            backend::way_out(target.destination.ip())
+        })?;
     let framing = Framing { ipv6, vlan: config.vlan.is_some() };
     let sizes = config.sizes.resolve(framing)?;
     if let Some(interface) = &used {

@@ -54,7 +54,9 @@ struct Opened {
 pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
     let targets = targets(config)?;
     let Settled { backend, why, interface } =
-        backend::settle(config.backend, config.interface.as_deref(), config.target.destination.ip())?;
+        backend::settle(config.backend, config.interface.as_deref(), || {
+            backend::way_in(config.target.destination.ip())
+        })?;
     let mut team = Team {
         workers: Vec::new(),
         emptiers: Vec::new(),
