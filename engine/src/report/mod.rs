@@ -180,7 +180,7 @@ pub struct Tx {
     pub errors: u64,
     /// End-of-stream messages sent after them.
     pub messages: u64,
-    /// Packets handed over back to back.
+    /// Packets handed over at once; without a pace, until the queue was full.
     pub burst: Burst,
 }
 
