@@ -38,6 +38,9 @@ pub struct Report {
     /// The workers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<Worker>,
+    /// What the XDP program did with the packets that it saw (afxdp, receiving).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steer: Vec<Steered>,
     /// Figures over time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub intervals: Vec<Interval>,
@@ -111,6 +114,21 @@ pub struct Worker {
     pub numa_node: Option<u32>,
     /// Packets it sent or received.
     pub packets: u64,
+}
+
+/// Packets of one queue that the XDP program came to one verdict on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Steered {
+    /// Interface.
+    pub interface: String,
+    /// Receive queue; 256 stands for all from 256 on.
+    pub queue: u32,
+    /// `passed`, `redirected`, `no-socket`, `fragment`, `malformed`, `unwalked`.
+    pub verdict: &'static str,
+    /// Packets.
+    pub packets: u64,
+    /// Their frames, without FCS.
+    pub frame_bytes: u64,
 }
 
 /// Figures of one interval.
