@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use wirerate_engine::host::cpu;
+use wirerate_engine::queue::afxdp::steer::QUEUES;
 use wirerate_engine::target::Target;
 
 /// Tells what a network really does: sends and receives UDP and multicast at the limit of the machine,
@@ -48,11 +50,11 @@ pub struct Datapath {
     pub backend: Backend,
 
     /// NIC queues for afxdp, one worker each: 0-3 or 0,2. Default: all when receiving, 0 when sending
-    #[arg(long, value_name = "LIST", value_parser = parse_list)]
+    #[arg(long, value_name = "LIST", value_parser = parse_queues)]
     pub queues: Option<List>,
 
     /// CPUs for the workers: 2-5 or 2,4. Default: the NIC's NUMA node, isolated CPUs first
-    #[arg(long, value_name = "LIST", value_parser = parse_list)]
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub cpus: Option<List>,
 
     /// First and last UDP destination port, A-B; streams take them in turn. Default: the target's port
@@ -309,8 +311,17 @@ pub struct List(pub Vec<usize>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports(pub u16, pub u16);
 
-fn parse_list(text: &str) -> Result<List, String> {
-    wirerate_engine::host::cpu::parse_cpu_list(text).map(List).map_err(|e| e.what)
+fn parse_queues(text: &str) -> Result<List, String> {
+    at_least_one(cpu::parse_list(text, "queue", QUEUES as usize - 1))
+}
+
+fn parse_cpus(text: &str) -> Result<List, String> {
+    at_least_one(cpu::parse_cpu_list(text))
+}
+
+fn at_least_one(numbers: Result<Vec<usize>, wirerate_engine::Error>) -> Result<List, String> {
+    let numbers = numbers.map_err(|e| e.what)?;
+    if numbers.is_empty() { Err("name at least one, as 2-5 or 2,4".to_owned()) } else { Ok(List(numbers)) }
 }
 
 fn parse_ports(text: &str) -> Result<Ports, String> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::host::nic::Nic;
-use crate::host::privilege::{Privileges, Purpose};
+use crate::host::privilege::{Privileges, Purpose, SETCAP};
 use crate::host::{interface, route};
 use crate::queue::socket;
 use crate::queue::spec::Interface;
@@ -108,9 +108,8 @@ fn choose(choice: Choice, interface: Option<&Interface>) -> Result<(Backend, Str
             }
             match lacks_for_afxdp() {
                 None => Ok((Backend::Afxdp, asked)),
-                Some(lacks) => Err(Error::environment(format!("--backend afxdp needs {lacks}")).fix(
-                    "run as root, or: sudo setcap cap_net_raw,cap_net_admin,cap_bpf+ep \"$(command -v wirerate)\"",
-                )),
+                Some(lacks) => Err(Error::environment(format!("--backend afxdp needs {lacks}"))
+                    .fix(format!("run as root, or: {SETCAP}"))),
             }
         }
         Choice::Auto => Ok(automatic(interface)),

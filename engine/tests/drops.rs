@@ -322,6 +322,6 @@ fn without_privileges_the_error_says_what_helps() {
 fn as_nobody() {
     for error in [Watch::start().unwrap_err(), Steer::load(&[]).unwrap_err()] {
         assert_eq!(error.kind, Kind::Environment, "{error}");
-        assert!(error.fix.as_deref().is_some_and(|fix| fix.contains("CAP_BPF")), "{error}");
+        assert!(error.fix.as_deref().is_some_and(|fix| fix.contains("setcap")), "{error}");
     }
 }

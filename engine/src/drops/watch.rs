@@ -28,7 +28,7 @@ use crate::sys::netns::Netns;
 const PROGRAMS: [&str; 5] =
     ["kfree_skb", "xdp_exception", "xdp_redirect_err", "xdp_devmap_xmit", "xdp_bulk_tx"];
 
-const CAPABILITIES: &str = "CAP_BPF and CAP_PERFMON";
+const CAPABILITIES: &str = "CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON";
 
 /// The reason that stands for drops that found no room in the table.
 pub const TABLE_FULL: &str = "drop table full";
@@ -67,7 +67,7 @@ impl Watch {
     /// Loads the programs and attaches those whose tracepoint this kernel has.
     ///
     /// # Errors
-    /// Environment: without CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), or when the kernel has no BTF or none of the tracepoints.
+    /// Environment: without CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), or when the kernel has no BTF or none of the tracepoints.
     pub fn start() -> Result<Self> {
         let kernel = Btf::of_kernel()?;
         let layout = maps::Layout(layout_of(&kernel)?);

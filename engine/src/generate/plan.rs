@@ -76,6 +76,9 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
             .fix(format!("add --streams {} or more", queues.len())));
     }
     let nic = used.as_ref().map(Nic::of).unwrap_or_default();
+    if let (Backend::Afxdp, Some(interface)) = (backend, &used) {
+        Nic::require_queues(&interface.name, &queues, nic.queues.tx)?;
+    }
     let pps = config.rate.pps(&sizes, nic.speed_bps)?;
     let count = [config.count, config.bytes.map(|b| packets_for(b, &sizes))].into_iter().flatten().min();
     let cpus = choose_cpus(config, queues.len(), nic.numa_node)?;
@@ -88,7 +91,8 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         // The streams that a worker has decide its share of the rate and of the count.
         let pps = pps.map(|pps| pps * share as f64 / total as f64);
         let before: u64 = (0..w).map(|v| flows.len().saturating_sub(v).div_ceil(workers) as u64).sum();
-        let limit = count.map(|c| c * (before + share) / total - c * before / total);
+        let part = |c: u64, streams: u64| (u128::from(c) * u128::from(streams) / u128::from(total)) as u64;
+        let limit = count.map(|c| part(c, before + share) - part(c, before));
         let streams = mine.iter().map(|f| f.stream).collect();
         WorkerPlan {
             cpu,

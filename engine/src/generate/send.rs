@@ -1,6 +1,8 @@
 //! One run of a sender, from its configuration to its report.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::config::SendConfig;
@@ -10,12 +12,12 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::control::{Event, Outcome, Stop};
 use crate::error::{Error, Result};
-use crate::host::cpu;
+use crate::host::{cpu, neighbour};
 use crate::measure::handover::{Emptier, handover};
 use crate::measure::tally::TxTally;
 use crate::queue::afxdp::AfxdpTx;
 use crate::queue::socket::{MmsgTx, UringTx};
-use crate::queue::spec::TxSpec;
+use crate::queue::spec::{Interface, TxSpec};
 use crate::queue::{QueueError, Transmit};
 use crate::report::{self, Interval, Report, TxCollector};
 use crate::worker::{Granted, Worker, start};
@@ -31,6 +33,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let plan = plan::plan(config)?;
     let mut report = Report::begin("send", config.describe(), plan.interface.as_ref());
     let (backend, why, interface) = (plan.backend, plan.why.clone(), plan.interface.clone());
+    let destinations = destinations(&plan);
     let mut team = open(plan, stop)?;
     report.backend =
         Some(report::Backend { name: backend.name(), mode: team.granted.mode, xdp: "none", why });
@@ -68,7 +71,11 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         }
     }
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
-    report.tx = Some(collector.finish());
+    let tx = collector.finish();
+    if tx.packets > 0 {
+        look_for_neighbours(&destinations, interface.as_ref(), &mut report, on_event);
+    }
+    report.tx = Some(tx);
     Ok(Outcome { report, failure })
 }
 
@@ -84,6 +91,35 @@ fn push_interval(
         on_event(Event::Interval(&interval));
         report.intervals.push(interval);
     }
+}
+
+/// The unicast addresses that sockets send to. AF_XDP resolved its own before it began.
+fn destinations(plan: &Plan) -> BTreeSet<IpAddr> {
+    let flows = plan.workers.iter().filter(|_| plan.backend != Backend::Afxdp).flat_map(|w| &w.spec.flows);
+    flows.map(|flow| flow.destination.ip()).filter(|ip| !ip.is_multicast()).collect()
+}
+
+/// Warns of packets that were sent to nobody: the kernel takes them, and drops them when no neighbour answers.
+fn look_for_neighbours(
+    destinations: &BTreeSet<IpAddr>,
+    interface: Option<&Interface>,
+    report: &mut Report,
+    on_event: &mut dyn FnMut(Event<'_>),
+) {
+    let index = interface.map(|i| i.index);
+    let mut missing = destinations.iter().filter_map(|&ip| neighbour::unanswered(ip, index)).fuse();
+    let Some((hop, name)) = missing.next() else { return };
+    let more = match missing.count() {
+        0 => String::new(),
+        n => format!(", nor for {n} more"),
+    };
+    let text = format!(
+        "no neighbour answers for {hop} on {name}{more}: this host counts packets to it as sent, and drops them"
+    );
+    let fix = format!(
+        "check that {hop} is up and on this link (ip neigh show dev {name}), or add a route by a gateway"
+    );
+    report.warn(report::Warning { code: "no-neighbour", text, fix: Some(fix) }, on_event);
 }
 
 /// Says what a broken queue means to the user.

@@ -50,7 +50,9 @@ pub(crate) fn run<T: Transmit>(
     if failure.is_none() {
         failure = drain(&mut queue, &mut totals).err();
     }
-    if failure.is_none() {
+    if failure.is_some() {
+        settle(&mut queue, &mut totals);
+    } else {
         failure = say_end(&mut queue, &job, &mut totals).err();
     }
     totals.write_to(tallies.tally(), clock::tai_ns());
@@ -163,6 +165,15 @@ fn drain<T: Transmit>(queue: &mut T, totals: &mut Totals) -> Result<(), QueueErr
             return Ok(());
         }
     }
+}
+
+/// What a broken queue still knows; what it kept never left.
+fn settle<T: Transmit>(queue: &mut T, totals: &mut Totals) {
+    if let Ok(done) = queue.reap(Wait::No) {
+        totals.packets += done.packets;
+        totals.errors += done.failed;
+    }
+    totals.errors += queue.in_flight() as u64;
 }
 
 fn say_end<T: Transmit>(queue: &mut T, job: &TxJob, totals: &mut Totals) -> Result<(), QueueError> {

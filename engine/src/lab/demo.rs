@@ -117,19 +117,22 @@ fn scene(
                 };
                 let (ready, stop) = (ready.clone(), members_stop.clone());
                 scope.spawn(move || {
-                    inside(host, || {
+                    let ended = inside(host, || {
                         observe::run(&recv, &stop, &mut |event| {
                             if matches!(event, Event::Ready) {
-                                let _ = ready.send(());
+                                let _ = ready.send(true);
                             }
                         })
-                    })
+                    });
+                    let _ = ready.send(false);
+                    ended
                 })
             })
             .collect();
         drop(ready);
         for _ in &members {
-            if readiness.recv().is_err() {
+            // The first word of each: that it is ready, or that it has ended before.
+            if readiness.recv() != Ok(true) {
                 // One could not start; its error is found below, and the others need not wait for packets.
                 members_stop.request();
             }

@@ -125,8 +125,10 @@ fn open_sockets<Q: Receive + 'static>(
 
 fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &Stop) -> Result<()> {
     let interface = team.interface.clone().expect("afxdp was chosen for an interface");
+    let nic = Nic::of(&interface);
+    Nic::require_queues(&interface.name, &config.queues, nic.queues.rx)?;
     let queues: Vec<u32> = if config.queues.is_empty() {
-        (0..Nic::of(&interface).queues.rx.max(1)).collect()
+        (0..nic.queues.rx.max(1)).collect()
     } else {
         config.queues.iter().map(|&q| q as u32).collect()
     };
