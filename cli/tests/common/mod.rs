@@ -7,6 +7,8 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use serde_json::Value;
 use wirerate_engine::lab::Host;
 
+pub mod witness;
+
 /// Returns from the test, loudly, when it is not run by root; panics instead when WIRERATE_REQUIRE_ROOT is set,
 /// so that CI cannot skip it.
 macro_rules! require_root {
