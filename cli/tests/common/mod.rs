@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use wirerate_engine::lab::{Host, Netns};
 
+pub mod witness;
+
 /// Returns from the test, loudly, when it is not run by root; panics instead when WIRERATE_REQUIRE_ROOT is set,
 /// so that CI cannot skip it.
 macro_rules! require_root {

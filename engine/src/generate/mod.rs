@@ -3,9 +3,9 @@
 
 mod config;
 mod plan;
-mod schedule;
+pub(crate) mod schedule;
 mod send;
-mod worker;
+pub(crate) mod worker;
 
 pub use config::{SendConfig, SizeSpec};
 pub use send::run;

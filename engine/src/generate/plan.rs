@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::config::SendConfig;
 use super::schedule::Schedule;
 use super::worker::TxJob;
-use crate::backend::{self, Backend};
+use crate::backend::{self, Backend, Settled};
 use crate::error::{Error, Result};
 use crate::host::cpu::Cpus;
 use crate::host::nic::Nic;
-use crate::host::{interface, neighbour, route};
+use crate::host::{neighbour, route};
 use crate::multicast::mac;
 use crate::profile::size::{Framing, Sizes};
 use crate::queue::spec::{Flow, Interface, TxSpec};
@@ -44,19 +44,15 @@ pub(crate) struct Plan {
 pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let target = config.target;
     let ipv6 = target.is_ipv6();
-    let named = config.interface.as_deref().map(interface::lookup).transpose()?;
-    if let Some(interface) = &named {
-        interface::require_up(&interface.name)?;
-    }
-    let (backend, why) = backend::choose(config.backend, named.as_ref().or(routed(config).as_ref()))?;
-    let used = match (&named, backend) {
-        (Some(named), _) => Some(named.clone()),
-        (None, Backend::Afxdp) => routed(config),
-        (None, _) => None,
-    };
+    let Settled { backend, why, interface: used } =
+        backend::settle(config.backend, config.interface.as_deref(), || {
+            backend::way_out(target.destination.ip())
+        })?;
     let framing = Framing { ipv6, vlan: config.vlan.is_some() };
     let sizes = config.sizes.resolve(framing)?;
-    check_sizes(config, used.as_ref().or(routed(config).as_ref()), &sizes)?;
+    if let Some(interface) = &used {
+        check_sizes(ipv6, interface, &sizes)?;
+    }
     if config.vlan.is_some() && backend != Backend::Afxdp {
         return Err(Error::usage("--vlan: sockets cannot write VLAN tags").fix("use --backend afxdp"));
     }
@@ -95,7 +91,8 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         // The streams that a worker has decide its share of the rate and of the count.
         let pps = pps.map(|pps| pps * share as f64 / total as f64);
         let before: u64 = (0..w).map(|v| flows.len().saturating_sub(v).div_ceil(workers) as u64).sum();
-        let limit = count.map(|c| c * (before + share) / total - c * before / total);
+        let part = |c: u64, streams: u64| (u128::from(c) * u128::from(streams) / u128::from(total)) as u64;
+        let limit = count.map(|c| part(c, before + share) - part(c, before));
         let streams = mine.iter().map(|f| f.stream).collect();
         WorkerPlan {
             cpu,
@@ -130,27 +127,22 @@ fn choose_cpus(config: &SendConfig, workers: usize, numa_node: Option<u32>) -> R
     cpus.choose(workers, numa_node, Some(&preferred))
 }
 
-/// The interface that the route to the target leads to, when there is one.
-fn routed(config: &SendConfig) -> Option<Interface> {
-    let route = route::route_to(config.target.destination.ip(), None, config.target.source).ok()?;
-    interface::by_index(route.interface).ok()?.map(|link| link.interface())
-}
-
-fn check_sizes(config: &SendConfig, interface: Option<&Interface>, sizes: &Sizes) -> Result<()> {
-    let Some(interface) = interface else { return Ok(()) };
-    let ip_len = u32::from(sizes.max()) + if config.target.is_ipv6() { 48 } else { 28 };
-    if ip_len <= interface.mtu {
+/// Every datagram is one frame: nothing here fragments, and sockets are told not to.
+fn check_sizes(ipv6: bool, interface: &Interface, sizes: &Sizes) -> Result<()> {
+    let around = if ipv6 { 48 } else { 28 };
+    let packet = u32::from(sizes.max()) + around;
+    if packet <= interface.mtu {
         return Ok(());
     }
-    let room = interface.mtu.saturating_sub(ip_len - u32::from(sizes.max()));
-    let what = format!(
-        "{}: a payload of {} bytes makes an IP packet of {ip_len}, above the MTU of {}",
+    Err(Error::usage(format!(
+        "{}: a payload of {} bytes makes an IP packet of {packet}, above the MTU of {}",
         interface.name,
         sizes.max(),
         interface.mtu
-    );
-    Err(Error::usage(what).fix(format!(
-        "use --length {room} or less, or raise the MTU: ip link set dev {} mtu {ip_len}",
+    ))
+    .fix(format!(
+        "use --length {} or less, or raise the MTU: ip link set dev {} mtu {packet}",
+        interface.mtu.saturating_sub(around),
         interface.name
     )))
 }

@@ -14,7 +14,7 @@ use crate::control::{Event, Outcome, Stop};
 use crate::error::{Error, Result};
 use crate::host::{cpu, neighbour};
 use crate::measure::handover::{Emptier, handover};
-use crate::measure::tally::{TxTally, burst_histogram};
+use crate::measure::tally::TxTally;
 use crate::queue::afxdp::AfxdpTx;
 use crate::queue::socket::{MmsgTx, UringTx};
 use crate::queue::spec::{Interface, TxSpec};
@@ -161,7 +161,7 @@ fn open_each<T: Transmit + 'static>(
     let mut team =
         Team { workers: Vec::new(), emptiers: Vec::new(), places: Vec::new(), granted: Granted::plain() };
     for (n, WorkerPlan { cpu, spec, job }) in plans.into_iter().enumerate() {
-        let (filler, emptier) = handover(move || empty_tally(n));
+        let (filler, emptier) = handover(move || TxTally::new(n));
         let stop = stop.clone();
         let queue = spec.queue;
         let (worker, granted) = start(
@@ -176,19 +176,4 @@ fn open_each<T: Transmit + 'static>(
         team.granted = granted;
     }
     Ok(team)
-}
-
-fn empty_tally(worker: usize) -> TxTally {
-    TxTally {
-        worker,
-        at_ns: 0,
-        packets: 0,
-        errors: 0,
-        payload_bytes: 0,
-        frame_bytes: 0,
-        messages: 0,
-        first_ns: 0,
-        last_ns: 0,
-        burst: burst_histogram(),
-    }
 }

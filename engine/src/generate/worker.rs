@@ -141,6 +141,10 @@ fn send<T: Transmit>(
         }
         totals.issued += taken as u64;
         totals.burst += taken as u64;
+        if job.schedule.is_paced() {
+            // What comes next is due later, by the pace.
+            totals.end_burst(tallies.tally());
+        }
         totals.payload_bytes += took.payload_bytes;
         totals.overhead += took.overhead_bytes;
         let done = queue.reap(Wait::No)?;

@@ -55,7 +55,7 @@ impl Capability {
 /// What needs privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The `afxdp` and `xdp` backends.
+    /// The `afxdp` backend: AF_XDP sockets, XDP programs.
     Xdp,
     /// Counting drops at the kernel's tracepoints.
     Drops,
@@ -123,7 +123,7 @@ impl Privileges {
     pub fn backends(&self) -> Vec<&'static str> {
         let mut backends = vec!["mmsg", "uring"];
         if self.allows(Purpose::Xdp) {
-            backends.extend(["afxdp", "xdp"]);
+            backends.push("afxdp");
         }
         backends
     }

@@ -137,6 +137,8 @@ fn scene(
                 members_stop.request();
             }
         }
+        // Members that cannot be reached show in the table.
+        let _ = lab.wait_for_members(GROUP.0.into(), members.len());
         let send = SendConfig {
             interface: Some(INTERFACE.to_owned()),
             backend,

@@ -1,8 +1,10 @@
 //! Driving iproute2's `ip` inside a namespace.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -50,6 +52,28 @@ pub(super) fn wait_for_group_route(netns: &Netns, interface: &str) -> Result<()>
         std::thread::sleep(Duration::from_millis(20));
     }
     Err(Error::environment(format!("{interface}: no IPv6 group route after 5 s")))
+}
+
+/// Waits until the bridge has `ports` ports in its forwarding table for `group`.
+pub(super) fn wait_for_members(netns: &Netns, group: IpAddr, ports: usize) -> Result<()> {
+    for _ in 0..250 {
+        let mut command = netns.command("bridge");
+        command.args(["-json", "mdb", "show"]);
+        let text = run(command, "")?;
+        let table: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|_| Error::environment("bridge told no multicast forwarding table"))?;
+        let entries = table[0]["mdb"].as_array().map_or(&[][..], Vec::as_slice);
+        let members: BTreeSet<_> = entries
+            .iter()
+            .filter(|entry| entry["grp"] == group.to_string())
+            .filter_map(|entry| entry["port"].as_str())
+            .collect();
+        if members.len() >= ports {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(Error::environment(format!("the bridge did not learn of {ports} members of {group} in 5 s")))
 }
 
 /// Packets that an interface has transmitted, by `ip -s link`.

@@ -11,7 +11,7 @@
 //!                                                      └───────────┘
 //! ```
 //!
-//! The middle is a bridge with IGMP and MLD snooping and a querier, and has no XDP program on its ports: there
+//! The middle is a bridge with IGMPv3 and MLDv2 snooping and a querier, and has no XDP program on its ports: there
 //! tcpdump, nftables and the port counters see every packet. The namespaces have no names and end with the process.
 //! Everything is set up with iproute2's `ip`.
 #![forbid(unsafe_code)]
@@ -73,7 +73,10 @@ impl Lab {
         let middle = new_netns()?;
         ip::configure(
             &middle,
-            "link add br0 type bridge mcast_snooping 1 mcast_querier 1 mcast_startup_query_interval 20\n\
+            // IGMPv3 and MLDv2: members of the versions before keep silent when they hear another's report, and the
+            // bridge, which passes reports on as long as it is new, would not learn of them for seconds.
+            "link add br0 type bridge mcast_snooping 1 mcast_querier 1 mcast_startup_query_interval 20 \
+               mcast_igmp_version 3 mcast_mld_version 2\n\
              link set lo up\n\
              link set br0 up\n",
         )?;
@@ -89,6 +92,14 @@ impl Lab {
     /// All ends, the sender first.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         std::iter::once(&self.sender).chain(&self.receivers)
+    }
+
+    /// Waits until the bridge forwards `group` to `ports` ports: a kernel that has joined says so a moment later.
+    ///
+    /// # Errors
+    /// When it does not within 5 s, or cannot be asked.
+    pub fn wait_for_members(&self, group: IpAddr, ports: usize) -> Result<()> {
+        ip::wait_for_members(&self.middle, group, ports)
     }
 
     /// Tells every host its neighbours' hardware addresses, so that the first packets of a test do not wait for ARP.

@@ -169,7 +169,7 @@ pub struct TxTally {
     pub first_ns: u64,
     /// CLOCK_TAI in ns of the last packet.
     pub last_ns: u64,
-    /// Packets handed over back to back, since the last hand-over.
+    /// Packets handed over at once (without a pace: until the queue was full), since the last hand-over.
     pub burst: Histogram<u64>,
 }
 

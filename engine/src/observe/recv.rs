@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::generate::explain;
 use crate::host::interface;
 use crate::ledger;
-use crate::queue::afxdp::steer::Mode;
+use crate::queue::afxdp::steer::{Mode, Steer};
 use crate::report::{self, Interval, Report, RxCollector, Warning};
 use crate::worker::Worker;
 
@@ -145,6 +145,20 @@ fn conclude(report: &mut Report, collector: &RxCollector, team: &Team, on_event:
             Mode::Native => "native",
             Mode::Generic => "generic",
         };
+        report.steer = steered(steer, team.interface.as_ref().map_or("", |i| &i.name));
     }
     report.rx = Some(rx);
+}
+
+/// The XDP program's counters; none when the kernel does not show them, which costs nothing that was measured.
+fn steered(steer: &Steer, interface: &str) -> Vec<report::Steered> {
+    let counts = steer.counts().unwrap_or_default();
+    let steered = counts.iter().map(|count| report::Steered {
+        interface: interface.to_owned(),
+        queue: count.queue,
+        verdict: count.name(),
+        packets: count.packets,
+        frame_bytes: count.bytes,
+    });
+    steered.collect()
 }

@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use super::config::RecvConfig;
 use super::observer::Observer;
 use super::worker;
-use crate::backend::{self, Backend};
+use crate::backend::{self, Backend, Settled};
 use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::generate::nth_address;
+use crate::host::cpu;
 use crate::host::nic::Nic;
-use crate::host::{cpu, interface, route};
 use crate::measure::handover::{Emptier, handover};
 use crate::measure::tally::RxTally;
 use crate::multicast::membership::Membership;
@@ -53,17 +53,10 @@ struct Opened {
 /// Opens everything that `config` asks for; workers end when `stop` is requested.
 pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
     let targets = targets(config)?;
-    let named = config.interface.as_deref().map(interface::lookup).transpose()?;
-    let routed = || {
-        let route = route::route_to(config.target.destination.ip(), None, None).ok()?;
-        interface::by_index(route.interface).ok()?.map(|link| link.interface())
-    };
-    if let Some(interface) = &named {
-        interface::require_up(&interface.name)?;
-    }
-    let candidate = named.clone().or_else(routed);
-    let (backend, why) = backend::choose(config.backend, candidate.as_ref())?;
-    let interface = if backend == Backend::Afxdp { candidate } else { named };
+    let Settled { backend, why, interface } =
+        backend::settle(config.backend, config.interface.as_deref(), || {
+            backend::way_in(config.target.destination.ip())
+        })?;
     let mut team = Team {
         workers: Vec::new(),
         emptiers: Vec::new(),

@@ -76,7 +76,7 @@ pub fn pair_with(
     let (tx_ring, mut tx_end) = ring::in_memory::<Desc>(tx::RING, start);
     let (completion_end, completion) = ring::in_memory::<u64>(tx::RING, start);
     let (rx_end, rx_ring) = ring::in_memory::<Desc>(rx::RING, start);
-    let (fill, fill_end) = ring::in_memory::<u64>(rx::RING, start);
+    let (fill, fill_end) = ring::in_memory::<u64>(rx::FILL, start);
     tx_end.ask_for_wakeup(true);
     let state = Arc::new(State::default());
     let wire = Wire {
@@ -159,6 +159,8 @@ impl Wire {
 
     /// Copies the packet into frames of the receiver, or counts it where there are none.
     fn deliver(&mut self) {
+        // Not before: the kernel, too, shows a packet before it says that it has read the fill ring for it.
+        self.fill.release();
         let room = LARGE_CHUNK - RX_HEADROOM;
         // At most 17: a packet is shorter than 2¹⁶ bytes.
         let pieces = self.packet.len().div_ceil(room as usize) as u32;
@@ -177,7 +179,6 @@ impl Wire {
             unsafe { self.received.bytes(address, len) }.copy_from_slice(piece);
             self.rx.write(Desc { address, len, options: if rest.is_empty() { 0 } else { MORE } });
         }
-        self.fill.release();
         self.rx.commit();
         self.state.arrived.fetch_add(1, Ordering::Release);
     }

@@ -15,8 +15,11 @@ use crate::queue::ring::{Consumer, Desc, MORE, Producer};
 use crate::queue::{QueueError, QueueLoss, Receive, RxMeta, RxSpec, Sink, Wait};
 use crate::sys::xsk::Which;
 
-/// Slots of the RX and the fill ring, and frames. What arrives while the worker is off its CPU waits there.
+/// Slots of the RX ring, and frames. What arrives while the worker is off its CPU waits there.
 pub(crate) const RING: u32 = 4096;
+/// Slots of the fill ring: more than there are frames, because the kernel shows a packet before it says that it has read the
+/// fill ring for it (`xsk_flush`), so that a frame may come back while it still takes a slot.
+pub(crate) const FILL: u32 = 2 * RING;
 /// Descriptors taken before frames go back to the kernel.
 const BATCH: u32 = 64;
 /// Longest packet that is put together from several frames, bytes.
@@ -46,8 +49,8 @@ impl FrameRx<Socket> {
             return Err(Error::usage("AF_XDP needs an interface to receive on")
                 .fix("name it with --iface, see ip link"));
         };
-        let (umem, frames, free) = umem::create(LARGE_CHUNK, 1, RING, RING, 1)?;
-        let sizes = Sizes { rx: RING, tx: 1, fill: RING, completion: 1 };
+        let (umem, frames, free) = umem::create(LARGE_CHUNK, 1, RING, FILL, 1)?;
+        let sizes = Sizes { rx: RING, tx: 1, fill: FILL, completion: 1 };
         let longest = interface.mtu as usize + HEADER_LEN + 2 * TAG_LEN;
         let large = longest > (LARGE_CHUNK - RX_HEADROOM) as usize;
         let socket = Socket::bind(interface, spec.queue, &umem, sizes, large)?;
@@ -122,7 +125,7 @@ impl<K: Kernel> FrameRx<K> {
 
 #[inline]
 fn give(frames: &mut Frames, fill: &mut Producer<u64>, frame: Frame) {
-    // There are as many frames as slots, so there is room for each.
+    // There are enough slots for each frame to be there twice.
     fill.reserve(1);
     frames.lend(frame, 1, |desc| fill.write(desc.address));
 }

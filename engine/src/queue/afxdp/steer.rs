@@ -70,6 +70,20 @@ pub struct Steer {
     why: Option<String>,
 }
 
+impl SteerCount {
+    /// The verdict's name in reports.
+    pub fn name(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Passed => "passed",
+            Verdict::Redirected => "redirected",
+            Verdict::NoSocket => "no-socket",
+            Verdict::Fragment => "fragment",
+            Verdict::Malformed => "malformed",
+            Verdict::Unwalked => "unwalked",
+        }
+    }
+}
+
 impl Steer {
     /// Attaches the program to `interface`, which must be in the calling thread's network namespace: native where the
     /// driver takes it, else generic.
