@@ -8,5 +8,6 @@ pub(crate) mod maps;
 pub(crate) mod object;
 mod place;
 pub mod watch;
+pub(crate) mod witness;
 
 pub use watch::{Content, DropCount, Watch, current_netns_inode, difference};
