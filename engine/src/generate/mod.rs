@@ -12,3 +12,4 @@ pub use send::run;
 
 pub(crate) use plan::nth_address;
 pub(crate) use send::explain;
+pub(crate) use worker::END_MESSAGES;

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub backend: Backend,
     pub why: String,
     pub interface: Option<Interface>,
+    /// Packets a second that were asked for, all workers together; `None`: as many as possible.
+    pub pps: Option<f64>,
     pub workers: Vec<WorkerPlan>,
 }
 
@@ -113,7 +115,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
             },
         }
     });
-    Ok(Plan { backend, why, interface: used.clone(), workers: plans.collect() })
+    Ok(Plan { backend, why, interface: used.clone(), pps, workers: plans.collect() })
 }
 
 /// Receivers take CPUs from the front of the same list: on one host, the two then stay out of each other's way.

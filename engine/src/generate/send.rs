@@ -19,11 +19,14 @@ use crate::queue::afxdp::AfxdpTx;
 use crate::queue::socket::{MmsgTx, UringTx};
 use crate::queue::spec::{Interface, TxSpec};
 use crate::queue::{QueueError, Transmit};
-use crate::report::{self, Interval, Report, TxCollector};
+use crate::report::{self, Interval, Report, Tx, TxCollector};
 use crate::worker::{Granted, Worker, start};
 
 /// How often the collector looks.
 const COLLECT: Duration = Duration::from_millis(20);
+
+/// Packets after the first from which on the rate of a run is judged: one late packet of a few is no rate.
+const MIN_INTERVALS: f64 = 100.0;
 
 /// Sends as `config` says until it is done or `stop` is requested, telling `on_event` of each interval.
 ///
@@ -34,6 +37,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let mut report = Report::begin("send", config.describe(), plan.interface.as_ref());
     let (backend, why, interface) = (plan.backend, plan.why.clone(), plan.interface.clone());
     let destinations = destinations(&plan);
+    let asked_pps = plan.pps;
     let mut team = open(plan, stop)?;
     report.backend =
         Some(report::Backend { name: backend.name(), mode: team.granted.mode, xdp: "none", why });
@@ -75,8 +79,34 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if tx.packets > 0 {
         look_for_neighbours(&destinations, interface.as_ref(), &mut report, on_event);
     }
+    if let Some(warning) = asked_pps.and_then(|pps| offered_less(pps, &tx)) {
+        report.warn(warning, on_event);
+    }
     report.tx = Some(tx);
-    Ok(Outcome { report, failure })
+    Ok(Outcome { report, losses: Vec::new(), failure })
+}
+
+/// A warning when less than 99 % of the rate asked for was offered. What this host refused was offered, too.
+fn offered_less(asked_pps: f64, tx: &Tx) -> Option<report::Warning> {
+    let offered = tx.packets + tx.errors;
+    // The first packet begins the time that `duration_ns` is, so that it is of no interval.
+    let (intervals, seconds) = (offered.saturating_sub(1) as f64, tx.duration_ns as f64 / 1e9);
+    if intervals < MIN_INTERVALS || seconds <= 0.0 || intervals / seconds >= asked_pps * 0.99 {
+        return None;
+    }
+    Some(report::Warning {
+        code: "offered-load",
+        text: format!(
+            "asked for {:.2} kpps, offered {:.2} kpps: this host did not keep up",
+            asked_pps / 1e3,
+            intervals / seconds / 1e3
+        ),
+        fix: Some(
+            "lower --rate, or spread the load: more --workers and --streams (sockets), more --queues (afxdp), --cpus \
+             that nothing else uses"
+                .to_owned(),
+        ),
+    })
 }
 
 fn push_interval(
@@ -176,4 +206,38 @@ fn open_each<T: Transmit + 'static>(
         team.granted = granted;
     }
     Ok(team)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Burst;
+
+    fn tx(packets: u64, errors: u64, duration_ns: u64) -> Tx {
+        Tx {
+            packets,
+            frame_bytes: 0,
+            payload_bytes: 0,
+            duration_ns,
+            pps: 0,
+            l1_bps: 0,
+            l2_bps: 0,
+            payload_bps: 0,
+            errors,
+            messages: 5,
+            burst: Burst { p50: 0, p99: 0, max: 0 },
+        }
+    }
+
+    #[test]
+    fn less_than_asked_for_is_said() {
+        const SECOND: u64 = 1_000_000_000;
+        let warning = offered_less(20_000.0, &tx(13_641, 0, SECOND)).unwrap();
+        assert_eq!(warning.code, "offered-load");
+        assert!(warning.text.starts_with("asked for 20.00 kpps, offered 13.64 kpps: "), "{}", warning.text);
+        assert_eq!(offered_less(20_000.0, &tx(19_801, 0, SECOND)), None, "99 % will do");
+        assert_eq!(offered_less(20_000.0, &tx(10_000, 10_000, SECOND)), None, "refused is offered");
+        assert_eq!(offered_less(20_000.0, &tx(10, 0, SECOND)), None, "too few to have a rate");
+        assert_eq!(offered_less(20_000.0, &tx(1, 0, 0)), None);
+    }
 }

@@ -21,6 +21,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// swallow them all.
 const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
 
+/// End-of-stream messages that each stream ends with.
+pub(crate) const END_MESSAGES: u64 = END_PAUSES_MS.len() as u64;
+
 /// Time before a packet is due at which sleeping ends and spinning begins: what a timer may be late.
 const SPIN_NS: u64 = 60_000;
 

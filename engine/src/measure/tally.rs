@@ -104,6 +104,8 @@ pub struct RxTally {
     pub negative_latency: u64,
     /// Datagrams of recognised formats whose streams were more than can be followed; in no other count. Total.
     pub untracked: u64,
+    /// End-of-stream messages of the streams. Total.
+    pub messages: u64,
     /// What the kernel dropped at this queue. Total.
     pub losses: Vec<crate::queue::QueueLoss>,
 }
@@ -119,6 +121,7 @@ impl RxTally {
             latency: latency_histogram(),
             negative_latency: 0,
             untracked: 0,
+            messages: 0,
             losses: Vec::new(),
         }
     }

@@ -250,6 +250,8 @@ pub struct Rx {
     pub corrupt: u64,
     /// Not ours.
     pub foreign: u64,
+    /// End-of-stream messages; in no other count.
+    pub messages: u64,
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Latency>,
@@ -358,9 +360,9 @@ pub struct Path {
 /// Packets lost at one place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Drop {
-    /// Where: `sender`, `qdisc`, `ip`, `socket`, `xsk`, `xdp`.
+    /// Where: `sender`, `netfilter`, `qdisc`, `backlog`, `ip`, `socket`, `xsk`, `xdp`; `kernel` for the rest of it.
     pub place: String,
-    /// Interface, where the place has one.
+    /// Interface, where the place has one; with its host before it where several hosts are looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
     /// Why, in the kernel's own terms.
