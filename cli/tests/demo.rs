@@ -125,7 +125,7 @@ fn a_person_sees_one_table() {
         "received",
         "unaccounted",
         "uring",
-        "afxdp (copy, native)",
+        "copy, native",
         "10.77.0.11",
         "10.77.0.12",
     ] {
