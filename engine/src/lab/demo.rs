@@ -155,7 +155,8 @@ fn scene(
         let sender = if members_stop.is_requested() {
             Err(Error::failed("a member could not start"))
         } else {
-            inside(&lab.sender, || generate::run(&send, stop, &mut |_| {}))
+            lab.wait_for_members(GROUP.0.into())
+                .and_then(|()| inside(&lab.sender, || generate::run(&send, stop, &mut |_| {})))
         };
         let waiting = std::time::Instant::now();
         while members.iter().any(|m| !m.is_finished()) && waiting.elapsed() < PATIENCE {

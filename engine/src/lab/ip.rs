@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -50,6 +51,33 @@ pub(super) fn wait_for_group_route(netns: &Netns, interface: &str) -> Result<()>
         std::thread::sleep(Duration::from_millis(20));
     }
     Err(Error::environment(format!("{interface}: no IPv6 group route after 5 s")))
+}
+
+/// Waits until the bridge forwards from and to `port`: for a moment after it came up it does not, and a first membership
+/// report that is lost then is repeated only seconds later.
+pub(super) fn wait_for_port(netns: &Netns, port: &str) -> Result<()> {
+    if wait_for_line(netns, &["link", "show", "dev", port], " state forwarding ")? {
+        return Ok(());
+    }
+    Err(Error::environment(format!("{port}: the bridge does not forward after 2 s")))
+}
+
+/// Waits until the bridge has heard a report for `group` on `port`; whether it has within two seconds.
+pub(super) fn wait_for_report(netns: &Netns, bridge: &str, port: &str, group: IpAddr) -> Result<bool> {
+    wait_for_line(netns, &["mdb", "show", "dev", bridge], &format!(" port {port} grp {group} "))
+}
+
+/// Waits until `bridge` with these arguments prints what is wanted; whether it has within two seconds.
+fn wait_for_line(netns: &Netns, args: &[&str], wanted: &str) -> Result<bool> {
+    for _ in 0..100 {
+        let mut command = netns.command("bridge");
+        command.args(args);
+        if run(command, "")?.contains(wanted) {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(false)
 }
 
 /// Packets that an interface has transmitted, by `ip -s link`.

@@ -95,6 +95,16 @@ impl Lab {
         std::iter::once(&self.sender).chain(&self.receivers)
     }
 
+    /// Waits until the bridge forwards `group` to every receiver, all of which have joined it.
+    ///
+    /// # Errors
+    /// When a report does not come within two seconds.
+    pub fn wait_for_members(&self, group: IpAddr) -> Result<()> {
+        self.receivers
+            .iter()
+            .try_for_each(|host| ip::wait_for_member(&self.middle, BRIDGE, &host.port, group))
+    }
+
     /// Tells every host its neighbours' hardware addresses, so that the first packets of a test do not wait for ARP.
     fn introduce(&self) -> Result<()> {
         let macs = self.hosts().map(|h| ip::mac_of(&h.netns, INTERFACE)).collect::<Result<Vec<_>>>()?;
