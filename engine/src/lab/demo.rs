@@ -156,7 +156,7 @@ fn scene(
             Err(Error::failed("a member could not start"))
         } else {
             lab.wait_for_members(GROUP.0.into())
-                .and_then(|()| inside(&lab.sender, || generate::run(&send, stop, &mut |_| {})))
+                .and_then(|_| inside(&lab.sender, || generate::run(&send, stop, &mut |_| {})))
         };
         let waiting = std::time::Instant::now();
         while members.iter().any(|m| !m.is_finished()) && waiting.elapsed() < PATIENCE {

@@ -86,6 +86,7 @@ impl Lab {
             (1..=receivers).map(|n| attach(&middle, &format!("r{n}"), 10 + n)).collect::<Result<_>>()?;
         let lab = Self { sender, middle, receivers };
         lab.introduce()?;
+        lab.hosts().try_for_each(|host| ip::wait_for_port(&lab.middle, &host.port))?;
         lab.hosts().try_for_each(|host| ip::wait_for_group_route(&host.netns, INTERFACE))?;
         Ok(lab)
     }
@@ -95,14 +96,15 @@ impl Lab {
         std::iter::once(&self.sender).chain(&self.receivers)
     }
 
-    /// Waits until the bridge forwards `group` to every receiver, all of which have joined it.
+    /// Waits until the bridge has heard that every receiver is a member of `group`: before, it forwards to those only that it has
+    /// heard. Gives up after two seconds for each.
     ///
     /// # Errors
-    /// When a report does not come within two seconds.
-    pub fn wait_for_members(&self, group: IpAddr) -> Result<()> {
-        self.receivers
-            .iter()
-            .try_for_each(|host| ip::wait_for_member(&self.middle, BRIDGE, &host.port, group))
+    /// When iproute2's `bridge` cannot be run.
+    pub fn wait_for_members(&self, group: IpAddr) -> Result<bool> {
+        self.receivers.iter().try_fold(true, |all, host| {
+            Ok(all & ip::wait_for_report(&self.middle, BRIDGE, &host.port, group)?)
+        })
     }
 
     /// Tells every host its neighbours' hardware addresses, so that the first packets of a test do not wait for ARP.
