@@ -16,6 +16,8 @@
 //!   packets; when not, the queue's stands. With AF_XDP they are of a stranger's socket, which had a copy. Reason XDP (generic mode) covers
 //!   the queue's `xsk`, which then gives up the messages and foreign packets, and keeps its names. Of the failed redirects to AF_XDP
 //!   sockets (native mode) only ENXIO and EINVAL are added: the others are in XDP_STATISTICS.
+//! - What lay unread in a socket that was closed does not count: a receiver reads its own until they are empty, so it was a stranger's
+//!   copy.
 //! - Those counts of a queue that cannot leave messages out may explain more than is missing. Then as many messages as never
 //!   arrived are taken off. Foreign packets still count there, so that `unaccounted` can be below zero where a destination is shared.
 //! - Counts are read when the path is quiet: workers ended, two equal readings.
@@ -25,6 +27,7 @@
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
 
+use crate::drops::place::UNREAD;
 use crate::drops::{Content, DropCount};
 use crate::generate::END_MESSAGES;
 use crate::measure::tally::{Format, StreamTally};
@@ -103,7 +106,9 @@ impl Losses<'_> {
         let mut drops = Vec::new();
         let queue_total: u64 = self.queue.iter().map(|loss| loss.packets).sum();
         let at_queue = |drop: &&DropCount| {
-            drop.port.is_some() && if self.afxdp { is_generic_xdp(drop) } else { is_of_socket(drop) }
+            let counted =
+                if self.afxdp { is_generic_xdp(drop) } else { is_of_socket(drop) && drop.reason != UNREAD };
+            drop.port.is_some() && counted
         };
         let kernel: Vec<&DropCount> = self.kernel.iter().filter(at_queue).collect();
         let kernel_total: u64 = kernel.iter().map(|drop| drop.packets).sum();

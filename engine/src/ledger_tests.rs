@@ -84,6 +84,10 @@ fn a_sockets_drops_count_once_and_without_what_is_not_data() {
         told(&losses.at_the_queue(None)),
         [("socket", "SOCKET_RCVBUFF", 7), ("socket", "UDP_CSUM", 1)]
     );
+    let closed = [&kernel[..], &[dropped("socket", UNREAD, Content::Data, 50)]].concat();
+    let losses = sockets(&both_agree, &closed);
+    assert_eq!(told(&losses.on_the_way(|_| None)), []);
+    assert_eq!(total(&losses.at_the_queue(None)), 8, "what another socket left unread changes nothing");
     // Another socket had its own copies, and dropped some.
     let fewer = [loss("socket", "SOCKET_RCVBUFF", 6)];
     assert_eq!(told(&sockets(&fewer, &kernel).at_the_queue(None)), [("socket", "SOCKET_RCVBUFF", 6)]);

@@ -159,6 +159,32 @@ fn full_socket_buffers() {
     }
 }
 
+/// Nothing in such a packet tells its namespace, and the kernel gives no reason.
+#[test]
+fn what_nobody_read() {
+    common::require_root!();
+    let lab = Lab::bridge(1).unwrap();
+    let receiver = &lab.receivers[0];
+    let target = SocketAddr::from((receiver.ipv4, WATCHED));
+    let socket = receiver.netns.run(|| UdpSocket::bind(target).unwrap());
+    let watch = Watch::start_for(&[target]).unwrap();
+    let before = watch.read().unwrap();
+    send(&lab.sender.netns, target, &probe(Kind::Data, 100), 3);
+    socket.peek_from(&mut [0; 10]).unwrap();
+    receiver.netns.run(|| std::mem::drop(socket));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let unread = loop {
+        let mut new = difference(&before, &watch.read().unwrap());
+        new.retain(|drop| drop.reason == "unread when closed" && drop.port == Some(WATCHED));
+        if !new.is_empty() || Instant::now() > deadline {
+            break new;
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(figures(&unread), [(Some(WATCHED), Content::Data, 3)]);
+    assert_eq!((unread[0].place, unread[0].netns_inode), ("socket", 0));
+}
+
 #[test]
 fn a_filter_in_the_bridge() {
     common::require_root!();

@@ -43,6 +43,7 @@ pub static DROP_LAYOUT: Global<Layout> = Global::new(Layout {
     nsproxy_net: 0,
     has_rx_sk: 0,
     watching: 0,
+    unspecified: u32::MAX,
     consumed: u32::MAX,
 });
 
@@ -59,9 +60,11 @@ pub fn kfree_skb(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let rx_sk: u64 = if layout.has_rx_sk != 0 { ctx.arg(3) } else { 0 };
-    let (netns, ifindex) = place(&layout, skb, rx_sk);
+    let unread = reason == layout.unspecified && is_in_socket(read(skb, layout.skb_dev));
+    let (netns, ifindex) = place(&layout, skb, rx_sk, !unread);
+    let tracepoint = if unread { Tracepoint::Unread } else { Tracepoint::KfreeSkb } as u32;
     let (port, content) = if layout.watching != 0 { watched(&layout, skb) } else { (0, 0) };
-    let key = DropKey { netns, ifindex, reason, tracepoint: Tracepoint::KfreeSkb as u32, port, content };
+    let key = DropKey { netns, ifindex, reason, tracepoint, port, content };
     count(&key, DropCount { skbs: 1, packets: packets(&layout, skb) });
     0
 }
@@ -70,10 +73,10 @@ pub fn kfree_skb(ctx: RawTracePointContext) -> i32 {
 ///
 /// `skb->dev` is a union: in the receive queue of a socket another value lies there, so it counts only when it leads
 /// to an interface of a namespace. Otherwise the interface is the one that the skb came in by, and the namespace that of the
-/// socket or route that it had reached. An skb in the queue of a UDP socket names neither; it is the reader (or closer) of the
-/// socket who drops it, so the namespace is that of the running task.
+/// socket or route that it had reached. An skb in the queue of a UDP socket names neither; when it is the `reader` of the
+/// socket who drops it, the namespace is that of the running task.
 #[inline(always)]
-fn place(layout: &Layout, skb: u64, rx_sk: u64) -> (u32, u32) {
+fn place(layout: &Layout, skb: u64, rx_sk: u64, reader: bool) -> (u32, u32) {
     let dev: u64 = read(skb, layout.skb_dev);
     if let Some(place) = interface(layout, dev) {
         return place;
@@ -89,13 +92,20 @@ fn place(layout: &Layout, skb: u64, rx_sk: u64) -> (u32, u32) {
         let dev: u64 = read(dst, layout.dst_dev);
         netns = netns_inode(layout, read(dev, layout.dev_net));
     }
-    if netns == 0 && dev != 0 && !is_kernel(dev) {
+    // Unread is freed after a grace period, in whatever task runs then.
+    if netns == 0 && reader && is_in_socket(dev) {
         // SAFETY: the helper has no preconditions.
         let task = unsafe { bpf_get_current_task() };
         let nsproxy: u64 = read(task, layout.task_nsproxy);
         netns = netns_inode(layout, read(nsproxy, layout.nsproxy_net));
     }
     (netns, ifindex)
+}
+
+/// Whether what stands in `skb->dev` is what UDP keeps there of a datagram in the queue of a socket.
+#[inline(always)]
+fn is_in_socket(dev: u64) -> bool {
+    dev != 0 && !is_kernel(dev)
 }
 
 /// Namespace and index of the interface at `dev`, if one is there.

@@ -23,17 +23,20 @@ pub enum Tracepoint {
     XdpDevmap = 4,
     /// `xdp_bulk_tx`: an interface took fewer frames of `XDP_TX` than it was given; the reason is an errno, or 0.
     XdpTx = 5,
+    /// `kfree_skb` of an skb that lay in the queue of a socket, for no reason told: it was not read before the socket was closed.
+    Unread = 6,
 }
 
 impl Tracepoint {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::KfreeSkb,
         Self::XdpException,
         Self::XdpRedirect,
         Self::XskRedirect,
         Self::XdpDevmap,
         Self::XdpTx,
+        Self::Unread,
     ];
 }
 
@@ -140,10 +143,12 @@ pub struct Layout {
     pub has_rx_sk: u32,
     /// 1 when destinations are watched, else 0.
     pub watching: u32,
+    /// `SKB_DROP_REASON_NOT_SPECIFIED` of `enum skb_drop_reason`.
+    pub unspecified: u32,
     /// `SKB_CONSUMED` of `enum skb_drop_reason`: not a drop; `u32::MAX` where the kernel has no such value.
     pub consumed: u32,
 }
 
 const _: () =
     assert!(size_of::<DropKey>() == 20 && size_of::<Destination>() == 20 && size_of::<DropCount>() == 16);
-const _: () = assert!(size_of::<Layout>() == 96);
+const _: () = assert!(size_of::<Layout>() == 100);

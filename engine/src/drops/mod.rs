@@ -6,7 +6,7 @@
 pub mod btf;
 pub(crate) mod maps;
 pub(crate) mod object;
-mod place;
+pub(crate) mod place;
 pub mod watch;
 pub(crate) mod witness;
 

@@ -35,6 +35,9 @@ const PLACES: &[(&str, &str)] = &[
     ("XDP", "xdp"),
 ];
 
+/// The reason of what lay unread in a socket that was closed; the kernel gives none.
+pub(crate) const UNREAD: &str = "unread when closed";
+
 const XDP_ACTIONS: [&str; 5] = ["XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT"];
 
 /// Place and reason. `reasons` are the kernel's own names for `kfree_skb`; those of the other tracepoints are
@@ -53,6 +56,7 @@ pub(crate) fn named(tracepoint: u32, reason: u32, reasons: &HashMap<u32, String>
             let place = PLACES.iter().find(|(start, _)| name.starts_with(start)).map_or("kernel", |p| p.1);
             (place, name.to_owned())
         }
+        Tracepoint::Unread => ("socket", UNREAD.to_owned()),
         Tracepoint::XdpException => {
             let action =
                 XDP_ACTIONS.get(reason as usize).map_or_else(|| reason.to_string(), |a| (*a).to_owned());
@@ -99,6 +103,7 @@ mod tests {
             (Tracepoint::XskRedirect, 28, "xsk", "xdp_redirect_err:ENOSPC"),
             (Tracepoint::XdpRedirect, 22, "xdp", "xdp_redirect_err:EINVAL"),
             (Tracepoint::XdpDevmap, 0, "xdp", "xdp_devmap_xmit"),
+            (Tracepoint::Unread, 2, "socket", UNREAD),
             (Tracepoint::XdpTx, 4095, "xdp", "xdp_bulk_tx:4095"),
         ] {
             assert_eq!(named(tracepoint as u32, reason, &reasons), (place, says.to_owned()));

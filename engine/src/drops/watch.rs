@@ -2,8 +2,8 @@
 //!
 //! A drop is counted where the kernel says it happened: on the interface the packet came in by or was to leave by, in that
 //! interface's network namespace, so packets of other namespaces are seen too. One kind is counted by who reads, because nothing
-//! else tells: datagrams in the queue of a UDP socket, dropped for their checksum or with the socket, belong to the namespace of
-//! the thread that reads or closes it. The same packet may be counted by
+//! else tells: datagrams in the queue of a UDP socket, dropped for their checksum, belong to the namespace of
+//! the thread that reads it. Those that are dropped with their socket belong to none. The same packet may be counted by
 //! another witness: place `xsk` here is what the AF_XDP socket itself counts as full ring or dropped
 //! (`XDP_STATISTICS`), and `SOCKET_RCVBUFF` is what a UDP socket counts (`SO_MEMINFO`).
 #![forbid(unsafe_code)]
@@ -254,7 +254,8 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
         })
     };
     let reasons = kernel.enumerators("skb_drop_reason").unwrap_or_default();
-    let consumed = reasons.iter().find(|(_, name)| *name == "SKB_CONSUMED").map(|(&value, _)| value);
+    let value_of =
+        |wanted| reasons.iter().find(|(_, name)| *name == wanted).map_or(u32::MAX, |(&value, _)| value);
     // The first parameter is the tracepoint's own.
     let has_rx_sk = kernel.parameters("btf_trace_kfree_skb").is_some_and(|parameters| parameters >= 5);
     Ok(Layout {
@@ -281,7 +282,8 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
         nsproxy_net: offset("nsproxy", "net_ns")?,
         has_rx_sk: u32::from(has_rx_sk),
         watching: 0,
-        consumed: consumed.unwrap_or(u32::MAX),
+        unspecified: value_of("SKB_DROP_REASON_NOT_SPECIFIED"),
+        consumed: value_of("SKB_CONSUMED"),
     })
 }
 

@@ -54,6 +54,20 @@ pub(super) fn wait_for_group_route(netns: &Netns, interface: &str) -> Result<()>
     Err(Error::environment(format!("{interface}: no IPv6 group route after 5 s")))
 }
 
+/// Waits until the bridge forwards from and to `port`: for a moment after it came up it does not, and a first membership
+/// report that is lost then is repeated only seconds later.
+pub(super) fn wait_for_port(netns: &Netns, port: &str) -> Result<()> {
+    for _ in 0..100 {
+        let mut command = netns.command("bridge");
+        command.args(["link", "show", "dev", port]);
+        if run(command, "")?.contains(" state forwarding ") {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(Error::environment(format!("{port}: the bridge does not forward after 2 s")))
+}
+
 /// Waits until the bridge has `ports` ports in its forwarding table for `group`.
 pub(super) fn wait_for_members(netns: &Netns, group: IpAddr, ports: usize) -> Result<()> {
     for _ in 0..250 {

@@ -89,6 +89,7 @@ impl Lab {
             (1..=receivers).map(|n| attach(&middle, &format!("r{n}"), 10 + n)).collect::<Result<_>>()?;
         let lab = Self { sender, middle, receivers };
         lab.introduce()?;
+        lab.hosts().try_for_each(|host| ip::wait_for_port(&lab.middle, &host.port))?;
         lab.hosts().try_for_each(|host| ip::wait_for_group_route(&host.netns, INTERFACE))?;
         Ok(lab)
     }
