@@ -21,17 +21,15 @@ fn output_of(program: &str, args: &str) -> String {
     ended.stdout
 }
 
-/// The numbers of all eBPF programs or links.
-fn listed(what: &str) -> Vec<u64> {
-    let mut list = Vec::new();
-    // It fails when one goes while it looks.
-    eventually("bpftool lists", || {
-        let output = Command::new("bpftool").args(["-j", what, "list"]).output().expect("it was there");
-        let all: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        list = all.as_array().into_iter().flatten().filter_map(|one| one["id"].as_u64()).collect();
-        output.status.success()
+/// bpftool gives up when what it is listing goes away under it; then it is asked again.
+fn listed_by_bpftool(what: &str) -> Value {
+    let mut listed = None;
+    eventually("bpftool lists everything", || {
+        let output = Command::new("bpftool").args(["-j", what, "list"]).output().expect("it is installed");
+        listed = output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"));
+        listed.is_some()
     });
-    list
+    listed.expect("eventually")
 }
 
 /// What the demonstration could leave behind.
@@ -51,7 +49,9 @@ impl Traces {
         // Not everywhere installed; what it shows is gone with the interfaces and the process anyway.
         if Command::new("bpftool").arg("version").output().is_ok_and(|o| o.status.success()) {
             for what in ["prog", "link"] {
-                ebpf.extend(listed(what).into_iter().map(|id| (what, id)));
+                let list = listed_by_bpftool(what);
+                let ids = list.as_array().into_iter().flatten().filter_map(|p| p["id"].as_u64());
+                ebpf.extend(ids.map(|id| (what, id)));
             }
         }
         Self { here: [output_of("ip", "netns list"), output_of("ip", "link"), namespaces], ebpf }

@@ -1,6 +1,7 @@
 //! The shortest proof: a sender and a receiver in the lab, by each datapath.
 
 use wirerate_engine::lab::{INTERFACE, Lab};
+use wirerate_engine::target::Target;
 
 mod common;
 
@@ -11,11 +12,15 @@ fn every_packet_arrives_by_each_datapath() {
     for target in
         ["udp://239.1.2.3:5001", "udp://[ff15::1:2:3]:5001", "udp://10.77.0.11:5001", "udp://[fd77::b]:5001"]
     {
+        let group = Some(target.parse::<Target>().unwrap().destination.ip()).filter(|ip| ip.is_multicast());
         for backend in ["uring", "mmsg", "afxdp"] {
             let receiver = common::Running::ready_on(
                 &lab.receivers[0],
                 &["recv", target, "--iface", INTERFACE, "--backend", backend],
             );
+            if let Some(group) = group {
+                lab.wait_for_members(group, 1).unwrap();
+            }
             let sent = common::report_on(
                 &lab.sender,
                 &[

@@ -89,18 +89,20 @@ pub struct Captured {
 impl Tcpdump {
     /// Counts what passes `port` and matches `filter`; returns when it has begun.
     pub fn count(netns: &Netns, port: &str, filter: &str) -> Self {
-        Self::write(netns, port, filter, Path::new("/dev/null"), 64)
+        Self::write(netns, port, filter, Path::new("/dev/null"), &["--snapshot-length=64"])
     }
 
     /// Writes what passes `port` and matches `filter` to `file`; returns when it has begun.
     pub fn capture(netns: &Netns, port: &str, filter: &str, file: &Path) -> Self {
-        Self::write(netns, port, filter, file, 65_535)
+        Self::write(netns, port, filter, file, &["--immediate-mode"])
     }
 
-    fn write(netns: &Netns, port: &str, filter: &str, file: &Path, bytes_each: u32) -> Self {
+    fn write(netns: &Netns, port: &str, filter: &str, file: &Path, more: &[&str]) -> Self {
         let mut child = netns
             .command("tcpdump")
-            .args(["-i", port, "-n", "-p", "-B", "65536", "-Z", "root", "-s", &bytes_each.to_string(), "-w"])
+            .args(["-i", port, "-n", "-p", "-B", "65536", "-Z", "root"])
+            .args(more)
+            .arg("-w")
             .arg(file)
             .arg(filter)
             .stderr(Stdio::piped())

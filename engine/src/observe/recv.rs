@@ -144,16 +144,20 @@ fn conclude(
 ) {
     let rx = collector.finish();
     if rx.packets == 0 {
-        let text = match rx.foreign {
-            0 => "nothing arrived".to_owned(),
-            n => format!("nothing of a known format arrived, but {n} foreign datagrams did"),
-        };
-        let fix = match rx.foreign {
-            0 => {
+        let (text, fix) = match (rx.corrupt, rx.foreign) {
+            (0, 0) => (
+                "nothing arrived".to_owned(),
                 "check the group, the port and --iface here, and --ttl at the sender; wirerate doctor looks at this \
-                  machine"
-            }
-            _ => "--format raw counts them",
+                  machine",
+            ),
+            (0, n) => (
+                format!("nothing of a known format arrived, but {n} foreign datagrams did"),
+                "--format raw counts them",
+            ),
+            (n, _) => (
+                format!("nothing arrived as it was sent: {n} datagrams were corrupt"),
+                "--hexdump shows them; with --verify-payload, name the sender's --payload or --payload-file",
+            ),
         };
         report.warn(Warning { code: "nothing-heard", text, fix: Some(fix.to_owned()) }, on_event);
     }
