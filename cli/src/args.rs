@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use wirerate_engine::host::cpu;
+use wirerate_engine::queue::afxdp::steer::QUEUES;
 use wirerate_engine::target::Target;
 
 /// Tells what a network really does: sends and receives UDP and multicast at the limit of the machine,
@@ -47,19 +49,19 @@ pub struct Datapath {
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
 
-    /// NIC queues for afxdp, one worker each: 0-3 or 0,2. Default: all when receiving, 0 when sending
-    #[arg(long, value_name = "LIST", value_parser = parse_list)]
+    /// NIC queues for afxdp, 0 to 255, one worker each: 0-3 or 0,2. Default: all when receiving, 0 when sending
+    #[arg(long, value_name = "LIST", value_parser = parse_queues)]
     pub queues: Option<List>,
 
     /// CPUs for the workers: 2-5 or 2,4. Default: the NIC's NUMA node, isolated CPUs first
-    #[arg(long, value_name = "LIST", value_parser = parse_list)]
+    #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub cpus: Option<List>,
 
-    /// First and last UDP destination port, A-B; streams take them in turn. Default: the target's port
+    /// First and last UDP destination port, A-B or one, 1 to 65535; streams take them in turn. Default: the target's port
     #[arg(long, value_name = "A-B", value_parser = parse_ports)]
     pub dst_port: Option<Ports>,
 
-    /// Consecutive groups (or addresses), starting with the target's
+    /// Consecutive groups (or addresses), starting with the target's: 1 to 1024
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub groups: u16,
 }
@@ -67,11 +69,11 @@ pub struct Datapath {
 /// When a run ends.
 #[derive(Debug, Args)]
 pub struct Until {
-    /// End after this time: 10s, 500ms, 2m
+    /// End after this time, up to a year: 10s, 500ms, 2m. A sender given no end at all ends after 10s
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub duration: Option<Duration>,
 
-    /// End after N packets
+    /// End after N packets, at least 1, all streams and workers together
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
 }
@@ -99,7 +101,7 @@ pub struct Output {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Fail (exit 3) unless loss is below this share of what was sent: 0.01%
+    /// Fail (exit 3) unless loss is below this share of what was sent, 0% to 100%: 0.01%
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub expect_loss_below: Option<f64>,
 
@@ -119,12 +121,12 @@ pub struct Send {
     #[command(flatten)]
     pub until: Until,
 
-    /// End after N bytes of UDP payload, rounded up to whole packets
+    /// End after N bytes of UDP payload, at least 1, rounded up to whole packets
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub bytes: Option<u64>,
 
     /// Offered load: max, 10G (UDP payload, bit/s; K M G are powers of 1000), 9.9GL1 or 9.9GL2 (on the line, or
-    /// frames), 14.88Mpps, 95% (of the link's speed, L1)
+    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps
     #[arg(long, value_name = "RATE", default_value = "1000pps")]
     pub rate: String,
 
@@ -136,15 +138,15 @@ pub struct Send {
     #[arg(long, value_name = "SIZE")]
     pub length: Option<String>,
 
-    /// Threads, each with sockets and a CPU of its own (uring, mmsg)
+    /// Threads, 1 to 256, each with sockets and a CPU of its own (uring, mmsg)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
 
-    /// Streams, each with its own sequence numbers and UDP source port; default: as many as ports or groups
+    /// Streams, 1 to 4096, each with its own sequence numbers and UDP source port; default: as many as ports or groups
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub streams: Option<u16>,
 
-    /// First and last UDP source port, A-B; streams take them in turn. Default: ephemeral ones
+    /// First and last UDP source port, A-B or one, 1 to 65535; streams take them in turn. Default: ephemeral ones
     #[arg(long, value_name = "A-B", value_parser = parse_ports)]
     pub src_port: Option<Ports>,
 
@@ -213,7 +215,7 @@ pub struct Recv {
     #[arg(long, conflicts_with_all = ["json", "json_lines"])]
     pub hexdump: bool,
 
-    /// Write one byte to this file descriptor when joined, attached and bound
+    /// Write one byte to this file descriptor, 1 or higher, when joined, attached and bound
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub ready_fd: Option<i32>,
 
@@ -227,11 +229,11 @@ pub struct Drops {
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
 
-    /// End after this time. Default: at Ctrl-C
+    /// End after this time: 10s, 500ms. Default: at Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub duration: Option<Duration>,
 
-    /// Time between interim results
+    /// Time between interim results: 1s, 500ms. At least 100ms
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     pub interval: Duration,
 
@@ -239,7 +241,7 @@ pub struct Drops {
     #[arg(long)]
     pub json: bool,
 
-    /// Write one byte to this file descriptor when counting has begun
+    /// Write one byte to this file descriptor, 1 or higher, when counting has begun
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub ready_fd: Option<i32>,
 
@@ -250,7 +252,7 @@ pub struct Drops {
 
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Interfaces. Default: all of this network namespace
+    /// Interfaces. Default: all of this network namespace but loopback
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
 
@@ -265,7 +267,7 @@ pub struct Demo {
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_time)]
     pub duration: Duration,
 
-    /// Rate of the paced scenes, in packets a second
+    /// Rate of the paced scenes, in packets a second: 1 to 10000000
     #[arg(long, value_name = "PPS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub pps: u64,
 
@@ -309,8 +311,17 @@ pub struct List(pub Vec<usize>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports(pub u16, pub u16);
 
-fn parse_list(text: &str) -> Result<List, String> {
-    wirerate_engine::host::cpu::parse_cpu_list(text).map(List).map_err(|e| e.what)
+fn parse_queues(text: &str) -> Result<List, String> {
+    at_least_one(cpu::parse_list(text, "queue", QUEUES as usize - 1))
+}
+
+fn parse_cpus(text: &str) -> Result<List, String> {
+    at_least_one(cpu::parse_cpu_list(text))
+}
+
+fn at_least_one(numbers: Result<Vec<usize>, wirerate_engine::Error>) -> Result<List, String> {
+    let numbers = numbers.map_err(|e| e.what)?;
+    if numbers.is_empty() { Err("name at least one, as 2-5 or 2,4".to_owned()) } else { Ok(List(numbers)) }
 }
 
 fn parse_ports(text: &str) -> Result<Ports, String> {
@@ -375,6 +386,28 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_is_explained() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for arg in command.get_arguments() {
+                let name = format!("{} {}", command.get_name(), arg.get_id());
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.len() > 10, "{name}: no help");
+                // Where a value is a number, the text says in what unit or up to where, by an example or a limit.
+                let values: Vec<_> =
+                    arg.get_value_names().unwrap_or_default().iter().map(|v| v.as_str()).collect();
+                let number = ["N", "TIME", "RATE", "SIZE", "PERCENT", "A-B", "LIST", "PPS", "ID", "DSCP"];
+                if arg.get_action().takes_values() && values.iter().any(|v| number.contains(v)) {
+                    assert!(
+                        help.contains(|c: char| c.is_ascii_digit()),
+                        "{name}: neither unit nor limit: {help}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

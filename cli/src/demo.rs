@@ -40,6 +40,9 @@ pub fn run(args: &args::Demo) -> Result<Status> {
     })?;
     if args.json {
         output::print(&output::pretty(&json!({"schema": "wirerate.demo/1", "scenes": demo.scenes})))?;
+        if let (Some(notes), false) = (notes, quiet) {
+            say(&notes);
+        }
     } else {
         output::print(&render(&demo))?;
         if let Some(notes) = notes {
@@ -76,22 +79,20 @@ fn render(demo: &Demo) -> String {
         "datapath",
         "offered",
         "sent",
-        "rate",
         "receiver",
+        "port saw",
         "received",
         "lost",
-        "where it was lost",
+        "where",
         "unaccounted",
-        "latency p50",
-        "p99",
-        "port saw",
+        "latency p50, p99",
     ]);
-    for column in [2, 3, 5, 6, 8, 9, 10, 11] {
+    for column in [2, 4, 5, 6, 8, 9] {
         table.column_mut(column).expect("a column of the header").set_cell_alignment(CellAlignment::Right);
     }
     for scene in &demo.scenes {
         for (n, member) in scene.members.iter().enumerate() {
-            table.add_row(row(scene, member, n == 0));
+            table.add_row(row(scene, member, n));
         }
     }
     format!(
@@ -102,28 +103,30 @@ fn render(demo: &Demo) -> String {
     )
 }
 
-fn row(scene: &Scene, member: &Member, first: bool) -> Vec<String> {
+/// A member's row; what belongs to the whole scene stands in the first two.
+fn row(scene: &Scene, member: &Member, n: usize) -> Vec<String> {
     let tx = scene.sender.tx.as_ref();
-    let rx = member.report.rx.as_ref();
-    let once = |text: String| if first { text } else { String::new() };
     let mode = member.report.backend.as_ref().map_or(String::new(), |b| match b.xdp {
-        "none" => scene.backend.to_owned(),
-        xdp => format!("{} ({}, {xdp})", scene.backend, b.mode),
+        "none" => b.mode.to_owned(),
+        xdp => format!("{}, {xdp}", b.mode),
     });
-    let latency = rx.and_then(|rx| rx.latency_ns);
+    let latency = member.report.rx.as_ref().and_then(|rx| rx.latency_ns);
+    let [name, offered, sent] = match n {
+        0 => [scene.backend.to_owned(), scene.rate.clone(), tx.map_or(String::new(), |tx| count(tx.packets))],
+        1 => [mode, String::new(), tx.map_or(String::new(), |tx| pps(tx.pps))],
+        _ => Default::default(),
+    };
     vec![
-        once(mode),
-        once(scene.rate.clone()),
-        once(tx.map_or(String::new(), |tx| count(tx.packets))),
-        once(tx.map_or(String::new(), |tx| pps(tx.pps))),
+        name,
+        offered,
+        sent,
         member.path.receiver.clone(),
+        count(member.port_packets),
         count(member.path.received),
         count(member.path.sent.saturating_sub(member.path.received)),
         places(&member.path),
         member.path.unaccounted.to_string(),
-        latency.map_or(String::new(), |l| time(l.p50)),
-        latency.map_or(String::new(), |l| time(l.p99)),
-        count(member.port_packets),
+        latency.map_or(String::new(), |l| format!("{}, {}", time(l.p50), time(l.p99))),
     ]
 }
 

@@ -34,7 +34,9 @@ impl Sink {
         let result: Box<dyn Write> = match &args.output {
             None => Box::new(anstream::stdout()),
             Some(path) => Box::new(File::create(path).map_err(|e| {
-                Error::usage(format!("--output {}: cannot be written", path.display())).because(e)
+                Error::usage(format!("--output {}: cannot be written", path.display()))
+                    .because(e)
+                    .fix("name a file that this user may write, in a directory that exists")
             })?),
         };
         let form = match (args.json, args.json_lines) {
@@ -68,10 +70,7 @@ impl Sink {
         match self.form {
             Form::Text => self.write(&text::report(report)),
             Form::Json => self.write(&pretty(report)),
-            Form::JsonLines => {
-                self.line(&json!({"event": "report", "report": report}));
-                Ok(())
-            }
+            Form::JsonLines => self.write(&format!("{}\n", json!({"event": "report", "report": report}))),
         }
     }
 

@@ -79,7 +79,7 @@ fn million(backend: &str) {
             "--backend",
             backend,
             "--rate",
-            "50kpps",
+            "40kpps",
             "--length",
             LENGTH,
             "--count",

@@ -49,6 +49,7 @@ fn minimal() -> Report {
         config: json!({}),
         backend: None,
         workers: vec![],
+        steer: vec![],
         intervals: vec![],
         tx: None,
         rx: None,
@@ -94,6 +95,13 @@ fn full() -> Report {
             ..minimal().host
         },
         backend: Some(Backend { name: "uring", mode: "plain", xdp: "none", why: "asked for".into() }),
+        steer: vec![Steered {
+            interface: "veth0".into(),
+            queue: 0,
+            verdict: "redirected",
+            packets: 1,
+            frame_bytes: 60,
+        }],
         workers: vec![Worker { queue: 0, cpu: 1, numa_node: Some(0), packets: 3 }],
         intervals: vec![Interval {
             start_ns: 0,

@@ -1,11 +1,14 @@
 //! Which datapath: what the user asked for, or the best that this machine and user allow, with the reason.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::host::nic::Nic;
-use crate::host::privilege::{Privileges, Purpose};
+use crate::host::privilege::{Privileges, Purpose, SETCAP};
+use crate::host::{interface, route};
 use crate::queue::socket;
 use crate::queue::spec::Interface;
 
@@ -45,11 +48,50 @@ impl Backend {
     }
 }
 
+/// A datapath, and the interface that it uses.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub backend: Backend,
+    /// Why this one, for the report.
+    pub why: String,
+    /// With sockets only the one that was named: otherwise they follow the route.
+    pub interface: Option<Interface>,
+}
+
+/// Settles datapath and interface: the one `named`, which must be up, or else the `obvious` one.
+pub(crate) fn settle(
+    choice: Choice,
+    named: Option<&str>,
+    obvious: impl FnOnce() -> Option<Interface>,
+) -> Result<Settled> {
+    let named = named.map(|name| interface::require_up(name).map(|link| link.interface())).transpose()?;
+    let candidate = named.clone().or_else(obvious);
+    let (backend, why) = choose(choice, candidate.as_ref())?;
+    let interface = if backend == Backend::Afxdp { candidate } else { named };
+    Ok(Settled { backend, why, interface })
+}
+
+/// The interface that packets to `destination` leave by.
+pub(crate) fn way_out(destination: IpAddr) -> Option<Interface> {
+    let route = route::route_to(destination, None, None).ok()?;
+    interface::by_index(route.interface).ok()?.map(|link| link.interface())
+}
+
+/// The interface that packets to `destination` arrive at: the one with that address, or for a group the one that
+/// this host would send to it by.
+pub(crate) fn way_in(destination: IpAddr) -> Option<Interface> {
+    let addresses = interface::all_addresses().ok()?;
+    match addresses.iter().find(|a| a.ip == destination) {
+        Some(own) => interface::by_index(own.index).ok()?.map(|link| link.interface()),
+        None => way_out(destination),
+    }
+}
+
 /// Settles the datapath for traffic on `interface`, and says why.
 ///
 /// # Errors
 /// When the one asked for cannot work here.
-pub fn choose(choice: Choice, interface: Option<&Interface>) -> Result<(Backend, String)> {
+fn choose(choice: Choice, interface: Option<&Interface>) -> Result<(Backend, String)> {
     let asked = "asked for by --backend".to_owned();
     match choice {
         Choice::Mmsg => Ok((Backend::Mmsg, asked)),
@@ -66,9 +108,8 @@ pub fn choose(choice: Choice, interface: Option<&Interface>) -> Result<(Backend,
             }
             match lacks_for_afxdp() {
                 None => Ok((Backend::Afxdp, asked)),
-                Some(lacks) => Err(Error::environment(format!("--backend afxdp needs {lacks}")).fix(
-                    "run as root, or: sudo setcap cap_net_raw,cap_net_admin,cap_bpf+ep \"$(command -v wirerate)\"",
-                )),
+                Some(lacks) => Err(Error::environment(format!("--backend afxdp needs {lacks}"))
+                    .fix(format!("run as root, or: {SETCAP}"))),
             }
         }
         Choice::Auto => Ok(automatic(interface)),

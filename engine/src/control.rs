@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
+use crate::queue::QueueLoss;
 use crate::report::{Interval, Report, Warning};
 
 /// A request to end a run early, shared by the caller, its signal handlers and the workers.
@@ -45,6 +46,8 @@ pub enum Event<'a> {
 pub struct Outcome {
     /// The report.
     pub report: Report,
+    /// What the kernel dropped at the receive queues. It is in the report's ledger, when it has one.
+    pub losses: Vec<QueueLoss>,
     /// Why it ended before it should.
     pub failure: Option<Error>,
 }

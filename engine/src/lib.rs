@@ -29,5 +29,7 @@ pub mod sys;
 pub mod target;
 pub mod verdict;
 mod worker;
+#[cfg(test)]
+mod worker_tests;
 
 pub use error::{Error, Kind};

@@ -331,7 +331,8 @@ fn what_the_receiver_does_not_take_is_counted() {
     let pair = Pair::new(1500);
     let (_steer, mut rx) = pair.open_rx(&[B4]);
     let mut tx = pair.open_tx(&pair.tx_spec(&[B4], Payload::zero(), 18)).unwrap();
-    const ROUNDS: u64 = 100;
+    // More than the 8,192 frames that wait.
+    const ROUNDS: u64 = 200;
     for round in 0..ROUNDS {
         send(&mut tx, &[run(0, 18, 60, round * 60)]);
     }

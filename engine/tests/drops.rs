@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use wirerate_engine::Kind;
-use wirerate_engine::drops::{DropCount, Watch, current_netns_inode, difference};
+use wirerate_engine::drops::{Content, DropCount, Watch, current_netns_inode, difference};
 use wirerate_engine::lab::{INTERFACE, Lab, Netns};
 use wirerate_engine::queue::afxdp::steer::{Mode, Rule, Steer};
 use wirerate_engine::queue::spec::Interface;
@@ -59,6 +59,8 @@ fn expected(
         interface: Some(interface.to_owned()),
         place,
         reason: reason.to_owned(),
+        port: None,
+        content: Content::Other,
         skbs,
         packets,
     })
@@ -322,6 +324,6 @@ fn without_privileges_the_error_says_what_helps() {
 fn as_nobody() {
     for error in [Watch::start().unwrap_err(), Steer::load(&[]).unwrap_err()] {
         assert_eq!(error.kind, Kind::Environment, "{error}");
-        assert!(error.fix.as_deref().is_some_and(|fix| fix.contains("CAP_BPF")), "{error}");
+        assert!(error.fix.as_deref().is_some_and(|fix| fix.contains("setcap")), "{error}");
     }
 }

@@ -7,6 +7,8 @@ use aya_ebpf::maps::{PerCpuArray, PerCpuHashMap};
 use aya_ebpf::programs::RawTracePointContext;
 use wirerate_ebpf_types::drops::{DROPS, DropCount, DropKey, Layout, Tracepoint};
 
+use crate::datagram::watched;
+
 /// What was dropped, by place and reason.
 #[map]
 static DROP_COUNTS: PerCpuHashMap<DropKey, DropCount> = PerCpuHashMap::with_max_entries(DROPS, 0);
@@ -25,6 +27,10 @@ pub static DROP_LAYOUT: Global<Layout> = Global::new(Layout {
     skb_head: 0,
     skb_end: 0,
     skb_len: 0,
+    skb_data: 0,
+    skb_tail: 0,
+    skb_mac_header: 0,
+    skb_network_header: 0,
     gso_segs: 0,
     gso_size: 0,
     dev_ifindex: 0,
@@ -36,6 +42,7 @@ pub static DROP_LAYOUT: Global<Layout> = Global::new(Layout {
     task_nsproxy: 0,
     nsproxy_net: 0,
     has_rx_sk: 0,
+    watching: 0,
     consumed: u32::MAX,
 });
 
@@ -53,7 +60,8 @@ pub fn kfree_skb(ctx: RawTracePointContext) -> i32 {
     }
     let rx_sk: u64 = if layout.has_rx_sk != 0 { ctx.arg(3) } else { 0 };
     let (netns, ifindex) = place(&layout, skb, rx_sk);
-    let key = DropKey { netns, ifindex, reason, tracepoint: Tracepoint::KfreeSkb as u32 };
+    let (port, content) = if layout.watching != 0 { watched(&layout, skb) } else { (0, 0) };
+    let key = DropKey { netns, ifindex, reason, tracepoint: Tracepoint::KfreeSkb as u32, port, content };
     count(&key, DropCount { skbs: 1, packets: packets(&layout, skb) });
     0
 }
@@ -124,7 +132,7 @@ fn packets(layout: &Layout, skb: u64) -> u64 {
 
 /// Reads a member of a kernel structure; 0 for what is not there: user-space addresses, null, unmapped memory.
 #[inline(always)]
-fn read<T: Copy + Default>(structure: u64, offset: u32) -> T {
+pub fn read<T: Copy + Default>(structure: u64, offset: u32) -> T {
     if !is_kernel(structure) {
         return T::default();
     }

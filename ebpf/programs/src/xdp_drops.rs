@@ -62,7 +62,7 @@ fn lost(dev: u64, tracepoint: Tracepoint, reason: u32, frames: i32) {
     }
     let frames = frames as u64;
     let (netns, ifindex) = interface(&DROP_LAYOUT.load(), dev).unwrap_or((0, 0));
-    let key = DropKey { netns, ifindex, reason, tracepoint: tracepoint as u32 };
+    let key = DropKey { netns, ifindex, reason, tracepoint: tracepoint as u32, port: 0, content: 0 };
     count(&key, DropCount { skbs: frames, packets: frames });
 }
 

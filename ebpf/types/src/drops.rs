@@ -3,6 +3,9 @@
 /// Entries of the drop map: places and reasons that differ, over all namespaces and interfaces.
 pub const DROPS: u32 = 8192;
 
+/// Entries of the map of watched destinations at most; the loader sets the size.
+pub const DESTINATIONS: u32 = 65_536;
+
 /// Which tracepoint saw a drop; decides what [`DropKey::reason`] means.
 #[repr(u32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +37,30 @@ impl Tracepoint {
     ];
 }
 
+/// What a dropped datagram to a watched destination held.
+#[repr(u16)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// No probe header.
+    Other = 0,
+    /// Data with a probe header; also what is long enough for one and lies outside of the linear part, where it cannot be read.
+    Data = 1,
+    /// An end-of-stream message.
+    Message = 2,
+}
+
+/// A watched UDP destination: key of the map of those whose drops are told apart.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// The address as it stands in the packet, IPv4 in the first element; all zeros for any.
+    pub address: [u32; 4],
+    /// Port in host byte order.
+    pub port: u16,
+    /// 4 or 6.
+    pub version: u16,
+}
+
 /// One place and reason.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,6 +73,10 @@ pub struct DropKey {
     pub reason: u32,
     /// A [`Tracepoint`].
     pub tracepoint: u32,
+    /// UDP destination port in host byte order when the destination is watched, else 0.
+    pub port: u16,
+    /// A [`Content`]; 0 when the destination is not watched.
+    pub content: u16,
 }
 
 /// What was dropped there.
@@ -77,6 +108,14 @@ pub struct Layout {
     pub skb_end: u32,
     /// `sk_buff.len`
     pub skb_len: u32,
+    /// `sk_buff.data`
+    pub skb_data: u32,
+    /// `sk_buff.tail`, an offset from `head` on 64-bit kernels.
+    pub skb_tail: u32,
+    /// `sk_buff.mac_header`, an offset from `head`; all ones when there is none.
+    pub skb_mac_header: u32,
+    /// `sk_buff.network_header`, an offset from `head`; 0 when there is none.
+    pub skb_network_header: u32,
     /// `skb_shared_info.gso_segs`
     pub gso_segs: u32,
     /// `skb_shared_info.gso_size`
@@ -99,9 +138,12 @@ pub struct Layout {
     pub nsproxy_net: u32,
     /// 1 when `kfree_skb` names the receiving socket in its argument 3 (Linux 6.11), else 0.
     pub has_rx_sk: u32,
+    /// 1 when destinations are watched, else 0.
+    pub watching: u32,
     /// `SKB_CONSUMED` of `enum skb_drop_reason`: not a drop; `u32::MAX` where the kernel has no such value.
     pub consumed: u32,
 }
 
-const _: () = assert!(size_of::<DropKey>() == 16 && size_of::<DropCount>() == 16);
-const _: () = assert!(size_of::<Layout>() == 76);
+const _: () =
+    assert!(size_of::<DropKey>() == 20 && size_of::<Destination>() == 20 && size_of::<DropCount>() == 16);
+const _: () = assert!(size_of::<Layout>() == 96);

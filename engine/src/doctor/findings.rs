@@ -3,7 +3,7 @@
 
 use super::{Finding, InterfaceFacts, Machine, Severity};
 use crate::host::cpu::parse_cpu_list;
-use crate::host::privilege::{Capability, Purpose};
+use crate::host::privilege::{Capability, Purpose, SETCAP};
 
 /// A smaller receive buffer holds less than about 10 ms of small packets at 1 Gbit/s, for each of which the kernel
 /// counts more than its payload.
@@ -12,10 +12,6 @@ const SOCKET_BUFFER: u64 = 4 << 20;
 const UMEM: u64 = 32 << 20;
 /// About the largest MTU at which drivers run XDP programs that see one buffer: a page without headroom and skb_shared_info.
 const SINGLE_BUFFER_MTU: u32 = 3_498;
-/// Capabilities that let an ordinary user run everything but the lab.
-const SETCAP: &str = "sudo setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon+ep $(command -v wirerate)";
-const SETCAP_LOCK: &str =
-    "sudo setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon,cap_ipc_lock+ep $(command -v wirerate)";
 
 /// Collects findings about one subject.
 struct Findings {
@@ -87,7 +83,7 @@ fn privileges(machine: &Machine, found: &mut Findings) {
         let maps = machine.kernel.version().is_some_and(|v| v < (5, 11));
         let what = if maps { "AF_XDP frames and eBPF maps" } else { "AF_XDP frames" };
         let text = format!("only {} KiB of memory may be locked, too little for {what}", limit >> 10);
-        found.fixed_by(Severity::Note, "memlock", text, format!("ulimit -l unlimited, or: {SETCAP_LOCK}"));
+        found.fixed_by(Severity::Note, "memlock", text, format!("ulimit -l unlimited, or: {SETCAP}"));
     }
     if own.missing(Purpose::Namespaces).is_empty() {
         return;

@@ -1,11 +1,13 @@
 //! Where the kernel drops packets, and why.
 //!
-//! [`watch`] counts them with eBPF programs on the kernel's own tracepoints, by network namespace, interface and reason.
+//! [`watch`] counts them with eBPF programs on the kernel's own tracepoints, by network namespace, interface and reason;
+//! datagrams to destinations that it was started for are told apart.
 
 pub mod btf;
 pub(crate) mod maps;
 pub(crate) mod object;
 mod place;
 pub mod watch;
+pub(crate) mod witness;
 
-pub use watch::{DropCount, Watch, current_netns_inode, difference};
+pub use watch::{Content, DropCount, Watch, current_netns_inode, difference};

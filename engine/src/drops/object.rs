@@ -8,6 +8,7 @@ use aya::util::KernelVersion;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use crate::error::{Error, Result};
+use crate::host::privilege::SETCAP;
 
 /// The object, aligned as its parser wants it.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/object/wirerate.bpf.o");
@@ -42,7 +43,7 @@ pub(crate) fn explain(what: &str, error: &(dyn std::error::Error + 'static), cap
     let refused = matches!(reason.raw_os_error(), Some(libc::EPERM | libc::EACCES));
     let said = Error::environment(what).because(reason);
     if refused {
-        said.fix(format!("run it as root, or give the program {capabilities} (setcap)"))
+        said.fix(format!("run it as root, or give the program {capabilities}: {SETCAP}"))
     } else {
         said
     }

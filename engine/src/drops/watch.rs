@@ -8,14 +8,16 @@
 //! (`XDP_STATISTICS`), and `SOCKET_RCVBUFF` is what a UDP socket counts (`SO_MEMINFO`).
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use aya::maps::{PerCpuArray, PerCpuHashMap};
+use aya::maps::{MapData, PerCpuArray, PerCpuHashMap};
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader};
 use nix::net::if_::if_indextoname;
-use wirerate_ebpf_types::drops::Layout;
+pub use wirerate_ebpf_types::drops::Content;
+use wirerate_ebpf_types::drops::{DESTINATIONS, Destination, Layout};
 
 use super::btf::Btf;
 use super::object::{Borrowed, OBJECT, allow_locked_memory, explain, map};
@@ -28,7 +30,7 @@ use crate::sys::netns::Netns;
 const PROGRAMS: [&str; 5] =
     ["kfree_skb", "xdp_exception", "xdp_redirect_err", "xdp_devmap_xmit", "xdp_bulk_tx"];
 
-const CAPABILITIES: &str = "CAP_BPF and CAP_PERFMON";
+const CAPABILITIES: &str = "CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON";
 
 /// The reason that stands for drops that found no room in the table.
 pub const TABLE_FULL: &str = "drop table full";
@@ -49,6 +51,10 @@ pub struct DropCount {
     pub place: &'static str,
     /// Why, in the kernel's own words: `NO_SOCKET`, `xdp_redirect_err:ENOSPC`.
     pub reason: String,
+    /// UDP destination port, when the destination is one that the watch was started for, and the drop was one of an skb.
+    pub port: Option<u16>,
+    /// What datagrams to that destination held; `Other` without one.
+    pub content: Content,
     /// Buffers: skbs or XDP frames.
     pub skbs: u64,
     /// Packets; a buffer with segmentation offload holds several.
@@ -67,17 +73,34 @@ impl Watch {
     /// Loads the programs and attaches those whose tracepoint this kernel has.
     ///
     /// # Errors
-    /// Environment: without CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), or when the kernel has no BTF or none of the tracepoints.
+    /// Environment: without CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), or when the kernel has no BTF or none of the tracepoints.
     pub fn start() -> Result<Self> {
+        Self::start_for(&[])
+    }
+
+    /// As [`start`](Self::start), and tells drops of UDP datagrams to `destinations` from the others: they are counted apart, by
+    /// port and content. An unspecified address stands for all addresses of its version.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_for(destinations: &[SocketAddr]) -> Result<Self> {
+        let destinations = watched(destinations);
         let kernel = Btf::of_kernel()?;
-        let layout = maps::Layout(layout_of(&kernel)?);
+        let watching = u32::from(!destinations.is_empty());
+        let layout = maps::Layout(Layout { watching, ..layout_of(&kernel)? });
         allow_locked_memory();
         let mut ebpf = EbpfLoader::new()
             .override_global("DROP_LAYOUT", &layout, true)
+            .map_max_entries("DROP_DESTINATIONS", (destinations.len() as u32).max(1))
             .map_max_entries("STEER_SOCKETS", 1)
             .map_max_entries("STEER_COUNTS", 1)
             .load(OBJECT)
             .map_err(|error| explain("loading the drop counters", &error, CAPABILITIES))?;
+        let map = ebpf
+            .map_mut("DROP_DESTINATIONS")
+            .ok_or_else(|| Error::failed("no eBPF map DROP_DESTINATIONS"))?;
+        fill(map, &destinations)
+            .map_err(|error| explain("telling the drop counters what to watch", &error, CAPABILITIES))?;
         let mut missing = Vec::new();
         for name in PROGRAMS {
             if let Err(error) = attach(&mut ebpf, name) {
@@ -120,6 +143,8 @@ impl Watch {
                 interface,
                 place,
                 reason,
+                port: (key.port != 0).then_some(key.port),
+                content: content_of(key.content),
                 skbs,
                 packets,
             });
@@ -135,6 +160,8 @@ impl Watch {
                     interface: None,
                     place,
                     reason,
+                    port: None,
+                    content: Content::Other,
                     skbs,
                     packets,
                 });
@@ -152,6 +179,44 @@ impl Watch {
             .filter_map(|(_, program)| program.fd().ok().map(|fd| recursion_misses(fd.as_fd())))
             .sum()
     }
+}
+
+/// Keys for `destinations`; when they are too many, for their ports at all addresses.
+fn watched(destinations: &[SocketAddr]) -> Vec<Destination> {
+    let different: BTreeSet<SocketAddr> = destinations.iter().copied().collect();
+    if different.len() <= DESTINATIONS as usize {
+        return different.into_iter().map(key_of).collect();
+    }
+    let anywhere = |d: SocketAddr| match d.ip() {
+        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, d.port())),
+        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, d.port())),
+    };
+    let ports: BTreeSet<SocketAddr> = different.into_iter().map(anywhere).collect();
+    ports.into_iter().take(DESTINATIONS as usize).map(key_of).collect()
+}
+
+fn key_of(destination: SocketAddr) -> Destination {
+    let word = |bytes: &[u8]| bytes.first_chunk().copied().map_or(0, u32::from_ne_bytes);
+    let (address, version) = match destination.ip() {
+        IpAddr::V4(ip) => ([word(&ip.octets()), 0, 0, 0], 4),
+        IpAddr::V6(ip) => {
+            let o = ip.octets();
+            ([word(&o), word(&o[4..]), word(&o[8..]), word(&o[12..])], 6)
+        }
+    };
+    Destination { address, port: destination.port(), version }
+}
+
+fn fill(
+    map: &mut aya::maps::Map,
+    destinations: &[Destination],
+) -> std::result::Result<(), aya::maps::MapError> {
+    let mut map: aya::maps::HashMap<&mut MapData, maps::Destination, u32> = map.try_into()?;
+    destinations.iter().try_for_each(|&d| map.insert(maps::Destination(d), 0, 0))
+}
+
+fn content_of(number: u16) -> Content {
+    [Content::Data, Content::Message].into_iter().find(|&c| c as u16 == number).unwrap_or(Content::Other)
 }
 
 /// How often the kernel did not run the program behind `fd`; 0 on kernels that do not say (before 5.12).
@@ -200,6 +265,10 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
         skb_head: offset("sk_buff", "head")?,
         skb_end: offset("sk_buff", "end")?,
         skb_len: offset("sk_buff", "len")?,
+        skb_data: offset("sk_buff", "data")?,
+        skb_tail: offset("sk_buff", "tail")?,
+        skb_mac_header: offset("sk_buff", "mac_header")?,
+        skb_network_header: offset("sk_buff", "network_header")?,
         gso_segs: offset("skb_shared_info", "gso_segs")?,
         gso_size: offset("skb_shared_info", "gso_size")?,
         dev_ifindex: offset("net_device", "ifindex")?,
@@ -211,6 +280,7 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
         task_nsproxy: offset("task_struct", "nsproxy")?,
         nsproxy_net: offset("nsproxy", "net_ns")?,
         has_rx_sk: u32::from(has_rx_sk),
+        watching: 0,
         consumed: consumed.unwrap_or(u32::MAX),
     })
 }
@@ -218,7 +288,8 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
 /// What was dropped between two readings of one watch; places and reasons without a new drop are left out.
 pub fn difference(before: &[DropCount], after: &[DropCount]) -> Vec<DropCount> {
     let same = |a: &DropCount, b: &DropCount| {
-        a.netns_inode == b.netns_inode && a.ifindex == b.ifindex && a.place == b.place && a.reason == b.reason
+        let what = |d: &DropCount| (d.netns_inode, d.ifindex, d.place, d.port, d.content as u16);
+        what(a) == what(b) && a.reason == b.reason
     };
     after
         .iter()
@@ -256,7 +327,17 @@ mod tests {
 
     fn count(ifindex: u32, reason: &str, skbs: u64, packets: u64) -> DropCount {
         let reason = reason.to_owned();
-        DropCount { netns_inode: 1, ifindex, interface: None, place: "socket", reason, skbs, packets }
+        DropCount {
+            netns_inode: 1,
+            ifindex,
+            interface: None,
+            place: "socket",
+            reason,
+            port: None,
+            content: Content::Other,
+            skbs,
+            packets,
+        }
     }
 
     #[test]
@@ -265,5 +346,32 @@ mod tests {
         let after = [count(2, "NO_SOCKET", 1, 1), count(1, "NO_SOCKET", 6, 17), count(1, "IP_CSUM", 2, 2)];
         assert_eq!(difference(&before, &after), [count(1, "NO_SOCKET", 1, 8), count(1, "IP_CSUM", 2, 2)]);
         assert_eq!(difference(&after, &after), []);
+        let data = DropCount { port: Some(5001), content: Content::Data, ..count(1, "IP_CSUM", 2, 2) };
+        let message = DropCount { content: Content::Message, ..data.clone() };
+        assert_eq!(difference(&after, std::slice::from_ref(&data)), std::slice::from_ref(&data));
+        assert_eq!(difference(&[data], std::slice::from_ref(&message)), [message]);
+    }
+
+    #[test]
+    fn destinations_as_the_program_finds_them_in_packets() {
+        let v4 = key_of("239.1.2.3:5001".parse().unwrap());
+        assert_eq!((v4.address[0].to_ne_bytes(), v4.port, v4.version), ([239, 1, 2, 3], 5001, 4));
+        let v6 = key_of("[ff15::1:2:3]:5001".parse().unwrap());
+        assert_eq!((v6.address[0].to_ne_bytes(), v6.version), ([0xff, 0x15, 0, 0], 6));
+        assert_eq!(v6.address[3].to_ne_bytes(), [0, 2, 0, 3]);
+        assert_eq!(key_of("[::]:1".parse().unwrap()).address, [0; 4]);
+    }
+
+    #[test]
+    fn too_many_destinations_are_watched_by_their_ports() {
+        let many: Vec<SocketAddr> = (0..=DESTINATIONS)
+            .map(|n| (Ipv4Addr::from_bits(0xef00_0000 + n), 5000 + (n % 3) as u16).into())
+            .collect();
+        assert_eq!(watched(&many[1..]).len(), DESTINATIONS as usize);
+        let ports = watched(&many);
+        assert_eq!(
+            ports.iter().map(|d| (d.address, d.port)).collect::<Vec<_>>(),
+            [5000, 5001, 5002].map(|p| ([0; 4], p))
+        );
     }
 }

@@ -3,12 +3,13 @@
 
 mod config;
 mod plan;
-mod schedule;
+pub(crate) mod schedule;
 mod send;
-mod worker;
+pub(crate) mod worker;
 
 pub use config::{SendConfig, SizeSpec};
 pub use send::run;
 
 pub(crate) use plan::nth_address;
 pub(crate) use send::explain;
+pub(crate) use worker::END_MESSAGES;

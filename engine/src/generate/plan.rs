@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{SendConfig, SizeSpec};
+use super::config::SendConfig;
 use super::schedule::Schedule;
 use super::worker::TxJob;
-use crate::backend::{self, Backend};
+use crate::backend::{self, Backend, Settled};
 use crate::error::{Error, Result};
 use crate::host::cpu::Cpus;
 use crate::host::nic::Nic;
-use crate::host::{interface, neighbour, route};
+use crate::host::{neighbour, route};
 use crate::multicast::mac;
 use crate::profile::size::{Framing, Sizes};
 use crate::queue::spec::{Flow, Interface, TxSpec};
@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub backend: Backend,
     pub why: String,
     pub interface: Option<Interface>,
+    /// Packets a second that were asked for, all workers together; `None`: as many as possible.
+    pub pps: Option<f64>,
     pub workers: Vec<WorkerPlan>,
 }
 
@@ -44,19 +46,15 @@ pub(crate) struct Plan {
 pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let target = config.target;
     let ipv6 = target.is_ipv6();
-    let named = config.interface.as_deref().map(interface::lookup).transpose()?;
-    if let Some(interface) = &named {
-        interface::require_up(&interface.name)?;
-    }
-    let (backend, why) = backend::choose(config.backend, named.as_ref().or(routed(config).as_ref()))?;
-    let used = match (&named, backend) {
-        (Some(named), _) => Some(named.clone()),
-        (None, Backend::Afxdp) => routed(config),
-        (None, _) => None,
-    };
+    let Settled { backend, why, interface: used } =
+        backend::settle(config.backend, config.interface.as_deref(), || {
+            backend::way_out(target.destination.ip())
+        })?;
     let framing = Framing { ipv6, vlan: config.vlan.is_some() };
     let sizes = config.sizes.resolve(framing)?;
-    check_sizes(config, backend, used.as_ref().or(routed(config).as_ref()), &sizes)?;
+    if let Some(interface) = &used {
+        check_sizes(ipv6, interface, &sizes)?;
+    }
     if config.vlan.is_some() && backend != Backend::Afxdp {
         return Err(Error::usage("--vlan: sockets cannot write VLAN tags").fix("use --backend afxdp"));
     }
@@ -80,6 +78,9 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
             .fix(format!("add --streams {} or more", queues.len())));
     }
     let nic = used.as_ref().map(Nic::of).unwrap_or_default();
+    if let (Backend::Afxdp, Some(interface)) = (backend, &used) {
+        Nic::require_queues(&interface.name, &queues, nic.queues.tx)?;
+    }
     let pps = config.rate.pps(&sizes, nic.speed_bps)?;
     let count = [config.count, config.bytes.map(|b| packets_for(b, &sizes))].into_iter().flatten().min();
     let cpus = choose_cpus(config, queues.len(), nic.numa_node)?;
@@ -92,7 +93,8 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         // The streams that a worker has decide its share of the rate and of the count.
         let pps = pps.map(|pps| pps * share as f64 / total as f64);
         let before: u64 = (0..w).map(|v| flows.len().saturating_sub(v).div_ceil(workers) as u64).sum();
-        let limit = count.map(|c| c * (before + share) / total - c * before / total);
+        let part = |c: u64, streams: u64| (u128::from(c) * u128::from(streams) / u128::from(total)) as u64;
+        let limit = count.map(|c| part(c, before + share) - part(c, before));
         let streams = mine.iter().map(|f| f.stream).collect();
         WorkerPlan {
             cpu,
@@ -113,7 +115,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
             },
         }
     });
-    Ok(Plan { backend, why, interface: used.clone(), workers: plans.collect() })
+    Ok(Plan { backend, why, interface: used.clone(), pps, workers: plans.collect() })
 }
 
 /// Receivers take CPUs from the front of the same list: on one host, the two then stay out of each other's way.
@@ -127,38 +129,24 @@ fn choose_cpus(config: &SendConfig, workers: usize, numa_node: Option<u32>) -> R
     cpus.choose(workers, numa_node, Some(&preferred))
 }
 
-/// The interface that the route to the target leads to, when there is one.
-fn routed(config: &SendConfig) -> Option<Interface> {
-    let route = route::route_to(config.target.destination.ip(), None, config.target.source).ok()?;
-    interface::by_index(route.interface).ok()?.map(|link| link.interface())
-}
-
-fn check_sizes(
-    config: &SendConfig,
-    backend: Backend,
-    interface: Option<&Interface>,
-    sizes: &Sizes,
-) -> Result<()> {
-    let Some(interface) = interface else { return Ok(()) };
-    let ip_len = u32::from(sizes.max()) + if config.target.is_ipv6() { 48 } else { 28 };
-    if ip_len <= interface.mtu {
+/// Every datagram is one frame: nothing here fragments, and sockets are told not to.
+fn check_sizes(ipv6: bool, interface: &Interface, sizes: &Sizes) -> Result<()> {
+    let around = if ipv6 { 48 } else { 28 };
+    let packet = u32::from(sizes.max()) + around;
+    if packet <= interface.mtu {
         return Ok(());
     }
-    let room = interface.mtu.saturating_sub(ip_len - u32::from(sizes.max()));
-    let what = format!(
-        "{}: a payload of {} bytes makes an IP packet of {ip_len}, above the MTU of {}",
+    Err(Error::usage(format!(
+        "{}: a payload of {} bytes makes an IP packet of {packet}, above the MTU of {}",
         interface.name,
         sizes.max(),
         interface.mtu
-    );
-    if matches!(config.sizes, SizeSpec::Frame(_)) || backend == Backend::Afxdp {
-        return Err(Error::usage(what).fix(format!(
-            "use --length {room} or less, raise the MTU (ip link set dev {} mtu {ip_len}), or let the kernel fragment \
-             with --length and --backend uring",
-            interface.name
-        )));
-    }
-    Ok(())
+    ))
+    .fix(format!(
+        "use --length {} or less, or raise the MTU: ip link set dev {} mtu {packet}",
+        interface.mtu.saturating_sub(around),
+        interface.name
+    )))
 }
 
 fn packets_for(bytes: u64, sizes: &Sizes) -> u64 {

@@ -45,6 +45,11 @@ impl Schedule {
     }
 
     #[inline]
+    pub(crate) fn is_paced(&self) -> bool {
+        self.pps.is_some()
+    }
+
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.next >= self.limit
     }

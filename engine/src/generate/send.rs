@@ -1,6 +1,8 @@
 //! One run of a sender, from its configuration to its report.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::config::SendConfig;
@@ -10,18 +12,21 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::control::{Event, Outcome, Stop};
 use crate::error::{Error, Result};
-use crate::host::cpu;
+use crate::host::{cpu, neighbour};
 use crate::measure::handover::{Emptier, handover};
-use crate::measure::tally::{TxTally, burst_histogram};
+use crate::measure::tally::TxTally;
 use crate::queue::afxdp::AfxdpTx;
 use crate::queue::socket::{MmsgTx, UringTx};
-use crate::queue::spec::TxSpec;
+use crate::queue::spec::{Interface, TxSpec};
 use crate::queue::{QueueError, Transmit};
-use crate::report::{self, Interval, Report, TxCollector};
+use crate::report::{self, Interval, Report, Tx, TxCollector};
 use crate::worker::{Granted, Worker, start};
 
 /// How often the collector looks.
 const COLLECT: Duration = Duration::from_millis(20);
+
+/// Packets after the first from which on the rate of a run is judged: one late packet of a few is no rate.
+const MIN_INTERVALS: f64 = 100.0;
 
 /// Sends as `config` says until it is done or `stop` is requested, telling `on_event` of each interval.
 ///
@@ -31,6 +36,8 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let plan = plan::plan(config)?;
     let mut report = Report::begin("send", config.describe(), plan.interface.as_ref());
     let (backend, why, interface) = (plan.backend, plan.why.clone(), plan.interface.clone());
+    let destinations = destinations(&plan);
+    let asked_pps = plan.pps;
     let mut team = open(plan, stop)?;
     report.backend =
         Some(report::Backend { name: backend.name(), mode: team.granted.mode, xdp: "none", why });
@@ -68,8 +75,38 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         }
     }
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
-    report.tx = Some(collector.finish());
-    Ok(Outcome { report, failure })
+    let tx = collector.finish();
+    if tx.packets > 0 {
+        look_for_neighbours(&destinations, interface.as_ref(), &mut report, on_event);
+    }
+    if let Some(warning) = asked_pps.and_then(|pps| offered_less(pps, &tx)) {
+        report.warn(warning, on_event);
+    }
+    report.tx = Some(tx);
+    Ok(Outcome { report, losses: Vec::new(), failure })
+}
+
+/// A warning when less than 99 % of the rate asked for was offered. What this host refused was offered, too.
+fn offered_less(asked_pps: f64, tx: &Tx) -> Option<report::Warning> {
+    let offered = tx.packets + tx.errors;
+    // The first packet begins the time that `duration_ns` is, so that it is of no interval.
+    let (intervals, seconds) = (offered.saturating_sub(1) as f64, tx.duration_ns as f64 / 1e9);
+    if intervals < MIN_INTERVALS || seconds <= 0.0 || intervals / seconds >= asked_pps * 0.99 {
+        return None;
+    }
+    Some(report::Warning {
+        code: "offered-load",
+        text: format!(
+            "asked for {:.2} kpps, offered {:.2} kpps: this host did not keep up",
+            asked_pps / 1e3,
+            intervals / seconds / 1e3
+        ),
+        fix: Some(
+            "lower --rate, or spread the load: more --workers and --streams (sockets), more --queues (afxdp), --cpus \
+             that nothing else uses"
+                .to_owned(),
+        ),
+    })
 }
 
 fn push_interval(
@@ -84,6 +121,35 @@ fn push_interval(
         on_event(Event::Interval(&interval));
         report.intervals.push(interval);
     }
+}
+
+/// The unicast addresses that sockets send to. AF_XDP resolved its own before it began.
+fn destinations(plan: &Plan) -> BTreeSet<IpAddr> {
+    let flows = plan.workers.iter().filter(|_| plan.backend != Backend::Afxdp).flat_map(|w| &w.spec.flows);
+    flows.map(|flow| flow.destination.ip()).filter(|ip| !ip.is_multicast()).collect()
+}
+
+/// Warns of packets that were sent to nobody: the kernel takes them, and drops them when no neighbour answers.
+fn look_for_neighbours(
+    destinations: &BTreeSet<IpAddr>,
+    interface: Option<&Interface>,
+    report: &mut Report,
+    on_event: &mut dyn FnMut(Event<'_>),
+) {
+    let index = interface.map(|i| i.index);
+    let mut missing = destinations.iter().filter_map(|&ip| neighbour::unanswered(ip, index)).fuse();
+    let Some((hop, name)) = missing.next() else { return };
+    let more = match missing.count() {
+        0 => String::new(),
+        n => format!(", nor for {n} more"),
+    };
+    let text = format!(
+        "no neighbour answers for {hop} on {name}{more}: this host counts packets to it as sent, and drops them"
+    );
+    let fix = format!(
+        "check that {hop} is up and on this link (ip neigh show dev {name}), or add a route by a gateway"
+    );
+    report.warn(report::Warning { code: "no-neighbour", text, fix: Some(fix) }, on_event);
 }
 
 /// Says what a broken queue means to the user.
@@ -125,7 +191,7 @@ fn open_each<T: Transmit + 'static>(
     let mut team =
         Team { workers: Vec::new(), emptiers: Vec::new(), places: Vec::new(), granted: Granted::plain() };
     for (n, WorkerPlan { cpu, spec, job }) in plans.into_iter().enumerate() {
-        let (filler, emptier) = handover(move || empty_tally(n));
+        let (filler, emptier) = handover(move || TxTally::new(n));
         let stop = stop.clone();
         let queue = spec.queue;
         let (worker, granted) = start(
@@ -142,17 +208,36 @@ fn open_each<T: Transmit + 'static>(
     Ok(team)
 }
 
-fn empty_tally(worker: usize) -> TxTally {
-    TxTally {
-        worker,
-        at_ns: 0,
-        packets: 0,
-        errors: 0,
-        payload_bytes: 0,
-        frame_bytes: 0,
-        messages: 0,
-        first_ns: 0,
-        last_ns: 0,
-        burst: burst_histogram(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Burst;
+
+    fn tx(packets: u64, errors: u64, duration_ns: u64) -> Tx {
+        Tx {
+            packets,
+            frame_bytes: 0,
+            payload_bytes: 0,
+            duration_ns,
+            pps: 0,
+            l1_bps: 0,
+            l2_bps: 0,
+            payload_bps: 0,
+            errors,
+            messages: 5,
+            burst: Burst { p50: 0, p99: 0, max: 0 },
+        }
+    }
+
+    #[test]
+    fn less_than_asked_for_is_said() {
+        const SECOND: u64 = 1_000_000_000;
+        let warning = offered_less(20_000.0, &tx(13_641, 0, SECOND)).unwrap();
+        assert_eq!(warning.code, "offered-load");
+        assert!(warning.text.starts_with("asked for 20.00 kpps, offered 13.64 kpps: "), "{}", warning.text);
+        assert_eq!(offered_less(20_000.0, &tx(19_801, 0, SECOND)), None, "99 % will do");
+        assert_eq!(offered_less(20_000.0, &tx(10_000, 10_000, SECOND)), None, "refused is offered");
+        assert_eq!(offered_less(20_000.0, &tx(10, 0, SECOND)), None, "too few to have a rate");
+        assert_eq!(offered_less(20_000.0, &tx(1, 0, 0)), None);
     }
 }

@@ -21,6 +21,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// swallow them all.
 const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
 
+/// End-of-stream messages that each stream ends with.
+pub(crate) const END_MESSAGES: u64 = END_PAUSES_MS.len() as u64;
+
 /// Time before a packet is due at which sleeping ends and spinning begins: what a timer may be late.
 const SPIN_NS: u64 = 60_000;
 
@@ -50,7 +53,9 @@ pub(crate) fn run<T: Transmit>(
     if failure.is_none() {
         failure = drain(&mut queue, &mut totals).err();
     }
-    if failure.is_none() {
+    if failure.is_some() {
+        settle(&mut queue, &mut totals);
+    } else {
         failure = say_end(&mut queue, &job, &mut totals).err();
     }
     totals.write_to(tallies.tally(), clock::tai_ns());
@@ -139,6 +144,10 @@ fn send<T: Transmit>(
         }
         totals.issued += taken as u64;
         totals.burst += taken as u64;
+        if job.schedule.is_paced() {
+            // What comes next is due later, by the pace.
+            totals.end_burst(tallies.tally());
+        }
         totals.payload_bytes += took.payload_bytes;
         totals.overhead += took.overhead_bytes;
         let done = queue.reap(Wait::No)?;
@@ -159,6 +168,15 @@ fn drain<T: Transmit>(queue: &mut T, totals: &mut Totals) -> Result<(), QueueErr
             return Ok(());
         }
     }
+}
+
+/// What a broken queue still knows; what it kept never left.
+fn settle<T: Transmit>(queue: &mut T, totals: &mut Totals) {
+    if let Ok(done) = queue.reap(Wait::No) {
+        totals.packets += done.packets;
+        totals.errors += done.failed;
+    }
+    totals.errors += queue.in_flight() as u64;
 }
 
 fn say_end<T: Transmit>(queue: &mut T, job: &TxJob, totals: &mut Totals) -> Result<(), QueueError> {

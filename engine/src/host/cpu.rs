@@ -121,11 +121,20 @@ pub fn pin(cpu: usize) -> Result<()> {
 /// # Errors
 /// Usage, naming the part that is no number or range.
 pub fn parse_cpu_list(text: &str) -> Result<Vec<usize>> {
+    parse_list(text, "CPU", CpuSet::count() - 1)
+}
+
+/// As [`parse_cpu_list`], for things called `what`, numbered up to `most`.
+///
+/// # Errors
+/// As [`parse_cpu_list`].
+pub fn parse_list(text: &str, what: &str, most: usize) -> Result<Vec<usize>> {
     let mut cpus = Vec::new();
     for part in text.trim().split(',').filter(|_| !text.trim().is_empty()) {
         let wrong =
-            |why: &str| Error::usage(format!("CPU list {text}: {part:?} {why}")).fix("write it as 2-5,8");
-        let number = |digits: &str| digits.trim().parse::<usize>().map_err(|_| wrong("is no CPU number"));
+            |why: &str| Error::usage(format!("{what} list {text}: {part:?} {why}")).fix("write it as 2-5,8");
+        let number =
+            |digits: &str| digits.trim().parse::<usize>().map_err(|_| wrong(&format!("is no {what} number")));
         let (first, last) = match part.split_once('-') {
             Some((first, last)) => (number(first)?, number(last)?),
             None => (number(part)?, number(part)?),
@@ -133,8 +142,8 @@ pub fn parse_cpu_list(text: &str) -> Result<Vec<usize>> {
         if first > last {
             return Err(wrong("runs backwards"));
         }
-        if last >= CpuSet::count() {
-            return Err(wrong(&format!("is beyond the last possible CPU, {}", CpuSet::count() - 1)));
+        if last > most {
+            return Err(wrong(&format!("is beyond the last possible {what}, {most}")));
         }
         cpus.extend(first..=last);
     }

@@ -164,7 +164,7 @@ pub fn addresses(index: u32) -> Result<Vec<Address>> {
 }
 
 /// The addresses of all interfaces.
-pub(super) fn all_addresses() -> Result<Vec<Address>> {
+pub(crate) fn all_addresses() -> Result<Vec<Address>> {
     let answers = netlink::route(&Rtnl::GetAddress(AddressMessage::default()), NLM_F_DUMP)
         .map_err(|e| cannot_ask("addresses", e))?;
     Ok(answers.iter().filter_map(parse_address).collect())

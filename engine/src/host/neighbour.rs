@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::interface;
 use super::netlink::{self, Rtnl};
-use super::route::Route;
+use super::route::{self, Route};
 use crate::error::{Error, Result};
 use crate::queue::spec::Interface;
 
@@ -29,6 +29,9 @@ const DISCARD: u16 = 9;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entry {
     Known([u8; 6]),
+    /// Not in the table.
+    Absent,
+    /// In the table, and not yet resolved.
     Unknown,
     Failed,
 }
@@ -81,8 +84,8 @@ pub fn resolve(interface: &Interface, ip: IpAddr, timeout: Duration) -> Result<[
         match look_up(interface.index, ip).map_err(failed)? {
             Entry::Known(mac) => return Ok(mac),
             Entry::Failed => break,
-            Entry::Unknown if Instant::now() >= deadline => break,
-            Entry::Unknown => std::thread::sleep(POLL),
+            Entry::Absent | Entry::Unknown if Instant::now() >= deadline => break,
+            Entry::Absent | Entry::Unknown => std::thread::sleep(POLL),
         }
     }
     Err(Error::environment(format!("no neighbour answers for {ip} on {}", interface.name)).fix(format!(
@@ -91,10 +94,20 @@ pub fn resolve(interface: &Interface, ip: IpAddr, timeout: Duration) -> Result<[
     )))
 }
 
+/// The next hop and the interface on the way to `destination` (unicast), by `interface` where it is given, if the kernel has
+/// looked for that neighbour in vain so far: what a socket sends there, this host drops, and tells the socket nothing.
+pub fn unanswered(destination: IpAddr, interface: Option<u32>) -> Option<(IpAddr, String)> {
+    let route = route::route_to(destination, interface, None).ok().filter(|route| !route.local)?;
+    let next = route.gateway.unwrap_or(destination);
+    let entry = look_up(route.interface, next).ok()?;
+    let link = interface::by_index(route.interface).ok()??;
+    matches!(entry, Entry::Unknown | Entry::Failed).then_some((next, link.name))
+}
+
 fn look_up(index: u32, ip: IpAddr) -> io::Result<Entry> {
     match netlink::route(&Rtnl::GetNeighbour(message(index, ip)), 0) {
-        Ok(answers) => Ok(answers.iter().find_map(entry).unwrap_or(Entry::Unknown)),
-        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(Entry::Unknown),
+        Ok(answers) => Ok(answers.iter().find_map(entry).unwrap_or(Entry::Absent)),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(Entry::Absent),
         Err(e) => Err(e),
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::interface::{self, Link};
 use super::netdev;
 use super::{read_line, read_number};
+use crate::error::{Error, Result};
 use crate::queue::spec::Interface;
 use crate::sys::ethtool::Ethtool;
 
@@ -134,6 +135,21 @@ impl Nic {
             nic.interrupts = interrupts(&device);
         }
         nic
+    }
+
+    /// Whether all of `queues` are below `count`, the number of queues in use of the interface called `name`.
+    ///
+    /// # Errors
+    /// Usage, naming those that there are.
+    pub fn require_queues(name: &str, queues: &[usize], count: u32) -> Result<()> {
+        match queues.iter().find(|&&queue| count > 0 && queue >= count as usize) {
+            None => Ok(()),
+            Some(queue) => Err(Error::usage(format!(
+                "--queues: {name} has no queue {queue}, only the queues 0 to {}",
+                count - 1
+            ))
+            .fix(format!("choose one of these, or see what ethtool -l {name} says of more"))),
+        }
     }
 
     fn ask_driver(&mut self, ethtool: &Ethtool) {

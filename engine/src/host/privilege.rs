@@ -6,6 +6,10 @@ use serde::Serialize;
 
 use super::{read_line, read_number};
 
+/// What gives the program every capability that it can use, for an ordinary user who may run it.
+pub const SETCAP: &str =
+    "sudo setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon,cap_ipc_lock+ep \"$(command -v wirerate)\"";
+
 /// A capability that one of the datapaths needs; the value is its bit in linux/capability.h.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -51,7 +55,7 @@ impl Capability {
 /// What needs privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The `afxdp` and `xdp` backends.
+    /// The `afxdp` backend: AF_XDP sockets, XDP programs.
     Xdp,
     /// Counting drops at the kernel's tracepoints.
     Drops,
@@ -98,8 +102,10 @@ impl Privileges {
     pub fn missing(&self, purpose: Purpose) -> Vec<Capability> {
         use Capability::{CapBpf, CapNetAdmin, CapNetRaw, CapPerfmon, CapSysAdmin};
         let needed: &[Capability] = match purpose {
-            Purpose::Xdp => &[CapNetRaw, CapNetAdmin, CapBpf],
-            Purpose::Drops => &[CapBpf, CapPerfmon],
+            // The verifier takes what steer does with packet pointers only from who may read kernel memory.
+            Purpose::Xdp => &[CapNetRaw, CapNetAdmin, CapBpf, CapPerfmon],
+            // One object holds all programs and maps, and an XSKMAP is for network administrators.
+            Purpose::Drops => &[CapNetAdmin, CapBpf, CapPerfmon],
             Purpose::Namespaces => &[CapSysAdmin, CapNetAdmin],
         };
         let admin = self.has(CapSysAdmin);
@@ -117,7 +123,7 @@ impl Privileges {
     pub fn backends(&self) -> Vec<&'static str> {
         let mut backends = vec!["mmsg", "uring"];
         if self.allows(Purpose::Xdp) {
-            backends.extend(["afxdp", "xdp"]);
+            backends.push("afxdp");
         }
         backends
     }
@@ -172,7 +178,7 @@ mod tests {
     #[test]
     fn what_is_missing() {
         use Capability::{CapBpf, CapNetAdmin, CapNetRaw, CapPerfmon, CapSysAdmin};
-        assert_eq!(with(&[]).missing(Purpose::Xdp), [CapNetRaw, CapNetAdmin, CapBpf]);
+        assert_eq!(with(&[]).missing(Purpose::Xdp), [CapNetRaw, CapNetAdmin, CapBpf, CapPerfmon]);
         assert_eq!(with(&[]).backends(), ["mmsg", "uring"]);
         assert_eq!(with(&[CapNetRaw, CapNetAdmin, CapBpf]).missing(Purpose::Drops), [CapPerfmon]);
         let root = with(&[CapNetAdmin, CapNetRaw, CapSysAdmin]);

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::places::Places;
 use super::{Host, INTERFACE, Lab, ip};
 use crate::backend::Choice;
 use crate::control::{Event, Outcome, Stop};
+use crate::drops::witness::Witness;
 use crate::error::{Error, Result};
 use crate::generate::{self, SendConfig};
 use crate::host::cpu::Cpus;
-use crate::ledger;
+use crate::ledger::{self, Losses};
 use crate::observe::{self, RecvConfig};
 use crate::profile::rate::Rate;
 use crate::report::{Path, Report};
@@ -71,19 +73,20 @@ pub struct Member {
     pub path: Path,
 }
 
-/// Runs every scene in a lab of its own making.
+/// Runs every scene in a lab of its own making. Where the process may, the kernel tells what it drops anywhere in it.
 ///
 /// # Errors
 /// When the lab cannot be made or a scene cannot be started.
 pub fn run(config: &DemoConfig, stop: &Stop, on_progress: &mut dyn FnMut(&str)) -> Result<Demo> {
     let lab = Lab::bridge(2)?;
+    let mut witness = Witness::start(&[SocketAddr::from(GROUP)]).ok();
     let mut scenes = Vec::new();
     for &backend in &config.backends {
         for rate in [Rate::Pps(config.pps as f64), Rate::Max] {
             if stop.is_requested() {
                 return Ok(Demo { scenes });
             }
-            scenes.push(scene(&lab, config, backend, rate, stop, on_progress)?);
+            scenes.push(scene(&lab, witness.as_mut(), config, backend, rate, stop, on_progress)?);
         }
     }
     Ok(Demo { scenes })
@@ -91,6 +94,7 @@ pub fn run(config: &DemoConfig, stop: &Stop, on_progress: &mut dyn FnMut(&str)) 
 
 fn scene(
     lab: &Lab,
+    mut witness: Option<&mut Witness>,
     config: &DemoConfig,
     backend: Choice,
     rate: Rate,
@@ -100,6 +104,9 @@ fn scene(
     let target = Target { scheme: Scheme::Udp, source: None, destination: SocketAddr::from(GROUP) };
     let cpus = Cpus::read()?.allowed;
     let before = port_counts(lab)?;
+    if let Some(witness) = &mut witness {
+        witness.begin()?;
+    }
     let members_stop = Stop::default();
     let (sender, members) = thread::scope(|scope| {
         let (ready, readiness) = mpsc::channel();
@@ -112,24 +119,29 @@ fn scene(
                     interface: Some(INTERFACE.to_owned()),
                     backend,
                     // The last CPU is the sender's, as long as there is another.
+                    // One watch sees the whole lab.
+                    kernel_drops: false,
                     cpus: vec![cpus[n % cpus.len().saturating_sub(1).max(1)]],
                     ..RecvConfig::new(target)
                 };
                 let (ready, stop) = (ready.clone(), members_stop.clone());
                 scope.spawn(move || {
-                    inside(host, || {
+                    let ended = inside(host, || {
                         observe::run(&recv, &stop, &mut |event| {
                             if matches!(event, Event::Ready) {
-                                let _ = ready.send(());
+                                let _ = ready.send(true);
                             }
                         })
-                    })
+                    });
+                    let _ = ready.send(false);
+                    ended
                 })
             })
             .collect();
         drop(ready);
         for _ in &members {
-            if readiness.recv().is_err() {
+            // The first word of each: that it is ready, or that it has ended before.
+            if readiness.recv() != Ok(true) {
                 // One could not start; its error is found below, and the others need not wait for packets.
                 members_stop.request();
             }
@@ -159,13 +171,16 @@ fn scene(
         (sender, members)
     });
     let members = members.into_iter().map(|m| m.and_then(finished)).collect::<Result<Vec<_>>>()?;
-    let sender = finished(sender)?;
+    let sender = finished(sender)?.report;
     let after = port_counts(lab)?;
+    let places = witness.map_or_else(|| Ok(Places::default()), |w| Places::of(lab, &w.settled()?))?;
     let members = members
         .into_iter()
         .zip(&lab.receivers)
         .zip(before.iter().zip(after))
-        .map(|((report, host), (before, after))| member(lab, host, &sender, report, after - before))
+        .map(|((outcome, host), (before, after))| {
+            member(lab, host, &sender, outcome, &places, after - before)
+        })
         .collect();
     let backend = sender.backend.as_ref().map_or("", |b| b.name);
     Ok(Scene { backend, rate: rate.to_string(), sender, members })
@@ -176,9 +191,9 @@ fn inside(host: &Host, work: impl FnOnce() -> Result<Outcome> + Send) -> Result<
     host.netns.run(work)
 }
 
-fn finished(outcome: Result<Outcome>) -> Result<Report> {
-    let Outcome { report, failure } = outcome?;
-    failure.map_or(Ok(report), Err)
+fn finished(outcome: Result<Outcome>) -> Result<Outcome> {
+    let mut outcome = outcome?;
+    outcome.failure.take().map_or(Ok(outcome), Err)
 }
 
 fn defect() -> Error {
@@ -198,11 +213,32 @@ fn port_counts(lab: &Lab) -> Result<Vec<u64>> {
     lab.receivers.iter().map(|host| ip::transmitted(&lab.middle, &host.port)).collect()
 }
 
-fn member(lab: &Lab, host: &Host, sender: &Report, report: Report, port_packets: u64) -> Member {
-    let sent = sender.tx.as_ref().map_or(0, |tx| tx.packets);
-    let received = report.rx.as_ref().map_or(0, |rx| rx.unique);
-    let drops =
-        report.ledger.as_ref().and_then(|l| l.paths.first()).map_or_else(Vec::new, |p| p.drops.clone());
-    let path = ledger::path(lab.sender.ipv4.to_string(), host.ipv4.to_string(), sent, received, drops);
+fn member(
+    lab: &Lab,
+    host: &Host,
+    sender: &Report,
+    outcome: Outcome,
+    places: &Places,
+    port_packets: u64,
+) -> Member {
+    let Outcome { report, losses, .. } = outcome;
+    let (sent, refused, messages) =
+        sender.tx.as_ref().map_or((0, 0, 0), |tx| (tx.packets + tx.errors, tx.errors, tx.messages));
+    let (received, heard) = report.rx.as_ref().map_or((0, 0), |rx| (rx.unique, rx.messages));
+    let afxdp = report.backend.as_ref().is_some_and(|b| b.xdp != "none");
+    let (towards, here) = places.of_member(host);
+    let losses_at = |kernel| Losses { afxdp, queue: &losses, kernel, other_formats: false };
+    let on_the_way = |kernel| losses_at(kernel).on_the_way(|drop| drop.interface.clone());
+    let sending = on_the_way(&places.sending);
+    let mut drops = ledger::refusals(refused, ledger::total(&sending));
+    drops.extend(sending);
+    for kernel in [&places.shared, &towards, &here] {
+        drops.extend(on_the_way(kernel));
+    }
+    drops.extend(losses_at(&here).at_the_queue(Some(&format!("receiver {INTERFACE}"))));
+    let mut path = ledger::path(lab.sender.ipv4.to_string(), host.ipv4.to_string(), sent, received, drops);
+    let known: u64 =
+        [&places.sending, &places.shared, &towards, &here].map(|k| ledger::messages_in(k)).iter().sum();
+    ledger::take_off_messages(&mut path, messages.saturating_sub(heard + known));
     Member { port: host.port.clone(), port_packets, report, path }
 }

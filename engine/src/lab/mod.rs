@@ -18,6 +18,7 @@
 
 pub mod demo;
 mod ip;
+mod places;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
@@ -27,6 +28,9 @@ pub use crate::sys::netns::{Netns, become_root_in_user_namespace};
 
 /// The interface in the sender's and the receivers' namespaces.
 pub const INTERFACE: &str = "wr0";
+
+/// The bridge in the middle.
+const BRIDGE: &str = "br0";
 
 /// One end of the lab.
 #[derive(Debug)]

@@ -104,6 +104,8 @@ pub struct RxTally {
     pub negative_latency: u64,
     /// Datagrams of recognised formats whose streams were more than can be followed; in no other count. Total.
     pub untracked: u64,
+    /// End-of-stream messages of the streams. Total.
+    pub messages: u64,
     /// What the kernel dropped at this queue. Total.
     pub losses: Vec<crate::queue::QueueLoss>,
 }
@@ -119,6 +121,7 @@ impl RxTally {
             latency: latency_histogram(),
             negative_latency: 0,
             untracked: 0,
+            messages: 0,
             losses: Vec::new(),
         }
     }
@@ -169,7 +172,7 @@ pub struct TxTally {
     pub first_ns: u64,
     /// CLOCK_TAI in ns of the last packet.
     pub last_ns: u64,
-    /// Packets handed over back to back, since the last hand-over.
+    /// Packets handed over at once (without a pace: until the queue was full), since the last hand-over.
     pub burst: Histogram<u64>,
 }
 

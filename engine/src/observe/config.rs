@@ -50,6 +50,8 @@ pub struct RecvConfig {
     pub idle: Option<Duration>,
     /// Go on when every sender has said its end.
     pub keep: bool,
+    /// Have the kernel tell what it drops of the packets, where this process may ask it to.
+    pub kernel_drops: bool,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -72,6 +74,7 @@ impl RecvConfig {
             count: None,
             idle: None,
             keep: false,
+            kernel_drops: true,
             interval: Duration::from_secs(1),
         }
     }

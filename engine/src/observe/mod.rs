@@ -7,7 +7,7 @@ mod observer;
 mod recv;
 mod stream;
 mod team;
-mod worker;
+pub(crate) mod worker;
 
 pub use config::RecvConfig;
 pub use observer::{Hexdump, MAX_STREAMS, Observer, ObserverSpec};

@@ -41,7 +41,7 @@ pub struct ObserverSpec {
 /// missing. So is one whose header is good while its body differs under `--verify-payload`. Everything
 /// else is `foreign`.
 ///
-/// End-of-stream messages are not counted. That of a stream never heard whose sender was done before this
+/// End-of-stream messages are counted apart. That of a stream never heard whose sender was done before this
 /// receiver was ready is ignored: it is a late copy of somebody else's end.
 pub struct Observer {
     spec: ObserverSpec,
@@ -58,6 +58,7 @@ pub struct Observer {
     packets: u64,
     foreign: u64,
     untracked: u64,
+    messages: u64,
     latency: Recorder,
     last_arrival_ns: u64,
 }
@@ -86,6 +87,7 @@ impl Observer {
             packets: 0,
             foreign: 0,
             untracked: 0,
+            messages: 0,
             latency: Recorder::default(),
             last_arrival_ns: 0,
         }
@@ -132,6 +134,7 @@ impl Observer {
             into.streams.push(tally);
         }
         into.untracked = self.untracked;
+        into.messages = self.messages;
         into.negative_latency = self.latency.negative();
         self.latency.hand_over(&mut into.latency);
     }
@@ -183,6 +186,7 @@ impl Observer {
             return;
         }
         let Some(at) = self.stream(&key) else { return };
+        self.messages += 1;
         if self.streams[at].ended(end, meta.arrived_ns, self.spec.ready_ns) {
             self.live -= 1;
         }

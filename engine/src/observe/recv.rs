@@ -8,11 +8,13 @@ use super::ending::Ending;
 use super::team::{self, Team};
 use crate::clock::{self, Steadiness};
 use crate::control::{Event, Outcome, Stop};
+use crate::drops::witness::Witness;
+use crate::drops::{DropCount, current_netns_inode};
 use crate::error::{Error, Result};
 use crate::generate::explain;
 use crate::host::interface;
 use crate::ledger;
-use crate::queue::afxdp::steer::Mode;
+use crate::queue::afxdp::steer::{Mode, Steer};
 use crate::report::{self, Interval, Report, RxCollector, Warning};
 use crate::worker::Worker;
 
@@ -28,6 +30,8 @@ const LOOK_AT_INTERFACE_NS: u64 = 200_000_000;
 /// # Errors
 /// What prevents it from starting. A failure on the way is in the outcome, beside what was measured by then.
 pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
+    let mut witness =
+        config.kernel_drops.then(|| team::destinations(config).and_then(|d| Witness::start(&d)));
     let workers_stop = Stop::default();
     let mut team = team::open(config, &workers_stop)?;
     let mut report = Report::begin("recv", config.describe(), team.interface.as_ref());
@@ -36,6 +40,9 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         report.warn(warning, on_event);
     }
 
+    if let Some(Ok(watching)) = &mut witness {
+        watching.begin()?;
+    }
     let mut collector = RxCollector::new();
     let mut clocks = Steadiness::begin();
     let start_ns = clock::tai_ns();
@@ -74,8 +81,8 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     look_at_clock(&mut clocks, &mut report, on_event);
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
-    conclude(&mut report, &collector, &team, on_event);
-    Ok(Outcome { report, failure })
+    conclude(&mut report, &collector, &team, witness, on_event);
+    Ok(Outcome { report, losses: collector.losses(), failure })
 }
 
 fn finish_workers(team: &mut Team, collector: &mut RxCollector, report: &mut Report) -> Option<Error> {
@@ -119,8 +126,22 @@ fn look_at_clock(clocks: &mut Steadiness, report: &mut Report, on_event: &mut dy
     }
 }
 
+/// What the kernel dropped in this namespace; on one interface, if one is given, or not yet on any.
+fn dropped_here(witness: &Witness, ifindex: Option<u32>) -> Result<Vec<DropCount>> {
+    let here = current_netns_inode()?;
+    let mut drops = witness.settled()?;
+    drops.retain(|d| d.netns_inode == here && ifindex.is_none_or(|i| d.ifindex == i || d.ifindex == 0));
+    Ok(drops)
+}
+
 /// Adds what is known at the end only.
-fn conclude(report: &mut Report, collector: &RxCollector, team: &Team, on_event: &mut dyn FnMut(Event<'_>)) {
+fn conclude(
+    report: &mut Report,
+    collector: &RxCollector,
+    team: &Team,
+    witness: Option<Result<Witness>>,
+    on_event: &mut dyn FnMut(Event<'_>),
+) {
     let rx = collector.finish();
     if rx.packets == 0 {
         let (text, fix) = match (rx.corrupt, rx.foreign) {
@@ -143,12 +164,41 @@ fn conclude(report: &mut Report, collector: &RxCollector, team: &Team, on_event:
     for warning in collector.warnings() {
         report.warn(warning, on_event);
     }
-    report.ledger = ledger::of_receiver(collector, team.interface.as_ref().map(|i| i.name.as_str()));
+    let afxdp = team.steer.is_some();
+    let interface = team.interface.as_ref();
+    let kernel = witness.map(|witness| witness.and_then(|w| dropped_here(&w, interface.map(|i| i.index))));
+    let seen = kernel.as_ref().and_then(|k| k.as_deref().ok()).unwrap_or_default();
+    report.ledger = ledger::of_receiver(collector, afxdp, seen, interface.map(|i| i.name.as_str()));
+    if let Some(Err(unseen)) = kernel {
+        // Not a word where nothing is missing: most users have no such privileges.
+        let unaccounted = report.ledger.iter().flat_map(|l| &l.paths).map(|p| p.unaccounted).max();
+        if let Some(packets @ 1..) = unaccounted {
+            let text = format!(
+                "{packets} packets are unaccounted, and the kernel could not tell its own drops: {}",
+                unseen.what
+            );
+            report.warn(Warning { code: "kernel-drops-unseen", text, fix: unseen.fix }, on_event);
+        }
+    }
     if let (Some(backend), Some(steer)) = (&mut report.backend, &team.steer) {
         backend.xdp = match steer.mode() {
             Mode::Native => "native",
             Mode::Generic => "generic",
         };
+        report.steer = steered(steer, team.interface.as_ref().map_or("", |i| &i.name));
     }
     report.rx = Some(rx);
+}
+
+/// The XDP program's counters; none when the kernel does not show them, which costs nothing that was measured.
+fn steered(steer: &Steer, interface: &str) -> Vec<report::Steered> {
+    let counts = steer.counts().unwrap_or_default();
+    let steered = counts.iter().map(|count| report::Steered {
+        interface: interface.to_owned(),
+        queue: count.queue,
+        verdict: count.name(),
+        packets: count.packets,
+        frame_bytes: count.bytes,
+    });
+    steered.collect()
 }

@@ -1,17 +1,18 @@
 //! The receive workers of one run, with all that they hold open: queues, memberships, the XDP program.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use super::config::RecvConfig;
 use super::observer::Observer;
 use super::worker;
-use crate::backend::{self, Backend};
+use crate::backend::{self, Backend, Settled};
 use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::generate::nth_address;
+use crate::host::cpu;
 use crate::host::nic::Nic;
-use crate::host::{cpu, interface, route};
 use crate::measure::handover::{Emptier, handover};
 use crate::measure::tally::RxTally;
 use crate::multicast::membership::Membership;
@@ -26,6 +27,9 @@ use crate::worker::{Granted, Worker, start};
 
 /// Sockets that one run opens at most: each has a thread of its own.
 const MAX_SOCKETS: usize = 256;
+
+/// Bytes of receive buffer that a pause of some milliseconds does not fill at any rate that a socket can take.
+const ENOUGH_BUFFER: usize = 4 << 20;
 
 /// Longest UDP payload that fits IPv4.
 const MAX_PAYLOAD: u16 = 65_507;
@@ -48,22 +52,17 @@ struct Opened {
     granted: Granted,
     /// For the XSKMAP, with AF_XDP.
     fd: Option<OwnedFd>,
+    /// Bytes of receive buffer, with sockets.
+    buffer: Option<usize>,
 }
 
 /// Opens everything that `config` asks for; workers end when `stop` is requested.
 pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
     let targets = targets(config)?;
-    let named = config.interface.as_deref().map(interface::lookup).transpose()?;
-    let routed = || {
-        let route = route::route_to(config.target.destination.ip(), None, None).ok()?;
-        interface::by_index(route.interface).ok()?.map(|link| link.interface())
-    };
-    if let Some(interface) = &named {
-        interface::require_up(&interface.name)?;
-    }
-    let candidate = named.clone().or_else(routed);
-    let (backend, why) = backend::choose(config.backend, candidate.as_ref())?;
-    let interface = if backend == Backend::Afxdp { candidate } else { named };
+    let Settled { backend, why, interface } =
+        backend::settle(config.backend, config.interface.as_deref(), || {
+            backend::way_in(config.target.destination.ip())
+        })?;
     let mut team = Team {
         workers: Vec::new(),
         emptiers: Vec::new(),
@@ -77,17 +76,18 @@ pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
     match backend {
         Backend::Afxdp => open_afxdp(&mut team, config, &targets, stop)?,
         Backend::Uring => open_sockets(&mut team, config, &targets, stop, |spec| {
-            UringRx::open(spec).map(|queue| (queue, plain()))
+            UringRx::open(spec).map(|queue| plain(queue, UringRx::receive_buffer))
         })?,
         Backend::Mmsg => open_sockets(&mut team, config, &targets, stop, |spec| {
-            MmsgRx::open(spec).map(|queue| (queue, plain()))
+            MmsgRx::open(spec).map(|queue| plain(queue, MmsgRx::receive_buffer))
         })?,
     }
     Ok(team)
 }
 
-fn plain() -> Opened {
-    Opened { granted: Granted::plain(), fd: None }
+fn plain<Q>(queue: Q, buffer: fn(&Q) -> usize) -> (Q, Opened) {
+    let buffer = Some(buffer(&queue));
+    (queue, Opened { granted: Granted::plain(), fd: None, buffer })
 }
 
 /// Every group and port asked for.
@@ -105,6 +105,11 @@ fn targets(config: &RecvConfig) -> Result<Vec<Target>> {
         }
     }
     Ok(targets)
+}
+
+/// Every destination asked for.
+pub(crate) fn destinations(config: &RecvConfig) -> Result<Vec<SocketAddr>> {
+    Ok(targets(config)?.iter().map(|target| target.destination).collect())
 }
 
 fn open_sockets<Q: Receive + 'static>(
@@ -127,13 +132,30 @@ fn open_sockets<Q: Receive + 'static>(
         .fix("receive fewer, or use --backend afxdp"));
     }
     let specs = targets.iter().map(|&target| (0, target)).collect();
-    open_each(team, config, specs, stop, open).map(drop)
+    let opened = open_each(team, config, specs, stop, open)?;
+    let smallest = opened.iter().filter_map(|o| o.buffer).min();
+    team.warnings.extend(smallest.and_then(small_buffer));
+    Ok(())
+}
+
+/// A warning when sockets were granted too small a receive buffer.
+fn small_buffer(bytes: usize) -> Option<Warning> {
+    (bytes < ENOUGH_BUFFER).then(|| Warning {
+        code: "small-buffer",
+        text: format!(
+            "the kernel granted a receive buffer of {} KiB: a short pause of this program loses packets",
+            bytes >> 10
+        ),
+        fix: Some("sysctl -w net.core.rmem_max=67108864, or run as root".to_owned()),
+    })
 }
 
 fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &Stop) -> Result<()> {
     let interface = team.interface.clone().expect("afxdp was chosen for an interface");
+    let nic = Nic::of(&interface);
+    Nic::require_queues(&interface.name, &config.queues, nic.queues.rx)?;
     let queues: Vec<u32> = if config.queues.is_empty() {
-        (0..Nic::of(&interface).queues.rx.max(1)).collect()
+        (0..nic.queues.rx.max(1)).collect()
     } else {
         config.queues.iter().map(|&q| q as u32).collect()
     };
@@ -155,7 +177,7 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &S
         let queue = AfxdpRx::open(spec)?;
         let granted = Granted::of(queue.granted());
         let fd = queue.fd().try_clone_to_owned().map_err(|e| Error::failed("dup").because(e))?;
-        Ok((queue, Opened { granted, fd: Some(fd) }))
+        Ok((queue, Opened { granted, fd: Some(fd), buffer: None }))
     })?;
     for (&queue, opened) in queues.iter().zip(&opened) {
         let socket = opened.fd.as_ref().expect("an AF_XDP socket has a descriptor");
@@ -210,4 +232,18 @@ fn open_each<Q: Receive + 'static>(
         all.push(opened);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_buffer_is_said() {
+        let warning = small_buffer(212_992).unwrap();
+        assert_eq!(warning.code, "small-buffer");
+        assert!(warning.text.contains("208 KiB"), "{}", warning.text);
+        assert!(warning.fix.is_some_and(|fix| fix.contains("net.core.rmem_max=67108864")));
+        assert_eq!(small_buffer(ENOUGH_BUFFER), None);
+    }
 }

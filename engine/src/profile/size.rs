@@ -42,7 +42,7 @@ impl FromStr for SizeList {
                 .fix("write bytes as 1518, a list as 64,594,1518, a range as 64-1518, or imix")
         };
         let number = |s: &str| match s.trim().parse::<u32>() {
-            Ok(0) => Err(wrong("0 is no size".into())),
+            Ok(0) => Err(wrong("a frame has at least 64 bytes, a payload at least 18".into())),
             Ok(n) if n <= 100_000 => Ok(n),
             _ => Err(wrong(format!("\"{}\" is not a number of bytes from 1 to 100000", s.trim()))),
         };

@@ -24,6 +24,7 @@ impl Report {
             config,
             backend: None,
             workers: Vec::new(),
+            steer: Vec::new(),
             intervals: Vec::new(),
             tx: None,
             rx: None,

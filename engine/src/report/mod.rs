@@ -38,6 +38,9 @@ pub struct Report {
     /// The workers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<Worker>,
+    /// What the XDP program did with the packets that it saw (afxdp, receiving).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steer: Vec<Steered>,
     /// Figures over time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub intervals: Vec<Interval>,
@@ -113,6 +116,21 @@ pub struct Worker {
     pub packets: u64,
 }
 
+/// Packets of one queue that the XDP program came to one verdict on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Steered {
+    /// Interface.
+    pub interface: String,
+    /// Receive queue; 256 stands for all from 256 on.
+    pub queue: u32,
+    /// `passed`, `redirected`, `no-socket`, `fragment`, `malformed`, `unwalked`.
+    pub verdict: &'static str,
+    /// Packets.
+    pub packets: u64,
+    /// Their frames, without FCS.
+    pub frame_bytes: u64,
+}
+
 /// Figures of one interval.
 #[derive(Debug, Clone, Serialize)]
 pub struct Interval {
@@ -180,7 +198,7 @@ pub struct Tx {
     pub errors: u64,
     /// End-of-stream messages sent after them.
     pub messages: u64,
-    /// Packets handed over back to back.
+    /// Packets handed over at once; without a pace, until the queue was full.
     pub burst: Burst,
 }
 
@@ -232,6 +250,8 @@ pub struct Rx {
     pub corrupt: u64,
     /// Not ours.
     pub foreign: u64,
+    /// End-of-stream messages; in no other count.
+    pub messages: u64,
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Latency>,
@@ -340,9 +360,9 @@ pub struct Path {
 /// Packets lost at one place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Drop {
-    /// Where: `sender`, `qdisc`, `ip`, `socket`, `xsk`, `xdp`.
+    /// Where: `sender`, `netfilter`, `qdisc`, `backlog`, `ip`, `socket`, `xsk`, `xdp`; `kernel` for the rest of it.
     pub place: String,
-    /// Interface, where the place has one.
+    /// Interface, where the place has one; with its host before it where several hosts are looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
     /// Why, in the kernel's own terms.

@@ -28,6 +28,7 @@ struct Worker {
     streams: Vec<StreamTally>,
     negative_latency: u64,
     untracked: u64,
+    messages: u64,
     losses: Vec<QueueLoss>,
 }
 
@@ -59,6 +60,7 @@ impl RxCollector {
         worker.losses.clone_from(&tally.losses);
         worker.negative_latency = tally.negative_latency;
         worker.untracked = tally.untracked;
+        worker.messages = tally.messages;
         for histogram in [&mut self.latency, &mut self.recent] {
             histogram.add(&tally.latency).expect("all latency histograms have the same bounds");
         }
@@ -75,6 +77,11 @@ impl RxCollector {
     /// Datagrams of recognised formats that worker number `worker` received.
     pub fn worker_packets(&self, worker: usize) -> u64 {
         self.workers.get(worker).map_or(0, |w| w.counters.packets)
+    }
+
+    /// End-of-stream messages that arrived.
+    pub fn messages(&self) -> u64 {
+        self.workers.iter().map(|w| w.messages).sum()
     }
 
     /// What the kernel dropped at the workers' queues, added up by place and reason.
@@ -148,6 +155,7 @@ impl RxCollector {
             late: c.late,
             corrupt: c.corrupt,
             foreign: c.foreign,
+            messages: self.messages(),
             latency_ns: latency(&self.latency),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
             streams,
@@ -257,6 +265,7 @@ mod tests {
             end: (worker == 1).then_some(End { issued: 100, failed: 2, first_ns: 1, last_ns: 2 }),
             ended_ns: 0,
         });
+        tally.messages = 3;
         tally.latency.record_n(5000, packets).unwrap();
         tally.losses.push(QueueLoss { place: "socket", reason: "full", packets: 2 });
         tally
@@ -277,6 +286,7 @@ mod tests {
         assert_eq!(second.latency_ns.unwrap().count, 20);
         let rx = collector.finish();
         assert_eq!((rx.packets, rx.lost, rx.duration_ns), (25, 0, 19_000));
+        assert_eq!(rx.messages, 6);
         assert_eq!(rx.latency_ns.unwrap().count, 35);
         assert_eq!(rx.streams.len(), 1, "one stream seen by two workers");
         let s = &rx.streams[0];

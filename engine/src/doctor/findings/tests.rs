@@ -102,7 +102,7 @@ fn an_ordinary_user_is_told_the_capabilities() {
     let found = machine_with(|m| m.privileges.capabilities.clear());
     assert_eq!(codes(&found), ["no-xdp-privilege", "no-drops-privilege"]);
     let fix = found[0].fix.as_deref().unwrap();
-    assert!(fix.contains("setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon+ep"), "{fix}");
+    assert!(fix.contains("setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon,cap_ipc_lock+ep"), "{fix}");
     assert!(found.iter().any(|f| f.code == "unprivileged-lab"));
     let found = machine_with(|m| {
         m.privileges.capabilities.clear();

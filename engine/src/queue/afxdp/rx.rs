@@ -16,7 +16,7 @@ use crate::queue::{QueueError, QueueLoss, Receive, RxMeta, RxSpec, Sink, Wait};
 use crate::sys::xsk::Which;
 
 /// Slots of the RX ring, and frames. What arrives while the worker is off its CPU waits there.
-pub(crate) const RING: u32 = 4096;
+pub(crate) const RING: u32 = 8192;
 /// Slots of the fill ring: more than there are frames, because the kernel shows a packet before it says that it has read the
 /// fill ring for it (`xsk_flush`), so that a frame may come back while it still takes a slot.
 pub(crate) const FILL: u32 = 2 * RING;

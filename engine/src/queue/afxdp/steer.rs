@@ -11,8 +11,8 @@ use aya::programs::xdp::{Xdp, XdpMode};
 use aya::programs::{ProgramError, TestRun, TestRunOptions};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
-pub use wirerate_ebpf_types::steer::Verdict;
-use wirerate_ebpf_types::steer::{ANY_SOURCE, Address, DATAGRAMS, FRAGMENTS, QUEUES, RuleKey};
+use wirerate_ebpf_types::steer::{ANY_SOURCE, Address, DATAGRAMS, FRAGMENTS, RuleKey};
+pub use wirerate_ebpf_types::steer::{QUEUES, Verdict};
 
 use crate::drops::maps;
 use crate::drops::object::{Borrowed, OBJECT, allow_locked_memory, explain, map, system_reason};
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::queue::spec::Interface;
 use crate::target::Target;
 
-const CAPABILITIES: &str = "CAP_BPF and CAP_NET_ADMIN";
+const CAPABILITIES: &str = "CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON";
 
 /// `enum xdp_action`, what the program returns for a packet that goes to a socket.
 const XDP_REDIRECT: u32 = 4;
@@ -70,12 +70,26 @@ pub struct Steer {
     why: Option<String>,
 }
 
+impl SteerCount {
+    /// The verdict's name in reports.
+    pub fn name(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Passed => "passed",
+            Verdict::Redirected => "redirected",
+            Verdict::NoSocket => "no-socket",
+            Verdict::Fragment => "fragment",
+            Verdict::Malformed => "malformed",
+            Verdict::Unwalked => "unwalked",
+        }
+    }
+}
+
 impl Steer {
     /// Attaches the program to `interface`, which must be in the calling thread's network namespace: native where the
     /// driver takes it, else generic.
     ///
     /// # Errors
-    /// Environment: without CAP_BPF and CAP_NET_ADMIN, on a kernel before 5.18, when another XDP program is attached, when the
+    /// Environment: without CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, on a kernel before 5.18, when another XDP program is attached, when the
     /// interface is gone, or when the kernel refuses both modes.
     pub fn attach(interface: &Interface, rules: &[Rule]) -> Result<Self> {
         let mut steer = Self::load(rules)?;
@@ -93,7 +107,7 @@ impl Steer {
     /// Loads the program without an interface; only [`Steer::dry_run`] runs it then.
     ///
     /// # Errors
-    /// Environment: without CAP_BPF and CAP_NET_ADMIN, or on a kernel before 5.18.
+    /// Environment: without CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, or on a kernel before 5.18.
     pub fn load(rules: &[Rule]) -> Result<Self> {
         let what = "loading the XDP program";
         // Earlier kernels know no multi-buffer programs, and the first of them would leave the program behind.

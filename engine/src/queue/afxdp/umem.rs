@@ -12,6 +12,7 @@ use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::umem::Umem;
 
 use crate::error::{Error, Result};
+use crate::host::privilege::SETCAP;
 use crate::queue::ring::{Desc, MORE};
 
 /// Smallest chunk that the kernel accepts, bytes.
@@ -129,7 +130,7 @@ fn cannot_create(error: &dyn std::error::Error) -> Error {
             failed.fix("use --backend uring: this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)")
         }
         Some(libc::ENOBUFS | libc::ENOMEM) => {
-            failed.fix("raise the limit of locked memory: ulimit -l unlimited")
+            failed.fix(format!("raise the limit of locked memory: ulimit -l unlimited, or: {SETCAP}"))
         }
         _ => failed,
     }

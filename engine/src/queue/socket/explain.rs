@@ -14,6 +14,7 @@ pub(super) fn sender(step: &str, error: io::Error, flow: &Flow, interface: Optio
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => {
             (Kind::Environment, Some(no_route(&flow.destination.ip().to_string(), interface)))
         }
+        Some(libc::EACCES) if step == "bind" => (Kind::Environment, Some(reserved(flow.source.port()))),
         Some(libc::EADDRNOTAVAIL) if step == "bind" => {
             (Kind::Environment, Some(no_such_address(&flow.source.ip().to_string(), interface)))
         }
@@ -48,6 +49,7 @@ pub(super) fn receiver(
             address.port()
         )),
         Some(libc::EADDRNOTAVAIL) => Some(no_such_address(&address.ip().to_string(), interface)),
+        Some(libc::EACCES) if step == "bind" => Some(reserved(address.port())),
         _ => common(errno),
     };
     finish(Error::environment(format!("receive {target}{}: {step}", on(interface))), error, fix)
@@ -90,6 +92,11 @@ fn no_such_address(address: &str, interface: Option<&Interface>) -> String {
     format!(
         "{address} is not (or, for IPv6, not yet) an address of this host: ip address add {address}/LENGTH dev {device}"
     )
+}
+
+/// Ports below net.ipv4.ip_unprivileged_port_start.
+fn reserved(port: u16) -> String {
+    format!("port {port} is reserved: use one from 1024 on, or run it as root, or with CAP_NET_BIND_SERVICE")
 }
 
 fn common(errno: Option<i32>) -> Option<String> {

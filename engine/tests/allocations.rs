@@ -1,0 +1,86 @@
+//! The hot paths do not allocate: counted, not believed.
+#![expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wirerate_engine::measure::tally::RxTally;
+use wirerate_engine::observe::{Observer, ObserverSpec};
+use wirerate_engine::profile::payload::Payload;
+use wirerate_engine::queue::memory::pair;
+use wirerate_engine::queue::{Flow, Receive, Run, Stamper, Transmit, TxSpec, Wait};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Sends and receives `batches` batches of 64 packets and hands over a tally, as the workers do.
+fn rounds(
+    tx: &mut impl Transmit,
+    rx: &mut impl Receive,
+    observer: &mut Observer,
+    tally: &mut RxTally,
+    batches: std::ops::Range<u64>,
+) {
+    let mut stamper = Stamper::new(1);
+    for batch in batches {
+        let mut runs = [Run { flow: 0, len: 100, count: 64, first_seq: batch * 64 }];
+        stamper.refresh();
+        while runs[0].count > 0 {
+            let taken = tx.submit(&runs, &mut stamper).unwrap();
+            runs[0].count -= taken as u16;
+            runs[0].first_seq += taken as u64;
+            tx.reap(Wait::No).unwrap();
+            while rx.poll(observer, Wait::No).unwrap() > 0 {}
+        }
+    }
+    observer.tally(tally);
+}
+
+#[test]
+fn sending_and_receiving_allocate_nothing_once_a_stream_is_known() {
+    let flow = Flow {
+        stream: 0,
+        source: ([192, 0, 2, 1], 1000).into(),
+        destination: ([239, 1, 2, 3], 5001).into(),
+        destination_mac: [1, 0, 0x5e, 1, 2, 3],
+    };
+    let spec = TxSpec {
+        interface: None,
+        queue: 0,
+        flows: vec![flow],
+        ttl: 1,
+        dscp: 0,
+        vlan: None,
+        payload: Arc::new(Payload::pattern()),
+        max_payload: 100,
+    };
+    let (mut tx, mut rx) = pair(&spec).unwrap();
+    let mut observer = Observer::new(ObserverSpec::default());
+    let mut tally = RxTally::new(0);
+    rounds(&mut tx, &mut rx, &mut observer, &mut tally, 0..100);
+
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    rounds(&mut tx, &mut rx, &mut observer, &mut tally, 100..1_100);
+    let after = ALLOCATIONS.load(Ordering::Relaxed);
+    assert_eq!(tally.counters.unique, 1_100 * 64);
+    assert_eq!(after - before, 0, "allocations in 64,000 packets");
+}
