@@ -221,7 +221,7 @@ fn doctor_knows_the_lab() {
     // The same for a person.
     let ended = run(wirerate_on(&lab.sender, &["doctor", INTERFACE]));
     ended.expect(0, &[]);
-    let row = ended.stdout.lines().find(|l| l.starts_with(INTERFACE)).expect("a row for wr0");
+    let row = ended.stdout.lines().find(|l| l.trim_start().starts_with(INTERFACE)).expect("a row for wr0");
     assert!(row.contains("veth") && row.contains("native"), "{}", ended.stdout);
 }
 
