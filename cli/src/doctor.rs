@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets};
+use serde_json::json;
 use wirerate_engine::doctor::{self, Diagnosis, Finding, InterfaceFacts, Machine, Severity};
 use wirerate_engine::host::nic::XdpFeatures;
 
@@ -14,7 +15,13 @@ use crate::{Result, Status, args, output};
 pub fn run(args: &args::Doctor) -> Result<Status> {
     let diagnosis = doctor::examine(&args.interfaces)?;
     if args.json {
-        output::print(&output::pretty(&diagnosis))?;
+        let Diagnosis { machine, interfaces, findings } = &diagnosis;
+        output::print(&output::pretty(&json!({
+            "schema": "wirerate.doctor/1",
+            "machine": machine,
+            "interfaces": interfaces,
+            "findings": findings,
+        })))?;
     } else {
         // anstream takes the colours off where standard output is no terminal.
         output::print(&render(&diagnosis, true))?;

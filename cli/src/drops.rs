@@ -117,15 +117,18 @@ fn report(drops: &[DropCount], missing: &[String], elapsed: Duration) -> Value {
     let drops: Vec<Value> = drops
         .iter()
         .map(|d| {
-            json!({
-                "netns": d.netns_inode,
-                "ifindex": d.ifindex,
+            let mut drop = json!({
+                "netns": Some(d.netns_inode).filter(|&inode| inode > 0),
+                "ifindex": Some(d.ifindex).filter(|&index| index > 0),
                 "interface": d.interface,
                 "place": d.place,
                 "reason": d.reason,
                 "packets": d.packets,
                 "buffers": d.skbs,
-            })
+            });
+            // What a place does not have is absent.
+            drop.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+            drop
         })
         .collect();
     json!({

@@ -21,6 +21,17 @@ fn output_of(program: &str, args: &str) -> String {
     ended.stdout
 }
 
+/// bpftool gives up when what it is listing goes away under it; then it is asked again.
+fn listed_by_bpftool(what: &str) -> Value {
+    let mut listed = None;
+    eventually("bpftool lists everything", || {
+        let output = Command::new("bpftool").args(["-j", what, "list"]).output().expect("it is installed");
+        listed = output.status.success().then(|| serde_json::from_slice(&output.stdout).expect("JSON"));
+        listed.is_some()
+    });
+    listed.expect("eventually")
+}
+
 /// What the demonstration could leave behind.
 struct Traces {
     /// Named namespaces, interfaces, mounted namespaces.
@@ -38,8 +49,7 @@ impl Traces {
         // Not everywhere installed; what it shows is gone with the interfaces and the process anyway.
         if Command::new("bpftool").arg("version").output().is_ok_and(|o| o.status.success()) {
             for what in ["prog", "link"] {
-                let list: Value =
-                    serde_json::from_str(&output_of("bpftool", &format!("-j {what} list"))).unwrap();
+                let list = listed_by_bpftool(what);
                 let ids = list.as_array().into_iter().flatten().filter_map(|p| p["id"].as_u64());
                 ebpf.extend(ids.map(|id| (what, id)));
             }
