@@ -1,5 +1,6 @@
 //! Every packet that does not arrive has its place in the ledger, by other witnesses' count.
 
+use std::fs;
 use std::net::UdpSocket;
 use std::thread;
 use std::time::Duration;
@@ -47,7 +48,7 @@ fn send(host: &Host, backend: &str, rate: &str, count: &str) -> Value {
             "--count",
             count,
             "--length",
-            "200",
+            "1400",
         ],
     )
 }
@@ -142,14 +143,16 @@ fn a_small_socket_buffer_explains_all_without_privileges() {
     let lab = Lab::bridge(1).unwrap();
     for backend in ["mmsg", "uring"] {
         let receiver = as_nobody(&lab.receivers[0], backend);
-        let sent = interrupted(&receiver, || send(&lab.sender, backend, "8kpps", "12000"));
+        let sent = interrupted(&receiver, || send(&lab.sender, backend, "10kpps", "15000"));
         let report = receiver.report();
         let path = path(&report);
         assert_eq!(path["unaccounted"], 0, "{path}");
         assert_eq!(path["sent"], sent["tx"]["packets"]);
         assert!(at(path, "socket") > 0, "{path}");
         let codes: Vec<_> = report["warnings"].as_array().unwrap().iter().map(|w| &w["code"]).collect();
-        assert_eq!(codes.iter().filter(|c| **c == "small-buffer").count(), 1, "{codes:?}");
+        let limit: usize = fs::read_to_string("/proc/sys/net/core/rmem_max").unwrap().trim().parse().unwrap();
+        let said = codes.iter().filter(|c| **c == "small-buffer").count();
+        assert_eq!(said, usize::from(limit < 4 << 20), "{codes:?}");
         assert!(!codes.iter().any(|c| *c == "kernel-drops-unseen"), "nothing is unaccounted: {codes:?}");
     }
 }
