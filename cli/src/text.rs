@@ -175,6 +175,12 @@ fn ledger_path(text: &mut String, path: &Path) {
         }),
         path.unaccounted
     );
+    if path.unaccounted > 0 {
+        let _ = writeln!(
+            text,
+            "           unaccounted: lost before they reached this host, or where it does not count; wirerate drops tells on the others"
+        );
+    }
 }
 
 fn outcome(outcome: Outcome) -> &'static str {

@@ -78,7 +78,19 @@ pub struct Member {
 /// # Errors
 /// When the lab cannot be made or a scene cannot be started.
 pub fn run(config: &DemoConfig, stop: &Stop, on_progress: &mut dyn FnMut(&str)) -> Result<Demo> {
-    let lab = Lab::bridge(2)?;
+    run_in(&Lab::bridge(2)?, config, stop, on_progress)
+}
+
+/// As [`run`], in a lab that is there already.
+///
+/// # Errors
+/// When a scene cannot be started.
+pub fn run_in(
+    lab: &Lab,
+    config: &DemoConfig,
+    stop: &Stop,
+    on_progress: &mut dyn FnMut(&str),
+) -> Result<Demo> {
     let mut witness = Witness::start(&[SocketAddr::from(GROUP)]).ok();
     let mut scenes = Vec::new();
     for &backend in &config.backends {
@@ -86,7 +98,7 @@ pub fn run(config: &DemoConfig, stop: &Stop, on_progress: &mut dyn FnMut(&str)) 
             if stop.is_requested() {
                 return Ok(Demo { scenes });
             }
-            scenes.push(scene(&lab, witness.as_mut(), config, backend, rate, stop, on_progress)?);
+            scenes.push(scene(lab, witness.as_mut(), config, backend, rate, stop, on_progress)?);
         }
     }
     Ok(Demo { scenes })
