@@ -4,10 +4,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
-use common::{eventually, run, wait, wirerate};
+use common::{Nobody, eventually, run, wait, wirerate};
 use serde_json::Value;
 
 /// Slow enough that nothing paced is lost on a busy machine.
@@ -191,14 +190,10 @@ fn interrupted_it_shows_what_was_complete() {
 #[test]
 fn an_ordinary_user_sees_the_socket_half() {
     common::require_root!();
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let program = directory.path().join("wirerate");
-    std::fs::copy(common::WIRERATE, &program).unwrap();
+    let user = Nobody::new();
     let nobody = |options: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        command.arg(&program).args(["demo", "--duration", "200ms"]).args(PPS).args(options);
+        let mut command = user.become_by(Command::new("setpriv"));
+        command.args(["demo", "--duration", "200ms"]).args(PPS).args(options);
         run(command)
     };
     let before = Traces::look();

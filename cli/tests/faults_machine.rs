@@ -2,10 +2,9 @@
 
 mod common;
 
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use common::{Running, ip, run, wirerate_on};
+use common::{Nobody, Running, ip, run, wirerate_on};
 use wirerate_engine::lab::{Host, INTERFACE, Lab};
 
 const GROUP: &str = "239.1.2.3:5001";
@@ -20,27 +19,10 @@ fn brief(command: &str, target: &str, options: &str) -> String {
     format!("{command} {target} --iface {INTERFACE} --duration 100ms --quiet {options}")
 }
 
-/// The program as nobody, from where nobody may run it.
-struct Nobody(tempfile::TempDir);
-
-impl Nobody {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        std::fs::copy(common::WIRERATE, directory.path().join("wirerate")).unwrap();
-        Self(directory)
-    }
-
-    fn program(&self) -> String {
-        self.0.path().join("wirerate").display().to_string()
-    }
-
-    fn on(&self, host: &Host, line: &str) -> Command {
-        let mut command = host.command("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", &self.program()]);
-        command.args(words(line));
-        command
-    }
+fn as_nobody(nobody: &Nobody, host: &Host, line: &str) -> Command {
+    let mut command = nobody.become_by(host.command("setpriv"));
+    command.args(words(line));
+    command
 }
 
 #[test]
@@ -64,30 +46,30 @@ fn no_privileges_and_the_fix_that_works() {
     let nobody = Nobody::new();
     let mends = ["sudo setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon,cap_ipc_lock+ep"];
     for command in ["send", "recv"] {
-        let ended = run(nobody.on(&lab.sender, &brief(command, GROUP, "--backend afxdp")));
+        let ended = run(as_nobody(&nobody, &lab.sender, &brief(command, GROUP, "--backend afxdp")));
         ended.expect(4, &["--backend afxdp needs cap_net_raw", "cap_perfmon", mends[0]]);
         // What needs none works.
         for backend in ["auto", "uring", "mmsg"] {
-            run(nobody.on(&lab.sender, &brief(command, GROUP, &format!("--backend {backend}"))))
+            run(as_nobody(&nobody, &lab.sender, &brief(command, GROUP, &format!("--backend {backend}"))))
                 .expect(0, &[]);
         }
     }
-    run(nobody.on(&lab.sender, "drops --duration 100ms")).expect(4, &mends);
-    run(nobody.on(&lab.sender, &brief("recv", "239.1.2.3:80", "--backend mmsg")))
+    run(as_nobody(&nobody, &lab.sender, "drops --duration 100ms")).expect(4, &mends);
+    run(as_nobody(&nobody, &lab.sender, &brief("recv", "239.1.2.3:80", "--backend mmsg")))
         .expect(4, &["port 80 is reserved", "1024", "CAP_NET_BIND_SERVICE"]);
 
     // The command that the message names, to the letter but for the program's place.
     let setcap = mends[0].trim_start_matches("sudo setcap ");
     let mut command = Command::new("setcap");
-    command.args([setcap, &nobody.program()]);
+    command.arg(setcap).arg(nobody.program());
     let ended = run(command);
     if ended.code != 0 {
         return common::skipped("setcap(8), and a file system for it");
     }
     for command in ["send", "recv"] {
-        run(nobody.on(&lab.sender, &brief(command, GROUP, "--backend afxdp"))).expect(0, &[]);
+        run(as_nobody(&nobody, &lab.sender, &brief(command, GROUP, "--backend afxdp"))).expect(0, &[]);
     }
-    run(nobody.on(&lab.sender, "drops --duration 100ms")).expect(0, &[]);
+    run(as_nobody(&nobody, &lab.sender, "drops --duration 100ms")).expect(0, &[]);
 }
 
 #[test]

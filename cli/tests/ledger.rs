@@ -13,6 +13,8 @@ use wirerate_engine::lab::{Host, INTERFACE, Lab, Netns};
 
 mod common;
 
+use common::Nobody;
+
 const TARGET: &str = "udp://10.77.0.11:5001";
 
 /// Has the middle drop every fifth packet of port 5001 on its way to `port`.
@@ -104,9 +106,8 @@ fn a_receiver_alone_cannot_know_the_middle_and_says_so() {
 }
 
 /// A receiver that is not root.
-fn as_nobody(host: &Host, backend: &str) -> common::Running {
-    let mut command = host.command("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", common::WIRERATE]);
+fn as_nobody(nobody: &Nobody, host: &Host, backend: &str) -> common::Running {
+    let command = nobody.become_by(host.command("setpriv"));
     common::Running::ready(command, &["recv", TARGET, "--iface", INTERFACE, "--backend", backend])
 }
 
@@ -115,7 +116,8 @@ fn without_privileges_it_says_what_would_tell_more() {
     common::require_root!();
     let lab = Lab::bridge(1).unwrap();
     drop_some(&lab.middle, &lab.receivers[0].port);
-    let receiver = as_nobody(&lab.receivers[0], "mmsg");
+    let nobody = Nobody::new();
+    let receiver = as_nobody(&nobody, &lab.receivers[0], "mmsg");
     send(&lab.sender, "mmsg", "2kpps", "1000");
     let report = receiver.report();
     assert_eq!(path(&report)["unaccounted"], dropped_by_nft(&lab.middle));
@@ -126,12 +128,13 @@ fn without_privileges_it_says_what_would_tell_more() {
 
 /// Stops the receiver for a while in the middle of `send`.
 fn interrupted(receiver: &common::Running, send: impl FnOnce() -> Value) -> Value {
+    let id = receiver.id();
     thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             thread::sleep(Duration::from_millis(150));
-            receiver.signal("STOP");
+            common::signal(id, "STOP");
             thread::sleep(Duration::from_millis(700));
-            receiver.signal("CONT");
+            common::signal(id, "CONT");
         });
         send()
     })
@@ -141,8 +144,9 @@ fn interrupted(receiver: &common::Running, send: impl FnOnce() -> Value) -> Valu
 fn a_small_socket_buffer_explains_all_without_privileges() {
     common::require_root!();
     let lab = Lab::bridge(1).unwrap();
+    let nobody = Nobody::new();
     for backend in ["mmsg", "uring"] {
-        let receiver = as_nobody(&lab.receivers[0], backend);
+        let receiver = as_nobody(&nobody, &lab.receivers[0], backend);
         let sent = interrupted(&receiver, || send(&lab.sender, backend, "10kpps", "15000"));
         let report = receiver.report();
         let path = path(&report);

@@ -1,46 +1,33 @@
 //! What a user without any privilege gets: both socket datapaths, and a clear word where more is needed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use serde_json::Value;
-use tempfile::TempDir;
 use wirerate_engine::lab::Netns;
 
 mod common;
 
-use common::Running;
+use common::{Nobody, Running};
 
 /// A namespace with nothing but loopback, and the program where everybody may run it.
 struct Place {
     netns: Netns,
-    directory: TempDir,
+    nobody: Nobody,
 }
 
 impl Place {
     fn new() -> Self {
         let netns = Netns::new().unwrap();
         assert!(netns.command("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
-        let place = Self { netns, directory: tempfile::tempdir().unwrap() };
-        fs::set_permissions(place.directory.path(), Permissions::from_mode(0o755)).unwrap();
-        fs::copy(common::WIRERATE, place.program()).unwrap();
-        place
-    }
-
-    fn program(&self) -> PathBuf {
-        self.directory.path().join("wirerate")
+        Self { netns, nobody: Nobody::new() }
     }
 
     /// The program as nobody, in the namespace.
     fn command(&self) -> Command {
-        let mut command = self.netns.command("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(self.program());
-        command
+        self.nobody.become_by(self.netns.command("setpriv"))
     }
 
     /// The same where io_uring is refused, as container runtimes do by default.

@@ -1,8 +1,11 @@
 //! What tests of the program share: the program itself running in a lab, followed by its events.
 #![allow(dead_code, unused_macros, unused_imports, reason = "not every test file needs everything")]
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
@@ -279,5 +282,29 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The program as an ordinary user, from where everybody may run it.
+pub struct Nobody(tempfile::TempDir);
+
+impl Nobody {
+    /// Copies the program to a directory of its own.
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        fs::copy(WIRERATE, directory.path().join("wirerate")).unwrap();
+        Self(directory)
+    }
+
+    /// Where the copy is.
+    pub fn program(&self) -> PathBuf {
+        self.0.path().join("wirerate")
+    }
+
+    /// Makes `setpriv`, started wherever the caller wants, run the program as nobody.
+    pub fn become_by(&self, mut setpriv: Command) -> Command {
+        setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(self.program());
+        setpriv
     }
 }
