@@ -56,20 +56,21 @@ pub(super) fn wait_for_group_route(netns: &Netns, interface: &str) -> Result<()>
 /// Waits until the bridge forwards from and to `port`: for a moment after it came up it does not, and a first membership
 /// report that is lost then is repeated only seconds later.
 pub(super) fn wait_for_port(netns: &Netns, port: &str) -> Result<()> {
-    if wait_for_line(netns, &["link", "show", "dev", port], " state forwarding ")? {
+    if wait_for_line(netns, &["link", "show", "dev", port], " state forwarding ", 100)? {
         return Ok(());
     }
     Err(Error::environment(format!("{port}: the bridge does not forward after 2 s")))
 }
 
-/// Waits until the bridge has heard a report for `group` on `port`; whether it has within two seconds.
+/// Waits until the bridge has heard a report for `group` on `port`; whether it has within twelve seconds: a host repeats a first
+/// report that was lost within ten (RFC 2236 §8.10).
 pub(super) fn wait_for_report(netns: &Netns, bridge: &str, port: &str, group: IpAddr) -> Result<bool> {
-    wait_for_line(netns, &["mdb", "show", "dev", bridge], &format!(" port {port} grp {group} "))
+    wait_for_line(netns, &["mdb", "show", "dev", bridge], &format!(" port {port} grp {group} "), 600)
 }
 
-/// Waits until `bridge` with these arguments prints what is wanted; whether it has within two seconds.
-fn wait_for_line(netns: &Netns, args: &[&str], wanted: &str) -> Result<bool> {
-    for _ in 0..100 {
+/// Waits until `bridge` with these arguments prints what is wanted; whether it has in so many looks, 20 ms apart.
+fn wait_for_line(netns: &Netns, args: &[&str], wanted: &str, looks: u32) -> Result<bool> {
+    for _ in 0..looks {
         let mut command = netns.command("bridge");
         command.args(args);
         if run(command, "")?.contains(wanted) {

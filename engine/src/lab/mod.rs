@@ -97,7 +97,7 @@ impl Lab {
     }
 
     /// Waits until the bridge has heard that every receiver is a member of `group`: before, it forwards to those only that it has
-    /// heard. Gives up after two seconds for each.
+    /// heard. Gives up after twelve seconds for each.
     ///
     /// # Errors
     /// When iproute2's `bridge` cannot be run.
