@@ -68,9 +68,10 @@ pub(super) fn wait_for_port(netns: &Netns, port: &str) -> Result<()> {
     Err(Error::environment(format!("{port}: the bridge does not forward after 2 s")))
 }
 
-/// Waits until the bridge has `ports` ports in its forwarding table for `group`.
+/// Waits until the bridge has `ports` ports in its forwarding table for `group`: a host repeats a first report that was lost
+/// within ten seconds (RFC 2236 §8.10).
 pub(super) fn wait_for_members(netns: &Netns, group: IpAddr, ports: usize) -> Result<()> {
-    for _ in 0..250 {
+    for _ in 0..600 {
         let mut command = netns.command("bridge");
         command.args(["-json", "mdb", "show"]);
         let text = run(command, "")?;
@@ -87,7 +88,7 @@ pub(super) fn wait_for_members(netns: &Netns, group: IpAddr, ports: usize) -> Re
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Err(Error::environment(format!("the bridge did not learn of {ports} members of {group} in 5 s")))
+    Err(Error::environment(format!("the bridge did not learn of {ports} members of {group} in 12 s")))
 }
 
 /// Packets that an interface has transmitted, by `ip -s link`.

@@ -102,7 +102,7 @@ impl Lab {
     /// Waits until the bridge forwards `group` to `ports` ports: a kernel that has joined says so a moment later.
     ///
     /// # Errors
-    /// When it does not within 5 s, or cannot be asked.
+    /// When it does not within 12 s, or cannot be asked.
     pub fn wait_for_members(&self, group: IpAddr, ports: usize) -> Result<()> {
         ip::wait_for_members(&self.middle, group, ports)
     }
