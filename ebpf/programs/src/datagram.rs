@@ -89,7 +89,7 @@ fn network_header(linear: &Linear, offset: u32) -> u32 {
 
 /// As [`watched`], of the IP packet at `offset` (0: there is none); the port in the upper half. A plain number, because the verifier
 /// takes no value that is undefined in part, as that of an `Option` can be.
-#[inline(never)]
+#[inline(always)]
 fn in_packet(linear: &Linear, offset: u32) -> u32 {
     if offset == 0 { 0 } else { in_datagram(linear, offset).unwrap_or(0) }
 }
