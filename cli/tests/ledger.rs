@@ -127,13 +127,13 @@ fn without_privileges_it_says_what_would_tell_more() {
 }
 
 /// Stops the receiver for a while in the middle of `send`.
-fn interrupted(receiver: &common::Running, send: impl FnOnce() -> Value) -> Value {
+fn interrupted(receiver: &common::Running, pause: Duration, send: impl FnOnce() -> Value) -> Value {
     let id = receiver.id();
     thread::scope(|scope| {
         scope.spawn(move || {
             thread::sleep(Duration::from_millis(150));
             common::signal(id, "STOP");
-            thread::sleep(Duration::from_millis(700));
+            thread::sleep(pause);
             common::signal(id, "CONT");
         });
         send()
@@ -147,7 +147,9 @@ fn a_small_socket_buffer_explains_all_without_privileges() {
     let nobody = Nobody::new();
     for backend in ["mmsg", "uring"] {
         let receiver = as_nobody(&nobody, &lab.receivers[0], backend);
-        let sent = interrupted(&receiver, || send(&lab.sender, backend, "10kpps", "15000"));
+        let sent = interrupted(&receiver, Duration::from_millis(700), || {
+            send(&lab.sender, backend, "10kpps", "15000")
+        });
         let report = receiver.report();
         let path = path(&report);
         assert_eq!(path["unaccounted"], 0, "{path}");
@@ -169,7 +171,9 @@ fn a_full_ring_of_afxdp_explains_all() {
         &lab.receivers[0],
         &["recv", TARGET, "--iface", INTERFACE, "--backend", "afxdp"],
     );
-    let sent = interrupted(&receiver, || send(&lab.sender, "afxdp", "10kpps", "15000"));
+    // The ring and the frames hold 8,192 packets.
+    let pause = Duration::from_millis(1_500);
+    let sent = interrupted(&receiver, pause, || send(&lab.sender, "afxdp", "20kpps", "45000"));
     let report = receiver.report();
     let path = path(&report);
     assert_eq!(path["unaccounted"], 0, "{path}");
