@@ -73,10 +73,13 @@ fn json(command: &mut Command) -> Value {
 pub struct Tcpdump {
     child: Child,
     said: Lines<BufReader<ChildStderr>>,
+    /// What it had counted when it began: packets that came between its socket's opening and the filter's setting are
+    /// in the kernel's count.
+    before: Captured,
 }
 
 /// tcpdump's own account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Captured {
     /// Read from the kernel.
     pub captured: u64,
@@ -111,7 +114,9 @@ impl Tcpdump {
         let mut said = BufReader::new(child.stderr.take().expect("piped")).lines();
         let begun = said.find(|line| line.as_ref().is_ok_and(|line| line.contains("listening on")));
         assert!(begun.is_some(), "tcpdump did not begin");
-        Self { child, said }
+        let mut dump = Self { child, said, before: Captured::default() };
+        dump.before = dump.ask("USR1");
+        dump
     }
 
     /// Ends it once it has read all that it saw; its account.
@@ -144,9 +149,9 @@ impl Tcpdump {
             digits.parse().unwrap_or_else(|_| panic!("{what}: {said}"))
         };
         Captured {
-            captured: number("packets captured"),
-            matched: number("packets received by filter"),
-            missed: number("packets dropped by kernel"),
+            captured: number("packets captured") - self.before.captured,
+            matched: number("packets received by filter") - self.before.matched,
+            missed: number("packets dropped by kernel") - self.before.missed,
         }
     }
 }
