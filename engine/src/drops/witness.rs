@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::watch::{DropCount, Watch, difference};
 use crate::error::{Error, Result};
-use crate::host::privilege::{Privileges, Purpose};
+use crate::host::privilege::{Privileges, Purpose, SETCAP};
 
 /// Time between two readings that have to be equal.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -30,7 +30,7 @@ impl Witness {
     pub(crate) fn start(destinations: &[SocketAddr]) -> Result<Self> {
         if !Privileges::read().allows(Purpose::Drops) {
             return Err(Error::environment("counting the kernel's drops takes CAP_BPF and CAP_PERFMON")
-                .fix("run as root, or: sudo setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon+ep \"$(command -v wirerate)\""));
+                .fix(format!("run as root, or: {SETCAP}")));
         }
         Ok(Self { watch: Watch::start_for(destinations)?, before: Vec::new() })
     }
