@@ -286,6 +286,7 @@ pub enum Backend {
     Afxdp,
     Uring,
     Mmsg,
+    Xdp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

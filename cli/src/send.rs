@@ -69,6 +69,7 @@ pub fn choice(backend: Backend) -> Choice {
     match backend {
         Backend::Auto => Choice::Auto,
         Backend::Afxdp => Choice::Afxdp,
+        Backend::Xdp => Choice::Xdp,
         Backend::Uring => Choice::Uring,
         Backend::Mmsg => Choice::Mmsg,
     }

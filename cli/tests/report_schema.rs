@@ -94,7 +94,14 @@ fn full() -> Report {
             }],
             ..minimal().host
         },
-        backend: Some(Backend { name: "uring", mode: "plain", xdp: "none", why: "asked for".into() }),
+        backend: Some(Backend {
+            name: "uring",
+            mode: "plain",
+            xdp: "none",
+            segments: Some(64),
+            payload_touched: Some(true),
+            why: "asked for".into(),
+        }),
         steer: vec![Steered {
             interface: "veth0".into(),
             queue: 0,

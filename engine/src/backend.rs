@@ -24,6 +24,8 @@ pub enum Choice {
     Uring,
     /// `sendmmsg` and `recvmmsg` over UDP sockets.
     Mmsg,
+    /// Made and counted in the kernel.
+    Xdp,
 }
 
 /// A datapath.
@@ -35,6 +37,8 @@ pub enum Backend {
     Uring,
     /// `sendmmsg` and `recvmmsg` over UDP sockets.
     Mmsg,
+    /// Made and counted in the kernel.
+    Xdp,
 }
 
 impl Backend {
@@ -44,7 +48,13 @@ impl Backend {
             Self::Afxdp => "afxdp",
             Self::Uring => "uring",
             Self::Mmsg => "mmsg",
+            Self::Xdp => "xdp",
         }
+    }
+
+    /// Whether it works on frames and queues of a NIC, below the network stack, and not on sockets.
+    pub fn is_below_sockets(self) -> bool {
+        matches!(self, Self::Afxdp | Self::Xdp)
     }
 }
 
@@ -67,7 +77,7 @@ pub(crate) fn settle(
     let named = named.map(|name| interface::require_up(name).map(|link| link.interface())).transpose()?;
     let candidate = named.clone().or_else(obvious);
     let (backend, why) = choose(choice, candidate.as_ref())?;
-    let interface = if backend == Backend::Afxdp { candidate } else { named };
+    let interface = if backend.is_below_sockets() { candidate } else { named };
     Ok(Settled { backend, why, interface })
 }
 
@@ -101,18 +111,23 @@ fn choose(choice: Choice, interface: Option<&Interface>) -> Result<(Backend, Str
                 Err(Error::environment(format!("--backend uring: {why}")).fix("use --backend mmsg, or auto"))
             }
         },
-        Choice::Afxdp => {
-            if interface.is_none() {
-                return Err(Error::usage("--backend afxdp needs an interface, and no route names one")
-                    .fix("add --iface IF"));
-            }
-            match lacks_for_afxdp() {
-                None => Ok((Backend::Afxdp, asked)),
-                Some(lacks) => Err(Error::environment(format!("--backend afxdp needs {lacks}"))
-                    .fix(format!("run as root, or: {SETCAP}"))),
-            }
-        }
+        Choice::Afxdp => below_sockets(Backend::Afxdp, interface).map(|backend| (backend, asked)),
+        Choice::Xdp => below_sockets(Backend::Xdp, interface).map(|backend| (backend, asked)),
         Choice::Auto => Ok(automatic(interface)),
+    }
+}
+
+/// `backend`, when there is an interface for it and this user may.
+fn below_sockets(backend: Backend, interface: Option<&Interface>) -> Result<Backend> {
+    let name = backend.name();
+    if interface.is_none() {
+        return Err(Error::usage(format!("--backend {name} needs an interface, and no route names one"))
+            .fix("add --iface IF"));
+    }
+    match lacks_for_xdp() {
+        None => Ok(backend),
+        Some(lacks) => Err(Error::environment(format!("--backend {name} needs {lacks}"))
+            .fix(format!("run as root, or: {SETCAP}"))),
     }
 }
 
@@ -120,7 +135,7 @@ fn automatic(interface: Option<&Interface>) -> (Backend, String) {
     let not_afxdp = match interface {
         None => "no interface given for afxdp".to_owned(),
         Some(interface) => {
-            if let Some(lacks) = lacks_for_afxdp() {
+            if let Some(lacks) = lacks_for_xdp() {
                 format!("afxdp needs {lacks}")
             } else if Nic::of(interface).xdp.is_some_and(|xdp| xdp.zero_copy) {
                 return (Backend::Afxdp, format!("{} offers zero-copy AF_XDP", interface.name));
@@ -135,8 +150,8 @@ fn automatic(interface: Option<&Interface>) -> (Backend, String) {
     }
 }
 
-/// What this process lacks for AF_XDP, if anything.
-fn lacks_for_afxdp() -> Option<String> {
+/// What this process lacks for AF_XDP and XDP programs, if anything.
+fn lacks_for_xdp() -> Option<String> {
     let privileges = Privileges::read();
     let missing = privileges.missing(Purpose::Xdp);
     if !missing.is_empty() {

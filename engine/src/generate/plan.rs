@@ -55,15 +55,15 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     if let Some(interface) = &used {
         check_sizes(ipv6, interface, &sizes)?;
     }
-    if config.vlan.is_some() && backend != Backend::Afxdp {
+    if config.vlan.is_some() && !backend.is_below_sockets() {
         return Err(Error::usage("--vlan: sockets cannot write VLAN tags").fix("use --backend afxdp"));
     }
 
     let run = random_run()?;
     let flows = flows(config, backend, used.as_ref(), run)?;
     let queues: Vec<usize> = match backend {
-        Backend::Afxdp if config.queues.is_empty() => vec![0],
-        Backend::Afxdp => config.queues.clone(),
+        Backend::Afxdp | Backend::Xdp if config.queues.is_empty() => vec![0],
+        Backend::Afxdp | Backend::Xdp => config.queues.clone(),
         Backend::Uring | Backend::Mmsg => {
             if !config.queues.is_empty() {
                 return Err(
@@ -179,8 +179,8 @@ fn flows(config: &SendConfig, backend: Backend, used: Option<&Interface>, run: u
             let mut source_port =
                 if source_ports.is_empty() { 0 } else { source_ports[n % source_ports.len()] };
             let mut destination_mac = [0; 6];
-            if backend == Backend::Afxdp {
-                let interface = used.expect("afxdp was chosen for an interface");
+            if backend.is_below_sockets() {
+                let interface = used.expect("it was chosen for an interface");
                 let route = route::route_to(address, Some(interface.index), target.source)?;
                 source_ip = target.source.unwrap_or(route.source);
                 destination_mac = match mac::of_group(address) {

@@ -39,8 +39,14 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let destinations = destinations(&plan);
     let asked_pps = plan.pps;
     let mut team = open(plan, stop)?;
-    report.backend =
-        Some(report::Backend { name: backend.name(), mode: team.granted.mode, xdp: "none", why });
+    report.backend = Some(report::Backend {
+        name: backend.name(),
+        mode: team.granted.mode,
+        xdp: "none",
+        segments: None,
+        payload_touched: None,
+        why,
+    });
     for text in std::mem::take(&mut team.granted.notes) {
         report.warn(report::Warning { code: "datapath", text, fix: None }, on_event);
     }
@@ -123,9 +129,9 @@ fn push_interval(
     }
 }
 
-/// The unicast addresses that sockets send to. AF_XDP resolved its own before it began.
+/// The unicast addresses that sockets send to. AF_XDP and XDP resolved their own before it began.
 fn destinations(plan: &Plan) -> BTreeSet<IpAddr> {
-    let flows = plan.workers.iter().filter(|_| plan.backend != Backend::Afxdp).flat_map(|w| &w.spec.flows);
+    let flows = plan.workers.iter().filter(|_| !plan.backend.is_below_sockets()).flat_map(|w| &w.spec.flows);
     flows.map(|flow| flow.destination.ip()).filter(|ip| !ip.is_multicast()).collect()
 }
 
@@ -180,6 +186,7 @@ fn open(plan: Plan, stop: &Stop) -> Result<Team> {
         }),
         Backend::Uring => open_each(plan.workers, stop, |spec| Ok((UringTx::open(spec)?, Granted::plain()))),
         Backend::Mmsg => open_each(plan.workers, stop, |spec| Ok((MmsgTx::open(spec)?, Granted::plain()))),
+        Backend::Xdp => Err(Error::usage("--backend xdp does not send yet")),
     }
 }
 

@@ -218,6 +218,7 @@ fn name(backend: Choice) -> &'static str {
         Choice::Afxdp => "afxdp",
         Choice::Uring => "uring",
         Choice::Mmsg => "mmsg",
+        Choice::Xdp => "xdp",
     }
 }
 

@@ -68,7 +68,14 @@ pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
         emptiers: Vec::new(),
         places: Vec::new(),
         interface,
-        backend: report::Backend { name: backend.name(), mode: "plain", xdp: "none", why },
+        backend: report::Backend {
+            name: backend.name(),
+            mode: "plain",
+            xdp: "none",
+            segments: None,
+            payload_touched: None,
+            why,
+        },
         steer: None,
         warnings: Vec::new(),
         _memberships: Vec::new(),
@@ -81,6 +88,7 @@ pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
         Backend::Mmsg => open_sockets(&mut team, config, &targets, stop, |spec| {
             MmsgRx::open(spec).map(|queue| plain(queue, MmsgRx::receive_buffer))
         })?,
+        Backend::Xdp => return Err(Error::usage("--backend xdp does not receive yet")),
     }
     Ok(team)
 }

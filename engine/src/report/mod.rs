@@ -92,12 +92,18 @@ pub struct Nic {
 /// The datapath that ran, as granted by the kernel.
 #[derive(Debug, Clone, Serialize)]
 pub struct Backend {
-    /// `afxdp`, `uring`, `mmsg`.
+    /// `afxdp`, `uring`, `mmsg`, `xdp`.
     pub name: &'static str,
     /// `zero-copy` or `copy` (afxdp); `plain` (sockets, one datagram a request).
     pub mode: &'static str,
     /// `native`, `generic` or `none`: how the XDP program is attached.
     pub xdp: &'static str,
+    /// Datagrams of one hand-over to or from the kernel at most (sockets): 1 without segmentation offload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u16>,
+    /// Whether the receiver had the payload copied to it, or looked at headers only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload_touched: Option<bool>,
     /// Why this backend and mode.
     pub why: String,
 }
