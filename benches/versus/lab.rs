@@ -138,20 +138,21 @@ impl Lab {
         };
         // /sys needs the namespace's own mount, which a command gets.
         let script = format!(
-            "ip link set dev vb xdp off && tc qdisc del dev vb clsact 2>/dev/null; \
-             echo {receive_cpu:x} >/sys/class/net/vb/queues/rx-0/rps_cpus && \
-             echo {threaded} >/sys/class/net/vb/threaded && ip link set dev vb {program}",
-            threaded = u8::from(napi == Napi::Receiver),
+            "ip link set dev vb xdp off; tc qdisc del dev vb clsact 2>/dev/null; \
+             echo {receive_cpu:x} >/sys/class/net/vb/queues/rx-0/rps_cpus && ip link set dev vb {program}"
         );
         self.in_receiver(&script)?;
         let mut command = self.sender.command("ip");
         command.args(["link", "set", "dev", "va", "xdp", "off"]);
         process::output(command)?;
-        self.pin_napi(napi)
+        self.place_napi(napi)
     }
 
-    /// Pins the kernel threads of `vb`'s NAPI, which exist once an XDP program is attached.
-    pub fn pin_napi(&self, napi: Napi) -> Result<()> {
+    /// Makes `vb`'s NAPI threaded and pins its threads, or neither. A veth has NAPI only while an XDP program is attached,
+    /// so this is done again once a contestant has attached its own; without NAPI there is only RPS.
+    pub fn place_napi(&self, napi: Napi) -> Result<()> {
+        let threaded = u8::from(napi == Napi::Receiver);
+        self.in_receiver(&format!("echo {threaded} 2>/dev/null >/sys/class/net/vb/threaded || true"))?;
         if napi == Napi::Sender {
             return Ok(());
         }

@@ -81,7 +81,7 @@ impl Contestant for Ours {
                 let words = self.words("recv", further, RECEIVER.1, lab.cpus.receiver);
                 let mut receiver = Process::start(lab, Side::Receiver, &words)?;
                 receiver.wait_until(|said| said.contains(r#""event":"ready""#))?;
-                lab.pin_napi(napi)?;
+                lab.place_napi(napi)?;
                 Some(receiver)
             }
             None => None,

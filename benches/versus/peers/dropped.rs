@@ -107,7 +107,7 @@ impl Contestant for Dropped {
             }
             thread::sleep(Duration::from_millis(20));
         }
-        lab.pin_napi(napi)?;
+        lab.place_napi(napi)?;
         thread::sleep(Duration::from_millis(200));
         let (start, before) = (Instant::now(), lab.counters()?);
         thread::sleep(time);
