@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use wirerate_engine::error::Result;
+use wirerate_engine::error::{Error, Result};
 
 use crate::lab::{Counters, Lab, Napi};
+use crate::process::interrupted;
 
 /// The share of packets that a lossless rate may lose: 0.1 %.
 pub const LOSSLESS: f64 = 0.001;
@@ -124,7 +125,7 @@ pub trait Contestant {
     fn length(&self) -> u16;
     /// From where to where.
     fn class(&self) -> Class;
-    /// Whether it is ours: only then is the gate's figure the lossless one.
+    /// Whether it is ours and no yardstick: only then does the lossless figure count, and not the one at full blast.
     fn ours(&self) -> bool {
         false
     }
@@ -147,6 +148,9 @@ pub fn trial(
     napi: Napi,
     time: Duration,
 ) -> Result<Trial> {
+    if interrupted() {
+        return Err(Error::failed("interrupted"));
+    }
     lab.prepare(napi, contestant.class().drops())?;
     contestant.run(lab, load, napi, time)
 }

@@ -125,6 +125,7 @@ fn run(args: &Args) -> Result<()> {
     let &[sender, receiver] = args.cpus.as_slice() else {
         return Err(Error::usage("--cpus wants two CPUs: 0,1"));
     };
+    process::catch_signals()?;
     let wirerate = wirerate(args)?;
     let folder =
         args.peers.clone().or_else(|| Some(PathBuf::from("target/peers")).filter(|folder| folder.exists()));

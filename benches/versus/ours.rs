@@ -25,6 +25,8 @@ pub struct Ours {
     pub send: Vec<&'static str>,
     /// Further words of `wirerate recv`; none where the drop program receives.
     pub recv: Option<Vec<&'static str>>,
+    /// Whether others of ours are compared with it, as with a peer.
+    pub yardstick: bool,
 }
 
 impl Ours {
@@ -68,7 +70,7 @@ impl Contestant for Ours {
     }
 
     fn ours(&self) -> bool {
-        true
+        !self.yardstick
     }
 
     fn paces(&self) -> bool {
@@ -97,7 +99,14 @@ impl Contestant for Ours {
             Some(ended) => {
                 ended.check("recv")?;
                 let rx = report(&ended.stdout).ok_or_else(|| Error::failed("recv: no report"))?;
-                Ok(both(&tx, &rx)?.with(counted))
+                let mut trial = both(&tx, &rx)?;
+                // Of super-datagrams the kernel keeps no count in datagrams.
+                trial.witness = match self.class {
+                    Class::KernelToKernel => Some(counted.xdp_drops),
+                    Class::UserToUser if self.send.contains(&"off") => Some(counted.udp_in),
+                    _ => None,
+                };
+                Ok(trial.with(counted))
             }
             None => dropped(&tx, counted.xdp_drops),
         }

@@ -1,8 +1,10 @@
 //! Programs as a user would start them: pinned, in a namespace, with a time by which they must have ended.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,23 @@ use wirerate_engine::error::{Error, Result};
 use wirerate_engine::lab::Netns;
 
 use crate::lab::Lab;
+
+/// Set by Ctrl-C and SIGTERM.
+static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// From now on Ctrl-C and SIGTERM end the measurement and not the program, which then cleans up and prints what it has.
+pub fn catch_signals() -> Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&STOP))
+            .map_err(|e| Error::environment("cannot catch signals").because(e))?;
+    }
+    Ok(())
+}
+
+/// Whether somebody wants an end.
+pub fn interrupted() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
 
 /// Runs `command` to its end and gives its standard output.
 ///
@@ -75,7 +94,8 @@ impl Process {
             command.stdin(Stdio::null()).stdout(open(&stdout)?).stderr(open(&stderr)?).spawn().map_err(
                 |e| Error::environment("cannot run taskset").because(e).fix("apt-get install util-linux"),
             )?;
-        Ok(Self { name: words.first().cloned().unwrap_or_default(), child, stdout, stderr })
+        let name = Path::new(words.first().map_or("", String::as_str)).file_name().unwrap_or_default();
+        Ok(Self { name: name.to_string_lossy().into_owned(), child, stdout, stderr })
     }
 
     /// Waits until `ready` holds; fails with what the program said when it ends before, or after ten seconds.
@@ -85,7 +105,7 @@ impl Process {
             if ready(&fs::read_to_string(&self.stdout).unwrap_or_default()) {
                 return Ok(());
             }
-            if self.has_ended() || start.elapsed() > Duration::from_secs(10) {
+            if self.has_ended() || interrupted() || start.elapsed() > Duration::from_secs(10) {
                 return Err(self.complaint());
             }
             thread::sleep(Duration::from_millis(10));
@@ -119,7 +139,7 @@ impl Process {
     fn wait(&mut self, patience: Duration) -> bool {
         let start = Instant::now();
         while !self.has_ended() {
-            if start.elapsed() > patience {
+            if start.elapsed() > patience || interrupted() {
                 return false;
             }
             thread::sleep(Duration::from_millis(10));
@@ -134,7 +154,7 @@ impl Process {
             .map(|path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned())
             .find_map(|text| message(&text))
             .unwrap_or_else(|| "said nothing".to_owned());
-        Error::failed(format!("{}: {said}", self.name))
+        Error::failed(named(&self.name, &said))
     }
 }
 
@@ -154,8 +174,13 @@ impl Ended {
         let said = message(&self.stderr)
             .or_else(|| message(&self.stdout))
             .unwrap_or_else(|| "said nothing".to_owned());
-        Err(Error::failed(format!("{name}: {said}")))
+        Err(Error::failed(named(name, &said)))
     }
+}
+
+/// What was said, and by whom, unless it says so itself.
+fn named(name: &str, said: &str) -> String {
+    if said.starts_with(name) { said.to_owned() } else { format!("{name}: {said}") }
 }
 
 /// The line of a program's complaint that tells most: the first that names an error, else the last.

@@ -119,6 +119,11 @@ pub fn contestants(outcomes: &[Outcome], rows: &[u8]) -> String {
             if let Some(error) = &outcome.error {
                 text += &format!("   {}: n/a: {error}\n", outcome.name);
             }
+            if let Some(trial) = outcome.disagreement() {
+                let witness = trial.witness.unwrap_or_default();
+                text +=
+                    &format!("   {}: said {}, the kernel counted {witness}\n", outcome.name, trial.received);
+            }
         }
         text.push('\n');
     }
@@ -136,7 +141,7 @@ fn line(outcome: &Outcome) -> Vec<String> {
     };
     let max = if outcome.lossless_load == Some(Load::Max) { " (max)" } else { "" };
     vec![
-        if outcome.ours { format!("wirerate {}", outcome.name) } else { outcome.name.clone() },
+        outcome.name.clone(),
         outcome.class.map_or_else(dash, |class| Class::name(class).to_owned()),
         outcome.length.map_or_else(dash, |length| format!("{length} B")),
         match outcome.napi {
@@ -254,6 +259,6 @@ mod tests {
     #[test]
     fn prints_every_row() {
         let text = contestants(&[outcome("afxdp-drop", true, 1.2e6)], &[7]);
-        assert!(text.contains("wirerate afxdp-drop") && text.contains("1.200"), "{text}");
+        assert!(text.contains("afxdp-drop") && text.contains("1.200"), "{text}");
     }
 }

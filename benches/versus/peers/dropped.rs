@@ -9,7 +9,7 @@ use wirerate_engine::error::{Error, Result};
 use super::Tool;
 use crate::contest::{Class, Contestant, Load, Trial};
 use crate::lab::{Lab, Napi, RECEIVER, SENDER};
-use crate::process::{Process, Side};
+use crate::process::{Process, Side, interrupted};
 
 /// 64-byte frames: 18 bytes of UDP payload over IPv4.
 const LENGTH: u16 = 18;
@@ -102,7 +102,7 @@ impl Contestant for Dropped {
         let mut sender = Process::start(lab, Side::Sender, &enclosed(self.words(lab, load)))?;
         let begin = Instant::now();
         while lab.counters()?.xdp_drops < idle + 1000 {
-            if sender.has_ended() || begin.elapsed() > Duration::from_secs(8) {
+            if sender.has_ended() || interrupted() || begin.elapsed() > Duration::from_secs(8) {
                 return Err(sender.complaint());
             }
             thread::sleep(Duration::from_millis(20));
