@@ -52,10 +52,16 @@ impl Ahead {
         if stride != self.length {
             return 0;
         }
-        // On the stack it stays in registers.
-        let mut series = self.series;
         // A length of 0 is never foreseen.
-        let taken = buf.chunks_exact(stride).take(limit).take_while(|payload| series.take(payload)).count();
+        let whole = limit.min(buf.len() / stride);
+        let mut series = self.series;
+        let mut taken = 0;
+        for payload in buf[..whole * stride].chunks_exact(stride) {
+            if !series.take(payload) {
+                break;
+            }
+            taken += 1;
+        }
         self.series = series;
         self.count += taken as u64;
         taken

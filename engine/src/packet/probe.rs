@@ -185,29 +185,25 @@ pub struct Series {
     first: u64,
     second: u64,
     third: u16,
-    /// Headers, this one included, for which stepping in one byte is right; 0: this is the last.
-    steps: u16,
+    /// How often stepping in one byte is still right.
+    steps: u32,
 }
 
 impl Series {
     /// The series that begins with the header of `probe`.
     #[inline]
     pub fn new(probe: &Probe) -> Self {
-        Self::of(probe.words())
+        let words = probe.words();
+        Self::at(words.first.swap_bytes(), words.second.swap_bytes(), words.third.to_be())
     }
 
     #[inline]
-    fn of(words: Words) -> Self {
+    fn at(first: u64, second: u64, third: u16) -> Self {
         // The lowest byte of the sequence number takes a carry after 255, and the upper byte of the check falls as the
         // other rises. A check of 0 is written 0xffff, so it is left alone near that, too.
-        let until_carry = 0xff - (words.second >> 24 & 0xff);
-        let until_borrow = (words.first >> 56).saturating_sub(1);
-        Self {
-            first: words.first.swap_bytes(),
-            second: words.second.swap_bytes(),
-            third: words.third.to_be(),
-            steps: until_carry.min(until_borrow) as u16,
-        }
+        let until_carry = 0xff - (second >> 32) as u8;
+        let until_borrow = (first as u8).saturating_sub(1);
+        Self { first, second, third, steps: until_carry.min(until_borrow).into() }
     }
 
     /// Writes the header into the first [`LEN`] bytes of `payload` and goes on to the next.
@@ -220,7 +216,7 @@ impl Series {
         header[0..8].copy_from_slice(&self.first.to_le_bytes());
         header[8..16].copy_from_slice(&self.second.to_le_bytes());
         header[16..18].copy_from_slice(&self.third.to_le_bytes());
-        self.advance();
+        *self = self.next();
     }
 
     /// Whether `payload` begins with the header; goes on to the next if it does.
@@ -229,34 +225,35 @@ impl Series {
         let Some(header) = payload.first_chunk::<LEN>() else { return false };
         let eight = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("eight bytes"));
         let third = u16::from_le_bytes([header[16], header[17]]);
-        let same = eight(0) == self.first && eight(8) == self.second && third == self.third;
-        if same {
-            self.advance();
+        if eight(0) != self.first || eight(8) != self.second || third != self.third {
+            return false;
         }
-        same
+        *self = self.next();
+        true
     }
 
+    /// The series without its first header.
     #[inline]
-    fn advance(&mut self) {
+    fn next(self) -> Self {
         if self.steps == 0 {
-            return self.carry();
+            let (first, second) = carried(self.first, self.second, self.third);
+            return Self::at(first, second, self.third);
         }
-        self.steps -= 1;
         // The upper byte of the check is the first of the header, the lowest of the sequence number the fifth of its half.
-        self.first -= 1;
-        self.second += 1 << 32;
+        Self { first: self.first - 1, second: self.second + (1 << 32), steps: self.steps - 1, ..self }
     }
+}
 
-    #[cold]
-    fn carry(&mut self) {
-        let words = Words {
-            first: self.first.swap_bytes(),
-            second: self.second.swap_bytes(),
-            third: u16::from_be(self.third),
-        };
-        if let Ok(probe) = words.fields() {
-            *self = Self::new(&Probe { sequence: probe.sequence + 1, ..probe });
+/// The two halves of the header that follows the one given by a series' fields. Numbers in, numbers out: a series in a loop stays in registers.
+#[cold]
+fn carried(first: u64, second: u64, third: u16) -> (u64, u64) {
+    let words = Words { first: first.swap_bytes(), second: second.swap_bytes(), third: u16::from_be(third) };
+    match words.fields() {
+        Ok(probe) => {
+            let words = Probe { sequence: probe.sequence + 1, ..probe }.words();
+            (words.first.swap_bytes(), words.second.swap_bytes())
         }
+        Err(_) => unreachable!("made from a probe"),
     }
 }
 
