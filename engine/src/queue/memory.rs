@@ -287,6 +287,7 @@ mod tests {
             vlan: None,
             payload: Arc::new(payload),
             max_payload,
+            segments: crate::profile::segments::Segments::Auto,
         }
     }
 

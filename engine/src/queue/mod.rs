@@ -38,6 +38,9 @@ pub struct Run {
 pub struct TxCaps {
     /// Packets worth submitting at once; also the longest run.
     pub batch: u16,
+    /// Packets of one run that leave as one buffer, by segmentation offload: 1 without. A batch has room for `batch / segments`
+    /// runs.
+    pub segments: u16,
     /// Longest UDP payload in bytes.
     pub max_payload: u16,
 }

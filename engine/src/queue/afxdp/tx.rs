@@ -293,7 +293,7 @@ fn broken(source: io::Error) -> QueueError {
 
 impl<K: Kernel> Transmit for FrameTx<K> {
     fn caps(&self) -> TxCaps {
-        TxCaps { batch: BATCH, max_payload: self.max_payload }
+        TxCaps { batch: BATCH, segments: 1, max_payload: self.max_payload }
     }
 
     fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> std::result::Result<usize, QueueError> {
