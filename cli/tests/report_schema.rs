@@ -34,6 +34,7 @@ fn rx() -> RxCollector {
         });
     }
     tally.latency.record(1000).unwrap();
+    tally.gaps.record(1000).unwrap();
     tally.negative_latency = 1;
     let mut collector = RxCollector::new();
     collector.absorb(&tally);
@@ -63,7 +64,9 @@ fn minimal() -> Report {
 fn full() -> Report {
     let mut rx = rx();
     let mut tx = TxCollector::new();
-    tx.absorb(&TxTally::new(0));
+    let mut sent = TxTally::new(0);
+    sent.gaps.record(1000).unwrap();
+    tx.absorb(&sent);
     let drop = Drop {
         place: "socket".into(),
         interface: Some("veth0".into()),

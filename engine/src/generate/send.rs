@@ -233,6 +233,7 @@ mod tests {
             errors,
             messages: 5,
             burst: Burst { p50: 0, p99: 0, max: 0 },
+            inter_departure_ns: None,
         }
     }
 

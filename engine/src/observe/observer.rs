@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use super::FormatChoice;
 use super::stream::Stream;
 use crate::interop::iperf2;
+use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
 use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey};
 use crate::packet::probe::{self, End, Kind, Probe, unwrap40};
@@ -60,6 +61,7 @@ pub struct Observer {
     untracked: u64,
     messages: u64,
     latency: Recorder,
+    gaps: Gaps,
     last_arrival_ns: u64,
 }
 
@@ -89,6 +91,7 @@ impl Observer {
             untracked: 0,
             messages: 0,
             latency: Recorder::default(),
+            gaps: Gaps::default(),
             last_arrival_ns: 0,
         }
     }
@@ -123,7 +126,7 @@ impl Observer {
         self.last_arrival_ns
     }
 
-    /// Fills `into` with the totals and with the latencies since the last call; what it held of those is gone. Leaves
+    /// Fills `into` with the totals and with the latencies and gaps since the last call; what it held of those is gone. Leaves
     /// `worker`, `at_ns` and `losses`, which the worker knows.
     pub fn tally(&mut self, into: &mut RxTally) {
         into.streams.clear();
@@ -137,6 +140,7 @@ impl Observer {
         into.messages = self.messages;
         into.negative_latency = self.latency.negative();
         self.latency.hand_over(&mut into.latency);
+        self.gaps.hand_over(&mut into.gaps);
     }
 
     #[inline]
@@ -298,6 +302,7 @@ impl Observer {
 impl Sink for Observer {
     #[inline]
     fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize) {
+        let before = self.packets;
         for n in 0..count {
             let start = (n * stride).min(buf.len());
             let payload = &buf[start..(start + stride).min(buf.len())];
@@ -305,6 +310,9 @@ impl Sink for Observer {
                 hexdump(meta, payload);
             }
             self.datagram(meta, payload);
+        }
+        if self.packets > before {
+            self.gaps.mark(meta.arrived_ns);
         }
     }
 }

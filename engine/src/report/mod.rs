@@ -178,7 +178,7 @@ pub struct IntervalRx {
     pub payload_bps: u64,
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency_ns: Option<Latency>,
+    pub latency_ns: Option<Distribution>,
 }
 
 /// What was sent.
@@ -206,6 +206,10 @@ pub struct Tx {
     pub messages: u64,
     /// Packets handed over at once; without a pace, until the queue was full.
     pub burst: Burst,
+    /// Time from one hand-over of packets to the kernel or the NIC to the next, of each worker: the packets of one leave
+    /// back to back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inter_departure_ns: Option<Distribution>,
 }
 
 /// Lengths of bursts in packets.
@@ -260,7 +264,11 @@ pub struct Rx {
     pub messages: u64,
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency_ns: Option<Latency>,
+    pub latency_ns: Option<Distribution>,
+    /// Time from one batch of datagrams to the next, as each worker's queue took them over: what is found together has arrived
+    /// together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inter_arrival_ns: Option<Distribution>,
     /// Interarrival jitter of the stream with the highest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_ns: Option<Jitter>,
@@ -268,10 +276,10 @@ pub struct Rx {
     pub streams: Vec<Stream>,
 }
 
-/// One-way latency.
+/// How times in ns are distributed, to 1 %.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Latency {
-    /// Datagrams measured.
+pub struct Distribution {
+    /// Times measured.
     pub count: u64,
     /// Lowest.
     pub min: u64,
