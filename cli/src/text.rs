@@ -50,9 +50,10 @@ pub fn report(report: &Report) -> String {
     for worker in &report.workers {
         let _ = writeln!(
             text,
-            "worker     queue {} on CPU {}: {} packets",
+            "worker     queue {} on CPU {} ({}): {} packets",
             worker.queue,
             worker.cpu,
+            worker.why,
             count(worker.packets)
         );
     }

@@ -46,7 +46,7 @@ fn minimal() -> Report {
         schema: SCHEMA,
         command: "doctor".into(),
         started_at: "2026-11-20T19:17:00Z".into(),
-        host: Host { kernel: "6.18.0".into(), cpus: 2, nic: vec![] },
+        host: Host { kernel: "6.18.0".into(), cpus: 2, memory_locked: true, nic: vec![] },
         config: json!({}),
         backend: None,
         workers: vec![],
@@ -112,7 +112,7 @@ fn full() -> Report {
             packets: 1,
             frame_bytes: 60,
         }],
-        workers: vec![Worker { queue: 0, cpu: 1, numa_node: Some(0), packets: 3 }],
+        workers: vec![Worker { queue: 0, cpu: 1, numa_node: Some(0), why: "asked for".into(), packets: 3 }],
         intervals: vec![Interval {
             start_ns: 0,
             end_ns: 1_000_000_000,

@@ -6,13 +6,17 @@
 
 pub mod cpu;
 pub mod interface;
+pub mod irq;
 pub mod kernel;
 pub mod neighbour;
 mod netdev;
 mod netlink;
 pub mod nic;
+pub mod placement;
 pub mod privilege;
 pub mod route;
+pub mod sched;
+pub mod topology;
 
 use std::path::Path;
 

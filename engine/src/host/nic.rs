@@ -42,6 +42,9 @@ pub struct Nic {
     /// XDP features; absent before kernel 6.3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xdp: Option<XdpFeatures>,
+    /// Its directory in /sys, where it is seen to be of the same device.
+    #[serde(skip)]
+    pub directory: Option<PathBuf>,
     /// Interrupts, and the CPUs that serve them.
     pub interrupts: Vec<Interrupt>,
 }
@@ -133,6 +136,7 @@ impl Nic {
             // -1: the machine has no nodes, or the firmware does not say.
             nic.numa_node = read_number::<i32>(device.join("numa_node")).and_then(|n| n.try_into().ok());
             nic.interrupts = interrupts(&device);
+            nic.directory = Some(device);
         }
         nic
     }

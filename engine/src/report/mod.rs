@@ -67,6 +67,8 @@ pub struct Host {
     pub kernel: String,
     /// CPUs online.
     pub cpus: usize,
+    /// The memory of this process is kept from being paged out.
+    pub memory_locked: bool,
     /// Interfaces used.
     pub nic: Vec<Nic>,
 }
@@ -118,6 +120,8 @@ pub struct Worker {
     /// NUMA node of the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_node: Option<u32>,
+    /// Why it is there.
+    pub why: String,
     /// Packets it sent or received.
     pub packets: u64,
 }
