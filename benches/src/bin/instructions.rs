@@ -32,6 +32,7 @@ fn spec(flows: u16, max_payload: u16) -> TxSpec {
         ttl: 1,
         dscp: 0,
         vlan: None,
+        segments: wirerate_engine::profile::segments::Segments::Auto,
         payload: Arc::new(Payload::pattern()),
         max_payload,
     }

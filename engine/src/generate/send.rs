@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::control::{Event, Outcome, Stop};
 use crate::error::{Error, Result};
-use crate::host::{cpu, neighbour};
+use crate::host::{neighbour, sched};
 use crate::measure::handover::{Emptier, handover};
 use crate::measure::tally::TxTally;
 use crate::queue::afxdp::AfxdpTx;
@@ -48,6 +48,8 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         payload_touched: None,
         why,
     });
+    report.host.memory_locked = sched::lock_memory();
+    report.warn_of_policy(config.policy, on_event);
     for text in std::mem::take(&mut team.granted.notes) {
         report.warn(report::Warning { code: "datapath", text, fix: None }, on_event);
     }
@@ -252,19 +254,19 @@ fn open_each<T: Transmit + 'static>(
         granted: Granted::none(),
         offloads: Vec::new(),
     };
-    for (n, WorkerPlan { cpu, spec, job }) in plans.into_iter().enumerate() {
+    for (n, WorkerPlan { place, policy, spec, job }) in plans.into_iter().enumerate() {
         let (filler, emptier) = handover(move || TxTally::new(n));
         let stop = stop.clone();
         let queue = spec.queue;
         let (worker, granted) = start(
             format!("send {n}"),
-            cpu,
+            (place.cpu, policy),
             move || open(&spec),
             move |queue: T, _| worker::run(queue, job, filler, &stop),
         )?;
         team.workers.push(worker);
         team.emptiers.push(emptier);
-        team.places.push(report::Worker { queue, cpu, numa_node: cpu::node_of(cpu), packets: 0 });
+        team.places.push(report::Worker::at(queue, place));
         team.offloads.extend(granted.offload.clone());
         team.granted = granted;
     }
@@ -289,6 +291,7 @@ mod tests {
             errors,
             messages: 5,
             burst: Burst { p50: 0, p99: 0, max: 0 },
+            inter_departure_ns: None,
         }
     }
 

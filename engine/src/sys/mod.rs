@@ -3,5 +3,6 @@
 
 pub mod ethtool;
 pub mod netns;
+pub mod sched;
 pub mod socket;
 pub mod xsk;
