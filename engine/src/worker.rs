@@ -12,7 +12,7 @@ use crate::queue::{QueueError, afxdp};
 /// How a queue was granted, in the report's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Granted {
-    /// `zero-copy`, `copy`, `plain`.
+    /// `zero-copy`, `copy`, `plain`, `live`.
     pub mode: &'static str,
     /// What a reader should know about it.
     pub notes: Vec<String>,

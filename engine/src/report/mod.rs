@@ -94,7 +94,7 @@ pub struct Nic {
 pub struct Backend {
     /// `afxdp`, `uring`, `mmsg`, `xdp`.
     pub name: &'static str,
-    /// `zero-copy` or `copy` (afxdp); `plain` (sockets, one datagram a request).
+    /// `zero-copy` or `copy` (afxdp); `plain` (sockets, one datagram a request); `live` (xdp, made in the kernel).
     pub mode: &'static str,
     /// `native`, `generic` or `none`: how the XDP program is attached.
     pub xdp: &'static str,

@@ -2,6 +2,8 @@
 #![expect(unsafe_code, reason = "this room exists to keep unsafe calls in one place")]
 
 pub mod ethtool;
+pub mod interrupt;
 pub mod netns;
+pub mod packet;
 pub mod socket;
 pub mod xsk;
