@@ -14,7 +14,7 @@ use crate::queue::{QueueError, afxdp};
 /// How a queue was granted, in the report's words.
 #[derive(Debug, Clone)]
 pub(crate) struct Granted {
-    /// `zero-copy`, `copy`, `plain`, `gso`, `gro`.
+    /// `zero-copy`, `copy`, `plain`, `gso`, `gro`, `live`.
     pub mode: &'static str,
     /// What a reader should know about it.
     pub notes: Vec<String>,

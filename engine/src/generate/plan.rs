@@ -33,6 +33,17 @@ pub(crate) struct WorkerPlan {
     pub policy: Policy,
     pub spec: TxSpec,
     pub job: TxJob,
+    pub load: Load,
+}
+
+/// A worker's part of the offered load.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub sizes: Sizes,
+    /// Packets a second; `None`: as many as possible.
+    pub pps: Option<f64>,
+    /// Packets in all.
+    pub limit: Option<u64>,
 }
 
 /// What all workers do.
@@ -66,7 +77,9 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let run = random_run()?;
     let flows = flows(config, backend, used.as_ref(), run)?;
     let queues: Vec<usize> = match backend {
-        Backend::Afxdp | Backend::Xdp if config.queues.is_empty() => vec![0],
+        Backend::Afxdp if config.queues.is_empty() => vec![0],
+        // The driver sends by the queue of the CPU that the packet was made on.
+        Backend::Xdp if config.queues.is_empty() => (0..config.workers).collect(),
         Backend::Afxdp | Backend::Xdp => config.queues.clone(),
         Backend::Uring | Backend::Mmsg => {
             if !config.queues.is_empty() {
@@ -128,6 +141,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
                 schedule: Schedule::new(sizes.clone(), streams, pps, limit),
                 duration: config.duration,
             },
+            load: Load { sizes: sizes.clone(), pps, limit },
         }
     });
     Ok(Plan { backend, why, interface: used.clone(), pps, workers: plans.collect() })

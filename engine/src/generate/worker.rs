@@ -20,7 +20,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// When the end-of-stream messages are sent, in ms after the first of them: several, so that a short outage does not
 /// swallow them all.
-const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
+pub(crate) const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
 
 /// End-of-stream messages that each stream ends with.
 pub(crate) const END_MESSAGES: u64 = END_PAUSES_MS.len() as u64;
