@@ -13,6 +13,7 @@ use crate::measure::tally::{RxTally, TxTally};
 use crate::observe::{Observer, ObserverSpec, worker as receiver};
 use crate::packet::probe::{Kind, Probe};
 use crate::profile::payload::Payload;
+use crate::profile::segments::Segments;
 use crate::profile::size::{Framing, SizeList, Sizes};
 use crate::queue::memory::{Fate, pair_with};
 use crate::queue::{Flow, TxSpec};
@@ -38,6 +39,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
         vlan: None,
         payload: Arc::new(Payload::pattern()),
         max_payload: 200,
+        segments: Segments::Auto,
     };
     let (tx, rx) = pair_with(&spec, move |frame| match Probe::parse(&frame[PAYLOAD..]) {
         Ok(Probe { kind: Kind::Data, stream, sequence, .. }) => fate(stream, sequence),
@@ -84,7 +86,12 @@ fn a_perfect_wire() {
     assert_eq!((rx.payload_bytes, rx.frame_bytes), (tx.payload_bytes, tx.frame_bytes));
     assert_eq!(rx.streams.iter().map(|s| s.unique).collect::<Vec<_>>(), [3334, 3333, 3333]);
     assert_eq!(rx.latency_ns.unwrap().count, 10_000);
-    assert!(tx.burst.max <= 64, "{:?}", tx.burst);
+    // One gap less than hand-overs, none of which was longer than the pace allows.
+    let departures = tx.inter_departure_ns.unwrap();
+    assert!((10_000 / 20 - 1..10_000).contains(&departures.count), "{departures:?}");
+    let arrivals = rx.inter_arrival_ns.unwrap();
+    assert!((1..10_000).contains(&arrivals.count), "{arrivals:?}");
+    assert!(tx.burst.max <= 20, "more than 100 µs' worth at once: {:?}", tx.burst);
 }
 
 #[test]

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use crate::backend::Choice;
 use crate::error::Result;
+use crate::host::sched::Policy;
 use crate::profile::payload::Payload;
 use crate::profile::rate::Rate;
+use crate::profile::segments::Segments;
 use crate::profile::size::{Framing, SizeList, Sizes};
 use crate::report::effective;
 use crate::target::Target;
@@ -60,6 +62,10 @@ pub struct SendConfig {
     pub workers: usize,
     /// CPUs for the workers; empty: chosen.
     pub cpus: Vec<usize>,
+    /// Put workers on the CPUs that serve their queues' interrupts, rather than away from them.
+    pub on_irq_cpu: bool,
+    /// Scheduling policy of the workers.
+    pub policy: Policy,
     /// Offered load.
     pub rate: Rate,
     /// Packet sizes.
@@ -86,6 +92,8 @@ pub struct SendConfig {
     pub vlan: Option<u16>,
     /// What follows the probe header.
     pub payload: Arc<Payload>,
+    /// Datagrams handed over in one buffer (`uring`, `mmsg`).
+    pub segments: Segments,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -100,6 +108,8 @@ impl SendConfig {
             queues: Vec::new(),
             workers: 1,
             cpus: Vec::new(),
+            on_irq_cpu: false,
+            policy: Policy::Other,
             rate: Rate::Pps(1000.0),
             sizes: SizeSpec::Length(SizeList::Cycle(vec![1400])),
             duration: None,
@@ -113,6 +123,7 @@ impl SendConfig {
             dscp: 0,
             vlan: None,
             payload: Arc::new(Payload::pattern()),
+            segments: Segments::Auto,
             interval: Duration::from_secs(1),
         }
     }
@@ -128,6 +139,8 @@ impl SendConfig {
             "target": self.target.to_string(),
             "iface": self.interface,
             "backend": self.backend,
+            "on_irq_cpu": self.on_irq_cpu,
+            "sched": self.policy.to_string(),
             "rate": self.rate.to_string(),
             "frame_size": self.sizes.frames().map(ToString::to_string),
             "length": self.sizes.lengths().map(ToString::to_string),
@@ -142,6 +155,7 @@ impl SendConfig {
             "dscp": self.dscp,
             "vlan": self.vlan,
             "payload": self.payload.name(),
+            "segments": self.segments,
             "interval_ns": self.interval.as_nanos() as u64,
         }))
     }

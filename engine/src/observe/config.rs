@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use super::FormatChoice;
 use super::observer::ObserverSpec;
 use crate::backend::Choice;
+use crate::host::sched::Policy;
 use crate::profile::payload::Payload;
+use crate::profile::segments::Segments;
 use crate::report::effective;
 use crate::target::Target;
 
@@ -32,6 +34,10 @@ pub struct RecvConfig {
     pub queues: Vec<usize>,
     /// CPUs for the workers; empty: chosen.
     pub cpus: Vec<usize>,
+    /// Put workers on the CPUs that serve their queues' interrupts, rather than away from them.
+    pub on_irq_cpu: bool,
+    /// Scheduling policy of the workers.
+    pub policy: Policy,
     /// UDP destination ports; `None`: the target's.
     pub destination_ports: Option<RangeInclusive<u16>>,
     /// Consecutive groups or addresses from the target's on.
@@ -52,6 +58,8 @@ pub struct RecvConfig {
     pub keep: bool,
     /// Have the kernel tell what it drops of the packets, where this process may ask it to.
     pub kernel_drops: bool,
+    /// Whether several datagrams may come in one buffer (`uring`, `mmsg`).
+    pub segments: Segments,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -65,6 +73,8 @@ impl RecvConfig {
             backend: Choice::Auto,
             queues: Vec::new(),
             cpus: Vec::new(),
+            on_irq_cpu: false,
+            policy: Policy::Other,
             destination_ports: None,
             groups: 1,
             format: FormatChoice::Auto,
@@ -75,6 +85,7 @@ impl RecvConfig {
             idle: None,
             keep: false,
             kernel_drops: true,
+            segments: Segments::Auto,
             interval: Duration::from_secs(1),
         }
     }
@@ -90,6 +101,8 @@ impl RecvConfig {
             "target": self.target.to_string(),
             "iface": self.interface,
             "backend": self.backend,
+            "on_irq_cpu": self.on_irq_cpu,
+            "sched": self.policy.to_string(),
             "queues": self.queues,
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,
@@ -99,6 +112,7 @@ impl RecvConfig {
             "count": self.count,
             "idle_ns": self.idle.map(|d| d.as_nanos() as u64),
             "keep": self.keep,
+            "segments": self.segments,
             "interval_ns": self.interval.as_nanos() as u64,
         }))
     }
