@@ -11,6 +11,7 @@ use crate::backend::Choice;
 use crate::error::Result;
 use crate::profile::payload::Payload;
 use crate::profile::rate::Rate;
+use crate::profile::segments::Segments;
 use crate::profile::size::{Framing, SizeList, Sizes};
 use crate::report::effective;
 use crate::target::Target;
@@ -86,6 +87,8 @@ pub struct SendConfig {
     pub vlan: Option<u16>,
     /// What follows the probe header.
     pub payload: Arc<Payload>,
+    /// Datagrams handed over in one buffer (`uring`, `mmsg`).
+    pub segments: Segments,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -113,6 +116,7 @@ impl SendConfig {
             dscp: 0,
             vlan: None,
             payload: Arc::new(Payload::pattern()),
+            segments: Segments::Auto,
             interval: Duration::from_secs(1),
         }
     }
@@ -142,6 +146,7 @@ impl SendConfig {
             "dscp": self.dscp,
             "vlan": self.vlan,
             "payload": self.payload.name(),
+            "segments": self.segments,
             "interval_ns": self.interval.as_nanos() as u64,
         }))
     }

@@ -107,6 +107,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
                 vlan: config.vlan,
                 payload: Arc::clone(&config.payload),
                 max_payload: sizes.max(),
+                segments: config.segments,
             },
             job: TxJob {
                 run,

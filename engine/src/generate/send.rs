@@ -16,6 +16,7 @@ use crate::host::{cpu, neighbour};
 use crate::measure::handover::{Emptier, handover};
 use crate::measure::tally::TxTally;
 use crate::queue::afxdp::AfxdpTx;
+use crate::queue::socket::offload::Offload;
 use crate::queue::socket::{MmsgTx, UringTx};
 use crate::queue::spec::{Interface, TxSpec};
 use crate::queue::{QueueError, Transmit};
@@ -43,7 +44,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         name: backend.name(),
         mode: team.granted.mode,
         xdp: "none",
-        segments: None,
+        segments: most_segments(&team.offloads),
         payload_touched: None,
         why,
     });
@@ -52,6 +53,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     on_event(Event::Ready);
 
+    let mut refusal = Refusal::default();
     let mut collector = TxCollector::new();
     let start_ns = clock::tai_ns();
     team.workers.iter_mut().for_each(|w| w.go(start_ns));
@@ -60,6 +62,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     while team.workers.iter().any(|w| !w.is_finished()) {
         std::thread::sleep(COLLECT);
         team.emptiers.iter().for_each(|e| e.drain(|t| collector.absorb(t)));
+        refusal.look(&team.offloads, &mut report, on_event);
         let now = clock::tai_ns() - start_ns;
         if now >= interval_start + period_ns {
             push_interval(&mut report, &mut collector, interval_start, now, on_event);
@@ -81,6 +84,10 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         }
     }
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
+    refusal.look(&team.offloads, &mut report, on_event);
+    if let Some(backend) = &mut report.backend {
+        backend.segments = most_segments(&team.offloads);
+    }
     let tx = collector.finish();
     if tx.packets > 0 {
         look_for_neighbours(&destinations, interface.as_ref(), &mut report, on_event);
@@ -90,6 +97,39 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     report.tx = Some(tx);
     Ok(Outcome { report, losses: Vec::new(), failure })
+}
+
+/// The largest hand-over, in packets.
+fn most_segments(offloads: &[Offload]) -> Option<u16> {
+    offloads.iter().map(Offload::segments).max()
+}
+
+/// Says once that segmentation offload was refused.
+#[derive(Debug, Default)]
+struct Refusal {
+    said: bool,
+}
+
+impl Refusal {
+    fn look(&mut self, offloads: &[Offload], report: &mut Report, on_event: &mut dyn FnMut(Event<'_>)) {
+        if self.said {
+            return;
+        }
+        let Some(error) = offloads.iter().find_map(Offload::refused) else { return };
+        self.said = true;
+        let text = format!(
+            "segmentation offload was refused ({error}): since then packets leave one by one, more slowly"
+        );
+        let fix = match error.raw_os_error() {
+            Some(libc::ENOPROTOOPT) => "it takes Linux 4.18",
+            Some(libc::EPERM) => {
+                "look for a firewall rule by length: nft list ruleset; or use --segments off"
+            }
+            Some(libc::EIO) => "look for IPsec on the route: ip xfrm policy; or use --segments off",
+            _ => "look at the route (ip route get ADDRESS) and its MTU, or use --segments off",
+        };
+        report.warn(report::Warning { code: "gso-refused", text, fix: Some(fix.to_owned()) }, on_event);
+    }
 }
 
 /// A warning when less than 99 % of the rate asked for was offered. What this host refused was offered, too.
@@ -175,6 +215,8 @@ struct Team {
     emptiers: Vec<Emptier<TxTally>>,
     places: Vec<report::Worker>,
     granted: Granted,
+    /// Of each worker with sockets.
+    offloads: Vec<Offload>,
 }
 
 fn open(plan: Plan, stop: &Stop) -> Result<Team> {
@@ -184,8 +226,16 @@ fn open(plan: Plan, stop: &Stop) -> Result<Team> {
             let granted = Granted::of(queue.granted());
             Ok((queue, granted))
         }),
-        Backend::Uring => open_each(plan.workers, stop, |spec| Ok((UringTx::open(spec)?, Granted::plain()))),
-        Backend::Mmsg => open_each(plan.workers, stop, |spec| Ok((MmsgTx::open(spec)?, Granted::plain()))),
+        Backend::Uring => open_each(plan.workers, stop, |spec| {
+            let queue = UringTx::open(spec)?;
+            let granted = Granted::sending(queue.offload());
+            Ok((queue, granted))
+        }),
+        Backend::Mmsg => open_each(plan.workers, stop, |spec| {
+            let queue = MmsgTx::open(spec)?;
+            let granted = Granted::sending(queue.offload());
+            Ok((queue, granted))
+        }),
         Backend::Xdp => Err(Error::usage("--backend xdp does not send yet")),
     }
 }
@@ -195,8 +245,13 @@ fn open_each<T: Transmit + 'static>(
     stop: &Stop,
     open: fn(&TxSpec) -> Result<(T, Granted)>,
 ) -> Result<Team> {
-    let mut team =
-        Team { workers: Vec::new(), emptiers: Vec::new(), places: Vec::new(), granted: Granted::plain() };
+    let mut team = Team {
+        workers: Vec::new(),
+        emptiers: Vec::new(),
+        places: Vec::new(),
+        granted: Granted::none(),
+        offloads: Vec::new(),
+    };
     for (n, WorkerPlan { cpu, spec, job }) in plans.into_iter().enumerate() {
         let (filler, emptier) = handover(move || TxTally::new(n));
         let stop = stop.clone();
@@ -210,6 +265,7 @@ fn open_each<T: Transmit + 'static>(
         team.workers.push(worker);
         team.emptiers.push(emptier);
         team.places.push(report::Worker { queue, cpu, numa_node: cpu::node_of(cpu), packets: 0 });
+        team.offloads.extend(granted.offload.clone());
         team.granted = granted;
     }
     Ok(team)

@@ -104,10 +104,10 @@ fn send<T: Transmit>(
     stop: &Stop,
 ) -> Result<(), QueueError> {
     let mut stamper = Stamper::new(job.run);
-    let batch = usize::from(queue.caps().batch);
-    let mut runs: Vec<Run> = Vec::with_capacity(batch);
+    let caps = queue.caps();
+    let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch / caps.segments));
     let start_ns = stamper.refresh();
-    job.schedule.start(start_ns);
+    job.schedule.start(start_ns, caps.segments);
     let deadline_ns = job.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));
     let mut handover_ns = start_ns + HANDOVER_NS;
     loop {
@@ -123,7 +123,7 @@ fn send<T: Transmit>(
             totals.end_burst(tallies.tally());
             return Ok(());
         }
-        job.schedule.due(now_ns, batch, &mut runs);
+        job.schedule.due(now_ns, caps.batch, &mut runs);
         let taken = if runs.is_empty() { 0 } else { queue.submit(&runs, &mut stamper)? };
         if taken == 0 {
             totals.end_burst(tallies.tally());

@@ -11,8 +11,10 @@ pub mod neighbour;
 mod netdev;
 mod netlink;
 pub mod nic;
+pub mod pcie;
 pub mod privilege;
 pub mod route;
+pub mod tuning;
 
 use std::path::Path;
 

@@ -11,6 +11,7 @@ use super::FormatChoice;
 use super::observer::ObserverSpec;
 use crate::backend::Choice;
 use crate::profile::payload::Payload;
+use crate::profile::segments::Segments;
 use crate::report::effective;
 use crate::target::Target;
 
@@ -52,6 +53,8 @@ pub struct RecvConfig {
     pub keep: bool,
     /// Have the kernel tell what it drops of the packets, where this process may ask it to.
     pub kernel_drops: bool,
+    /// Whether several datagrams may come in one buffer (`uring`, `mmsg`).
+    pub segments: Segments,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -75,6 +78,7 @@ impl RecvConfig {
             idle: None,
             keep: false,
             kernel_drops: true,
+            segments: Segments::Auto,
             interval: Duration::from_secs(1),
         }
     }
@@ -99,6 +103,7 @@ impl RecvConfig {
             "count": self.count,
             "idle_ns": self.idle.map(|d| d.as_nanos() as u64),
             "keep": self.keep,
+            "segments": self.segments,
             "interval_ns": self.interval.as_nanos() as u64,
         }))
     }

@@ -11,6 +11,7 @@ use super::*;
 use crate::error::Kind;
 use crate::packet::probe::Probe;
 use crate::profile::payload::Payload;
+use crate::profile::segments::Segments;
 use crate::queue::spec::Interface;
 use crate::queue::{Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait};
 use crate::target::Target;
@@ -30,11 +31,18 @@ fn tx_spec(destination: SocketAddr, interface: Option<Interface>) -> TxSpec {
         vlan: None,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1000,
+        segments: Segments::Auto,
     }
 }
 
 fn rx_spec(target: &str, interface: Option<Interface>) -> RxSpec {
-    RxSpec { interface, queue: 0, target: target.parse().unwrap(), max_payload: 1000 }
+    RxSpec {
+        interface,
+        queue: 0,
+        target: target.parse().unwrap(),
+        max_payload: 1000,
+        segments: Segments::Auto,
+    }
 }
 
 /// A port that nobody has at the moment.
