@@ -100,9 +100,9 @@ pub fn contestants(outcomes: &[Outcome], rows: &[u8]) -> String {
             "NAPI on",
             "segments/skb",
             "payload touched",
-            "full blast, Mpps received",
+            "Mpps at full blast",
             "loss",
-            "loss < 0.1 %, Mpps received",
+            "Mpps, loss < 0.1 %",
             "payload Gbit/s",
         ]);
         let of_row = || outcomes.iter().filter(|outcome| outcome.rows.contains(&row));
