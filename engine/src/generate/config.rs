@@ -82,6 +82,8 @@ pub struct SendConfig {
     pub ttl: Option<u8>,
     /// DSCP.
     pub dscp: u8,
+    /// Refuse payloads that the MTU would cut into fragments.
+    pub dont_fragment: bool,
     /// 802.1Q VLAN identifier (`afxdp`).
     pub vlan: Option<u16>,
     /// What follows the probe header.
@@ -111,6 +113,7 @@ impl SendConfig {
             groups: 1,
             ttl: None,
             dscp: 0,
+            dont_fragment: false,
             vlan: None,
             payload: Arc::new(Payload::pattern()),
             interval: Duration::from_secs(1),
@@ -140,6 +143,7 @@ impl SendConfig {
             "groups": self.groups,
             "ttl": self.effective_ttl(),
             "dscp": self.dscp,
+            "dont_fragment": self.dont_fragment,
             "vlan": self.vlan,
             "payload": self.payload.name(),
             "interval_ns": self.interval.as_nanos() as u64,

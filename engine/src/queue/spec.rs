@@ -33,6 +33,8 @@ pub struct TxSpec {
     pub ttl: u8,
     /// DSCP, 0 to 63.
     pub dscp: u8,
+    /// Whether a payload above the MTU leaves in fragments; otherwise it is refused.
+    pub fragment: bool,
     /// VLAN identifier of an 802.1Q tag (`afxdp`).
     pub vlan: Option<u16>,
     /// What follows the probe header.
