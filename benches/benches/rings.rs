@@ -25,6 +25,7 @@ fn spec(flows: u16, max_payload: u16) -> TxSpec {
         flows: (0..flows).map(flow).collect(),
         ttl: 1,
         dscp: 0,
+        fragment: false,
         vlan: None,
         payload: Arc::new(Payload::pattern()),
         max_payload,

@@ -174,6 +174,10 @@ pub struct Send {
     #[arg(long, value_name = "DSCP", default_value = "0", value_parser = parse_dscp)]
     pub dscp: u8,
 
+    /// Refuse a --length that the interface's MTU would cut into fragments, instead of sending those
+    #[arg(long)]
+    pub dont_fragment: bool,
+
     /// 802.1Q VLAN identifier, 1 to 4094 (afxdp)
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
     pub vlan: Option<u16>,

@@ -51,6 +51,7 @@ fn configuration(args: &Send) -> Result<SendConfig> {
         groups: d.groups,
         ttl: args.ttl,
         dscp: args.dscp,
+        dont_fragment: args.dont_fragment,
         vlan: args.vlan,
         payload: Arc::new(payload(&args.payload)?),
         segments: d.segments,

@@ -91,6 +91,9 @@ fn sent(text: &mut String, tx: &Tx) {
         count(tx.errors)
     );
     rates(text, tx.pps, tx.payload_bps, tx.l2_bps, tx.l1_bps);
+    if let Some(fragments) = tx.fragments {
+        let _ = writeln!(text, "cut        into {} fragments by the MTU", count(fragments));
+    }
     let burst = &tx.burst;
     let _ = writeln!(
         text,

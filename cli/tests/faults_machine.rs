@@ -165,7 +165,7 @@ fn an_mtu_that_is_too_small() {
             ("[ff15::1]:5001", "--length 1233", "1281", 1232),
             ("10.77.0.11:5001", "--length 1253", "1281", 1252),
         ] {
-            let line = brief("send", target, &format!("--backend {backend} {options}"));
+            let line = brief("send", target, &format!("--backend {backend} {options} --dont-fragment"));
             let mends = format!("--length {most}");
             let ended = run(wirerate_on(&lab.sender, &words(&line)));
             ended.expect(2, &["wr0", "MTU of 1280", says, &mends, "ip link set dev wr0 mtu 1281"]);

@@ -36,6 +36,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
         flows: (0..streams).map(flow).collect(),
         ttl: 1,
         dscp: 0,
+        fragment: false,
         vlan: None,
         payload: Arc::new(Payload::pattern()),
         max_payload: 200,

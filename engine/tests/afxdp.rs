@@ -98,6 +98,7 @@ impl Pair {
             flows: destinations.iter().zip(0..).map(|(d, n)| self.flow(n, *d)).collect(),
             ttl: 2,
             dscp: 0,
+            fragment: false,
             vlan: None,
             payload: Arc::new(payload),
             max_payload,

@@ -70,6 +70,7 @@ fn sending_and_receiving_allocate_nothing_once_a_stream_is_known() {
         flows: vec![flow],
         ttl: 1,
         dscp: 0,
+        fragment: false,
         vlan: None,
         payload: Arc::new(Payload::pattern()),
         max_payload: 100,

@@ -43,6 +43,7 @@ fn specs() -> (TxSpec, RxSpec) {
         flows: vec![flow],
         ttl: 1,
         dscp: 0,
+        fragment: false,
         vlan: None,
         payload: Arc::new(Payload::Zero),
         max_payload: 100,

@@ -115,6 +115,7 @@ fn tx_spec(flows: Vec<Flow>) -> TxSpec {
         flows,
         ttl: 7,
         dscp: 46,
+        fragment: false,
         vlan: None,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1400,

@@ -31,6 +31,7 @@ fn spec(flows: u16, max_payload: u16) -> TxSpec {
         flows: (0..flows).map(flow).collect(),
         ttl: 1,
         dscp: 0,
+        fragment: false,
         vlan: None,
         segments: wirerate_engine::profile::segments::Segments::Auto,
         payload: Arc::new(Payload::pattern()),

@@ -88,6 +88,8 @@ pub struct SendConfig {
     pub ttl: Option<u8>,
     /// DSCP.
     pub dscp: u8,
+    /// Refuse payloads that the MTU would cut into fragments.
+    pub dont_fragment: bool,
     /// 802.1Q VLAN identifier (`afxdp`).
     pub vlan: Option<u16>,
     /// What follows the probe header.
@@ -121,6 +123,7 @@ impl SendConfig {
             groups: 1,
             ttl: None,
             dscp: 0,
+            dont_fragment: false,
             vlan: None,
             payload: Arc::new(Payload::pattern()),
             segments: Segments::Auto,
@@ -153,6 +156,7 @@ impl SendConfig {
             "groups": self.groups,
             "ttl": self.effective_ttl(),
             "dscp": self.dscp,
+            "dont_fragment": self.dont_fragment,
             "vlan": self.vlan,
             "payload": self.payload.name(),
             "segments": self.segments,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::SendConfig;
+use super::config::{SendConfig, SizeSpec};
 use super::schedule::Schedule;
 use super::worker::TxJob;
 use crate::backend::{self, Backend, Settled};
@@ -65,9 +65,14 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         backend::settle(config.backend, config.interface.as_deref(), || {
             backend::way_out(target.destination.ip())
         })?;
-    let framing = Framing { ipv6, vlan: config.vlan.is_some() };
+    // A frame is what it is said to be; a payload may be cut.
+    let fragment =
+        !config.dont_fragment && backend != Backend::Xdp && matches!(config.sizes, SizeSpec::Length(_));
+    let way_out = used.clone().or_else(|| backend::way_out(target.destination.ip()));
+    let mtu = way_out.as_ref().map(|i| i.mtu).filter(|_| fragment);
+    let framing = Framing { ipv6, vlan: config.vlan.is_some(), mtu };
     let sizes = config.sizes.resolve(framing)?;
-    if let Some(interface) = &used {
+    if let Some(interface) = used.as_ref().filter(|_| !fragment) {
         check_sizes(ipv6, interface, &sizes)?;
     }
     if config.vlan.is_some() && !backend.is_below_sockets() {
@@ -131,6 +136,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
                 flows: mine,
                 ttl: config.effective_ttl(),
                 dscp: config.dscp,
+                fragment,
                 vlan: config.vlan,
                 payload: Arc::clone(&config.payload),
                 max_payload: sizes.max(),
@@ -147,7 +153,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     Ok(Plan { backend, why, interface: used.clone(), pps, workers: plans.collect() })
 }
 
-/// Every datagram is one frame: nothing here fragments, and sockets are told not to.
+/// Where nothing is to be cut, every datagram is one frame.
 fn check_sizes(ipv6: bool, interface: &Interface, sizes: &Sizes) -> Result<()> {
     let around = if ipv6 { 48 } else { 28 };
     let packet = u32::from(sizes.max()) + around;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::pacing::Pacer;
-use crate::profile::size::Sizes;
+use crate::profile::size::{Sizes, Wire};
 use crate::queue::Run;
 
 /// The packets of one worker, in order. Streams take turns of a fixed number of packets, so that one counter tells
@@ -24,16 +24,13 @@ pub(crate) struct Schedule {
     turn: u64,
 }
 
-/// Bytes of packets that a queue took.
+/// What packets that a queue took come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Took {
     pub payload_bytes: u64,
-    /// Everything else of their frames, FCS included.
-    pub overhead_bytes: u64,
+    /// Their frames.
+    pub wire: Wire,
 }
-
-/// Smallest Ethernet frame, FCS included (IEEE 802.3 §4A.4.2).
-const MIN_FRAME: u64 = 64;
 
 impl Schedule {
     pub(crate) fn new(sizes: Sizes, streams: Vec<u16>, pps: Option<f64>, limit: Option<u64>) -> Self {
@@ -89,14 +86,14 @@ impl Schedule {
     /// The queue took `taken` packets off the front of `runs`.
     #[inline]
     pub(crate) fn took(&mut self, taken: usize, runs: &[Run]) -> Took {
-        let overhead = u64::from(self.sizes.overhead());
         let mut left = taken as u64;
         let mut bytes = Took::default();
         for run in runs {
             let n = left.min(u64::from(run.count));
-            let len = u64::from(run.len);
-            bytes.payload_bytes += n * len;
-            bytes.overhead_bytes += n * ((len + overhead).max(MIN_FRAME) - len);
+            let wire = self.sizes.wire_of(run.first_seq);
+            bytes.payload_bytes += n * u64::from(run.len);
+            bytes.wire.frames += n * wire.frames;
+            bytes.wire.bytes += n * wire.bytes;
             left -= n;
             if left == 0 {
                 break;

@@ -322,6 +322,7 @@ mod tests {
     fn tx(packets: u64, errors: u64, duration_ns: u64) -> Tx {
         Tx {
             packets,
+            fragments: None,
             frame_bytes: 0,
             payload_bytes: 0,
             duration_ns,

@@ -10,6 +10,7 @@ use crate::measure::gaps::Gaps;
 use crate::measure::handover::Filler;
 use crate::measure::tally::TxTally;
 use crate::packet::probe::{END_LEN, End, Kind, Probe};
+use crate::profile::size::Wire;
 use crate::queue::{QueueError, Run, Stamper, Transmit, Wait};
 
 /// How often a tally is handed over.
@@ -71,7 +72,7 @@ struct Totals {
     payload_bytes: u64,
     messages: u64,
     issued: u64,
-    overhead: u64,
+    wire: Wire,
     first_ns: u64,
     last_ns: u64,
     burst: u64,
@@ -84,7 +85,8 @@ impl Totals {
         tally.packets = self.packets;
         tally.errors = self.errors;
         tally.payload_bytes = self.payload_bytes;
-        tally.frame_bytes = self.payload_bytes + self.overhead;
+        tally.frame_bytes = self.wire.bytes;
+        tally.frames = self.wire.frames;
         tally.messages = self.messages;
         tally.first_ns = self.first_ns;
         tally.last_ns = self.last_ns;
@@ -153,7 +155,8 @@ fn send<T: Transmit>(
             totals.end_burst(tallies.tally());
         }
         totals.payload_bytes += took.payload_bytes;
-        totals.overhead += took.overhead_bytes;
+        totals.wire.frames += took.wire.frames;
+        totals.wire.bytes += took.wire.bytes;
         let done = queue.reap(Wait::No)?;
         totals.packets += done.packets;
         totals.errors += done.failed;

@@ -170,6 +170,8 @@ pub struct TxTally {
     pub payload_bytes: u64,
     /// Frames with FCS of `packets` and `errors`, bytes. Total.
     pub frame_bytes: u64,
+    /// Frames of `packets` and `errors`: more than packets where they leave in fragments. Total.
+    pub frames: u64,
     /// End-of-stream messages. Total.
     pub messages: u64,
     /// CLOCK_TAI in ns of the first packet; 0 before.
@@ -192,6 +194,7 @@ impl TxTally {
             errors: 0,
             payload_bytes: 0,
             frame_bytes: 0,
+            frames: 0,
             messages: 0,
             first_ns: 0,
             last_ns: 0,

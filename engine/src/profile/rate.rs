@@ -49,8 +49,8 @@ impl Rate {
         let bits_each = |layer| {
             8.0 * match layer {
                 Layer::Payload => sizes.mean(),
-                Layer::L2 => sizes.mean() + f64::from(sizes.overhead()),
-                Layer::L1 => sizes.mean() + f64::from(sizes.overhead() + L1_OVERHEAD),
+                Layer::L2 => sizes.mean_frame_bytes(),
+                Layer::L1 => sizes.mean_frame_bytes() + sizes.mean_frames() * f64::from(L1_OVERHEAD),
             }
         };
         let pps = match *self {

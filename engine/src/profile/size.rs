@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::packet::fragment::Cutter;
 use crate::packet::probe;
 
 /// Preamble, start-of-frame delimiter and inter-packet gap: bytes that every frame takes on the line besides
@@ -84,6 +85,17 @@ pub struct Framing {
     pub ipv6: bool,
     /// With one 802.1Q tag.
     pub vlan: bool,
+    /// Bytes of the largest IP packet, where datagrams that are longer leave in fragments.
+    pub mtu: Option<u32>,
+}
+
+/// What datagrams are on the wire.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wire {
+    /// Frames: more than one for a datagram in fragments.
+    pub frames: u64,
+    /// Their bytes, FCS included.
+    pub bytes: u64,
 }
 
 impl Framing {
@@ -92,6 +104,20 @@ impl Framing {
         let ip = if self.ipv6 { 40 } else { 20 };
         let tag = if self.vlan { 4 } else { 0 };
         14 + tag + ip + 8 + 4
+    }
+
+    /// What a datagram with `length` bytes of UDP payload is on the wire.
+    pub fn wire(self, length: u16) -> Wire {
+        let whole = u64::from(self.overhead()) + u64::from(length);
+        let Some(cutter) = self.mtu.map(|mtu| Cutter::new(self.ipv6, mtu)).filter(|c| !c.fits(length)) else {
+            return Wire { frames: 1, bytes: whole.max(u64::from(MIN_FRAME)) };
+        };
+        let around = 14 + if self.vlan { 4 } else { 0 } + 4 + cutter.fragment_header() as u64;
+        let bytes = |len: u16| (around + u64::from(len)).max(u64::from(MIN_FRAME));
+        cutter.pieces(length).fold(Wire::default(), |sum, piece| Wire {
+            frames: sum.frames + 1,
+            bytes: sum.bytes + bytes(piece.len),
+        })
     }
 
     /// Longest UDP payload: the 16-bit length field counts the UDP header, and with IPv4 its header too.
@@ -110,7 +136,8 @@ impl Framing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sizes {
     cycle: Vec<u16>,
-    overhead: u16,
+    /// What each of the cycle is on the wire.
+    wires: Vec<Wire>,
 }
 
 impl Sizes {
@@ -164,7 +191,8 @@ impl Sizes {
         if cycle.is_empty() {
             return Err(Error::usage(format!("{what}: no size given")).fix("give at least one size"));
         }
-        Ok(Self { cycle, overhead: framing.overhead() })
+        let wires = cycle.iter().map(|&length| framing.wire(length)).collect();
+        Ok(Self { cycle, wires })
     }
 
     /// UDP payload of packet `sequence`, in bytes.
@@ -187,9 +215,23 @@ impl Sizes {
         (length, (same as u16 + 1).min(limit))
     }
 
-    /// Bytes of the frame around each payload.
-    pub fn overhead(&self) -> u16 {
-        self.overhead
+    /// What packet `sequence` is on the wire.
+    #[inline]
+    pub fn wire_of(&self, sequence: u64) -> Wire {
+        match self.wires.as_slice() {
+            [one] => *one,
+            many => many[(sequence % many.len() as u64) as usize],
+        }
+    }
+
+    /// Mean bytes of frames, FCS included, of a packet.
+    pub fn mean_frame_bytes(&self) -> f64 {
+        self.wires.iter().map(|w| w.bytes as f64).sum::<f64>() / self.wires.len() as f64
+    }
+
+    /// Mean number of frames of a packet: 1 but for fragments.
+    pub fn mean_frames(&self) -> f64 {
+        self.wires.iter().map(|w| w.frames as f64).sum::<f64>() / self.wires.len() as f64
     }
 
     /// Mean UDP payload in bytes.
@@ -214,8 +256,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const V4: Framing = Framing { ipv6: false, vlan: false };
-    const V6: Framing = Framing { ipv6: true, vlan: false };
+    const V4: Framing = Framing { ipv6: false, vlan: false, mtu: None };
+    const V6: Framing = Framing { ipv6: true, ..V4 };
 
     fn frames(text: &str, framing: Framing) -> Result<Sizes> {
         Sizes::from_frames(&text.parse()?, framing)
@@ -231,6 +273,22 @@ mod tests {
         assert_eq!(frames("84", V6).unwrap().length_of(0), 18);
         assert_eq!(frames("68", Framing { vlan: true, ..V4 }).unwrap().length_of(0), 18);
         assert_eq!(lengths("18", V6).unwrap().length_of(0), 18);
+    }
+
+    #[test]
+    fn a_datagram_in_fragments_has_a_frame_for_each() {
+        assert_eq!(V4.wire(18), Wire { frames: 1, bytes: 64 });
+        assert_eq!(V4.wire(2000), Wire { frames: 1, bytes: 2046 });
+        let cut = Framing { mtu: Some(1500), ..V4 };
+        assert_eq!(cut.wire(1472), Wire { frames: 1, bytes: 1518 });
+        // 1480 and 528 bytes, each behind Ethernet and IP headers and before an FCS.
+        assert_eq!(cut.wire(2000), Wire { frames: 2, bytes: 1518 + 566 });
+        // A last fragment of one byte is padded.
+        assert_eq!(cut.wire(1473), Wire { frames: 2, bytes: 1518 + 64 });
+        assert_eq!(Framing { vlan: true, ipv6: true, ..cut }.wire(2000).frames, 2);
+        let sizes = lengths("1472,2000", cut).unwrap();
+        assert_eq!([0, 1, 2].map(|s| sizes.wire_of(s).frames), [1, 2, 1]);
+        assert!((sizes.mean_frames() - 1.5).abs() < 1e-9);
     }
 
     #[test]

@@ -285,6 +285,7 @@ mod tests {
             ],
             ttl: 3,
             dscp: 46,
+            fragment: false,
             vlan: None,
             payload: Arc::new(payload),
             max_payload,

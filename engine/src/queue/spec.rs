@@ -35,6 +35,8 @@ pub struct TxSpec {
     pub ttl: u8,
     /// DSCP, 0 to 63.
     pub dscp: u8,
+    /// Whether a payload above the MTU leaves in fragments; otherwise it is refused.
+    pub fragment: bool,
     /// VLAN identifier of an 802.1Q tag (`afxdp`).
     pub vlan: Option<u16>,
     /// What follows the probe header.
@@ -49,7 +51,7 @@ impl TxSpec {
     /// Bytes of the frame around each payload, FCS included.
     pub fn overhead(&self) -> u16 {
         let ipv6 = self.flows.iter().any(|flow| flow.destination.is_ipv6());
-        Framing { ipv6, vlan: self.vlan.is_some() }.overhead()
+        Framing { ipv6, vlan: self.vlan.is_some(), mtu: None }.overhead()
     }
 }
 

@@ -191,6 +191,9 @@ pub struct IntervalRx {
 pub struct Tx {
     /// Packets handed over to the kernel or the NIC, without end-of-stream messages.
     pub packets: u64,
+    /// IP packets that they left in, where the MTU cut some of them into fragments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fragments: Option<u64>,
     /// Their frames, FCS included.
     pub frame_bytes: u64,
     /// Their UDP payload.

@@ -19,10 +19,11 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    /// Rates of `packets` packets, the first at `first_ns`, the last at `last_ns`. That is one interval fewer than packets, so the
+    /// Rates of `packets` packets in `frames` frames, the first at `first_ns`, the last at `last_ns`. That is one interval fewer than packets, so the
     /// bytes count for as many packets less one; with fewer than two packets, or all at one time, the rates are 0.
     pub(super) fn new(
         packets: u64,
+        frames: u64,
         frame_bytes: u64,
         payload_bytes: u64,
         first_ns: u64,
@@ -36,7 +37,7 @@ impl Rates {
             let whole = amount * SECOND_NS / u128::from(duration_ns);
             saturate(whole * u128::from(packets - 1) / u128::from(packets))
         };
-        let gaps = u128::from(packets) * u128::from(L1_OVERHEAD);
+        let gaps = u128::from(frames) * u128::from(L1_OVERHEAD);
         Self {
             duration_ns,
             pps: less_one(packets.into()),
@@ -79,7 +80,7 @@ mod tests {
     fn a_steady_stream_has_its_rate_however_short() {
         for packets in [2, 3, 1001] {
             let last_ns = 5 + (packets - 1) * 1_000_000;
-            let rates = Rates::new(packets, packets * 64, packets * 18, 5, last_ns);
+            let rates = Rates::new(packets, packets, packets * 64, packets * 18, 5, last_ns);
             assert_eq!(rates.pps.abs_diff(1000), 0);
             // Whole numbers of bits are cut off, twice.
             assert!(rates.l1_bps.abs_diff(1000 * 84 * 8) <= 1);
@@ -90,10 +91,10 @@ mod tests {
 
     #[test]
     fn too_little_to_tell_is_zero() {
-        assert_eq!(Rates::new(0, 0, 0, 0, 0), Rates::default());
-        assert_eq!(Rates::new(1, 64, 18, 7, 7), Rates::default());
-        assert_eq!(Rates::new(64, 4096, 64, 7, 7), Rates::default());
-        assert_eq!(Rates::new(2, 4096, 64, 9, 7), Rates::default());
+        assert_eq!(Rates::new(0, 0, 0, 0, 0, 0), Rates::default());
+        assert_eq!(Rates::new(1, 1, 64, 18, 7, 7), Rates::default());
+        assert_eq!(Rates::new(64, 64, 4096, 64, 7, 7), Rates::default());
+        assert_eq!(Rates::new(2, 2, 4096, 64, 9, 7), Rates::default());
         assert_eq!(per_second(5, 0), 0);
         assert_eq!(per_second(5, 500_000_000), 10);
         assert!(distribution(&crate::measure::tally::latency_histogram()).is_none());
@@ -102,7 +103,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_overflows(packets: u64, frames: u64, payload: u64, first: u64, last: u64) {
-            let _ = Rates::new(packets, frames, payload, first, last);
+            let _ = Rates::new(packets, packets, frames, payload, first, last);
             let _ = per_second(frames, first);
         }
     }

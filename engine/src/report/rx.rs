@@ -140,7 +140,7 @@ impl RxCollector {
     /// The report's `rx`.
     pub fn finish(&self) -> Rx {
         let c = self.totals();
-        let rates = Rates::new(c.packets, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
+        let rates = Rates::new(c.packets, c.packets, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
         let streams: Vec<Stream> = self.streams().iter().map(stream).collect();
         Rx {
             packets: c.packets,

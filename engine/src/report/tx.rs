@@ -25,6 +25,7 @@ struct Totals {
     errors: u64,
     payload_bytes: u64,
     frame_bytes: u64,
+    frames: u64,
     messages: u64,
     first_ns: u64,
     last_ns: u64,
@@ -43,6 +44,7 @@ impl Totals {
             errors: tally.errors,
             payload_bytes: share(tally.payload_bytes),
             frame_bytes: share(tally.frame_bytes),
+            frames: share(tally.frames),
             messages: tally.messages,
             first_ns: tally.first_ns,
             last_ns: tally.last_ns,
@@ -54,6 +56,7 @@ impl Totals {
         self.errors += other.errors;
         self.payload_bytes += other.payload_bytes;
         self.frame_bytes += other.frame_bytes;
+        self.frames += other.frames;
         self.messages += other.messages;
         self.first_ns = match (self.first_ns, other.first_ns) {
             (0, first) | (first, 0) => first,
@@ -129,9 +132,10 @@ impl TxCollector {
     /// The report's `tx`.
     pub fn finish(&self) -> Tx {
         let t = self.totals();
-        let rates = Rates::new(t.packets, t.frame_bytes, t.payload_bytes, t.first_ns, t.last_ns);
+        let rates = Rates::new(t.packets, t.frames, t.frame_bytes, t.payload_bytes, t.first_ns, t.last_ns);
         Tx {
             packets: t.packets,
+            fragments: (t.frames > t.packets).then_some(t.frames),
             frame_bytes: t.frame_bytes,
             payload_bytes: t.payload_bytes,
             duration_ns: rates.duration_ns,
@@ -161,6 +165,7 @@ mod tests {
         tally.errors = errors;
         tally.payload_bytes = (packets + errors) * 18;
         tally.frame_bytes = (packets + errors) * 64;
+        tally.frames = packets + errors;
         tally.messages = 3;
         tally.first_ns = 1_000_000 * (worker as u64 + 1);
         tally.last_ns = tally.first_ns + 1_000_000_000;

@@ -39,7 +39,8 @@ pub(super) struct Receiver {
 
 /// Opens a connected socket for each flow of `spec`.
 ///
-/// Packets leave with "don't fragment" and path MTU discovery off (IP_PMTUDISC_PROBE): one datagram is one frame.
+/// Packets leave with "don't fragment" and path MTU discovery off (IP_PMTUDISC_PROBE): one datagram is one frame, unless
+/// it is longer than the MTU and the spec lets it be cut.
 pub(super) fn senders(spec: &TxSpec) -> Result<Vec<Socket>> {
     if spec.ttl == 0 {
         return Err(Error::usage("TTL 0 does not leave the host").fix("use a TTL from 1 to 255"));
@@ -133,18 +134,32 @@ fn check_route(socket: &Socket, spec: &TxSpec, flow: &Flow, ipv6: bool) -> Resul
     let Ok(mtu) = sys::socket::get_int(socket.as_fd(), level, name) else { return Ok(()) };
     let around = if ipv6 { 48 } else { 28 };
     let packet = i32::from(spec.max_payload) + around;
-    if packet > mtu {
-        let error = Error::usage(format!(
-            "{place}{} bytes of payload to {} need an MTU of {packet}, and it is {mtu}",
-            spec.max_payload, flow.destination
-        ));
-        let smaller = format!("use at most {} bytes of payload", (mtu - around).max(0));
-        return Err(match interface {
-            Some(i) => error.fix(format!("{smaller}, or: ip link set dev {} mtu {packet}", i.name)),
-            None => error.fix(smaller),
-        });
+    if packet <= mtu {
+        return Ok(());
     }
-    Ok(())
+    if spec.fragment {
+        return allow_fragments(socket, ipv6)
+            .map_err(|e| explain::sender("permission to fragment", e, flow, interface));
+    }
+    let error = Error::usage(format!(
+        "{place}{} bytes of payload to {} need an MTU of {packet}, and it is {mtu}",
+        spec.max_payload, flow.destination
+    ));
+    let smaller = format!("use at most {} bytes of payload", (mtu - around).max(0));
+    Err(match interface {
+        Some(i) => error.fix(format!("{smaller}, or: ip link set dev {} mtu {packet}", i.name)),
+        None => error.fix(smaller),
+    })
+}
+
+/// Has the kernel cut what is longer than the MTU, and take no router's word for a smaller one.
+fn allow_fragments(socket: &Socket, ipv6: bool) -> io::Result<()> {
+    let fd = socket.as_fd();
+    if ipv6 {
+        sys::socket::set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0)
+    } else {
+        sys::socket::set_int(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
+    }
 }
 
 /// Opens the socket that receives the target of `spec`, asking for `buffer` bytes of receive buffer.

@@ -28,6 +28,7 @@ fn tx_spec(destination: SocketAddr, interface: Option<Interface>) -> TxSpec {
         flows: vec![flow],
         ttl: 1,
         dscp: 0,
+        fragment: false,
         vlan: None,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1000,
