@@ -58,6 +58,7 @@ fn observer(c: &mut Criterion) {
                 destination: "239.1.2.3:5001".parse().expect("an address"),
                 arrived_ns: START_NS + 10_000,
                 overhead: 46,
+                frames: 1,
             };
             let mut buf = vec![0; length * segments];
             buf.chunks_exact_mut(length).for_each(|p| Payload::pattern().fill(0, &mut p[LEN..]));

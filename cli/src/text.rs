@@ -116,6 +116,9 @@ fn received(text: &mut String, rx: &Rx) {
         count(rx.unique)
     );
     rates(text, rx.pps, rx.payload_bps, rx.l2_bps, rx.l1_bps);
+    if let Some(fragments) = rx.fragments {
+        let _ = writeln!(text, "put        together from {} fragments", count(fragments));
+    }
     let offered = rx.unique + rx.lost + rx.lost_tail;
     let share = if offered > 0 { (rx.lost + rx.lost_tail) as f64 * 100.0 / offered as f64 } else { 0.0 };
     let _ = writeln!(

@@ -33,7 +33,7 @@ fn a_client_that_gets_no_answer_repeats_its_end() {
     let mut after_end = 0;
     while after_end < 3 {
         let (length, source) = socket.recv_from(&mut buf).expect("iperf goes on sending its end");
-        let meta = RxMeta { source, destination, arrived_ns: tai_ns(), overhead: 46 };
+        let meta = RxMeta { source, destination, arrived_ns: tai_ns(), overhead: 46, frames: 1 };
         observer.run(&meta, &buf[..length], length, 1);
         after_end += u32::from(observer.all_ended());
     }

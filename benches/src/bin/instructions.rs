@@ -90,6 +90,7 @@ fn check_segments(length: u16, packets: u64) {
             destination: ([239, 1, 2, 3], 5001).into(),
             arrived_ns: sent_ns + 10_000,
             overhead: 46,
+            frames: 1,
         };
         check(&mut observer, &meta, &buf, stride);
     }

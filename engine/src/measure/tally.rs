@@ -66,6 +66,8 @@ pub struct RxCounters {
     pub payload_bytes: u64,
     /// Frames with FCS of `packets`.
     pub frame_bytes: u64,
+    /// Frames of `packets`: more than packets where they came in fragments.
+    pub frames: u64,
     /// CLOCK_TAI in ns of the first arrival; 0 before.
     pub first_ns: u64,
     /// CLOCK_TAI in ns of the last arrival.
@@ -147,6 +149,7 @@ impl RxCounters {
         self.foreign += other.foreign;
         self.payload_bytes += other.payload_bytes;
         self.frame_bytes += other.frame_bytes;
+        self.frames += other.frames;
         self.first_ns = match (self.first_ns, other.first_ns) {
             (0, first) | (first, 0) => first,
             (a, b) => a.min(b),

@@ -24,7 +24,7 @@ pub(super) struct Ahead {
 impl Default for Ahead {
     fn default() -> Self {
         const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
-        let meta = RxMeta { source: NOBODY, destination: NOBODY, arrived_ns: 0, overhead: 0 };
+        let meta = RxMeta { source: NOBODY, destination: NOBODY, arrived_ns: 0, overhead: 0, frames: 1 };
         let probe = Probe { kind: Kind::Data, run: 0, stream: 0, sequence: 0, time: 0 };
         Self { series: Series::new(&probe), length: NEVER, count: 0, meta, sent_ns: 0 }
     }

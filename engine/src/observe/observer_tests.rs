@@ -15,7 +15,13 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn meta(source: &str, arrived_ns: u64) -> RxMeta {
-    RxMeta { source: address(source), destination: address("239.1.2.3:5001"), arrived_ns, overhead: 46 }
+    RxMeta {
+        source: address(source),
+        destination: address("239.1.2.3:5001"),
+        arrived_ns,
+        overhead: 46,
+        frames: 1,
+    }
 }
 
 fn data(run: u32, stream: u16, sequence: u64, sent_ns: u64, length: usize) -> Vec<u8> {

@@ -22,6 +22,7 @@ pub(super) struct Stream {
     unnumbered: u64,
     payload_bytes: u64,
     frame_bytes: u64,
+    frames: u64,
     first_ns: u64,
     last_ns: u64,
     shortest: usize,
@@ -41,6 +42,7 @@ impl Stream {
             unnumbered: 0,
             payload_bytes: 0,
             frame_bytes: 0,
+            frames: 0,
             first_ns: 0,
             last_ns: 0,
             shortest: usize::MAX,
@@ -79,6 +81,7 @@ impl Stream {
     #[inline]
     fn count(&mut self, meta: &RxMeta, length: usize, count: u64) {
         self.payload_bytes += length as u64 * count;
+        self.frames += u64::from(meta.frames) * count;
         self.frame_bytes += (length as u64 + u64::from(meta.overhead)).max(u64::from(MIN_FRAME)) * count;
         if self.first_ns == 0 {
             self.first_ns = meta.arrived_ns;
@@ -122,6 +125,7 @@ impl Stream {
             corrupt: self.corrupt,
             payload_bytes: self.payload_bytes,
             frame_bytes: self.frame_bytes,
+            frames: self.frames,
             first_ns: self.first_ns,
             last_ns: self.last_ns,
             ..RxCounters::default()

@@ -186,6 +186,8 @@ pub struct RxMeta {
     /// Bytes of the frame around each payload: Ethernet, VLAN tags, IP, UDP, FCS. A queue that sees
     /// no frames computes them.
     pub overhead: u16,
+    /// Frames that each came in: more than one when it was in fragments.
+    pub frames: u16,
 }
 
 /// Takes what a receive queue delivers.

@@ -238,6 +238,9 @@ pub struct Rx {
     pub packets: u64,
     /// Different datagrams.
     pub unique: u64,
+    /// IP packets that they came in, where some were in fragments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fragments: Option<u64>,
     /// Frames with FCS.
     pub frame_bytes: u64,
     /// UDP payload.

@@ -140,11 +140,12 @@ impl RxCollector {
     /// The report's `rx`.
     pub fn finish(&self) -> Rx {
         let c = self.totals();
-        let rates = Rates::new(c.packets, c.packets, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
+        let rates = Rates::new(c.packets, c.frames, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
         let streams: Vec<Stream> = self.streams().iter().map(stream).collect();
         Rx {
             packets: c.packets,
             unique: c.unique,
+            fragments: (c.frames > c.packets).then_some(c.frames),
             frame_bytes: c.frame_bytes,
             payload_bytes: c.payload_bytes,
             duration_ns: rates.duration_ns,
@@ -258,6 +259,7 @@ mod tests {
             lost,
             payload_bytes: packets * 18,
             frame_bytes: packets * 64,
+            frames: packets,
             first_ns: 1000,
             last_ns: 1000 + packets.saturating_sub(1) * 1000,
             ..RxCounters::default()

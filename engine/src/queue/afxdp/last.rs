@@ -38,7 +38,7 @@ pub(super) struct Last {
 impl Default for Last {
     fn default() -> Self {
         const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
-        let meta = RxMeta { source: NOBODY, destination: NOBODY, arrived_ns: 0, overhead: 0 };
+        let meta = RxMeta { source: NOBODY, destination: NOBODY, arrived_ns: 0, overhead: 0, frames: 1 };
         Self { headers: [0; KEPT], len: 0, start: ADDRESSES, payload: 0, meta }
     }
 }

@@ -191,7 +191,10 @@ pub(super) enum Fate {
 fn segmentation(spec: &TxSpec, sockets: &[Socket]) -> Segmentation {
     let around = if spec.flows.iter().any(|flow| flow.destination.is_ipv6()) { 48 } else { 28 };
     let fits = (u16::MAX - around) / spec.max_payload.max(1);
-    let most = spec.segments.most().min(fits);
+    let ipv6 = around == 48;
+    // The kernel does not cut segments into fragments.
+    let whole = sockets.iter().all(|socket| setup::leaves_whole(socket, ipv6, spec.max_payload));
+    let most = if whole { spec.segments.most().min(fits) } else { 1 };
     let refused = sockets.first().filter(|_| most > 1).and_then(|socket| {
         sys::socket::get_int(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).err()?.raw_os_error()
     });

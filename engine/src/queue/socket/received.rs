@@ -3,16 +3,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use crate::profile::size::Framing;
 use crate::queue::{RxMeta, RxSpec, Sink};
+
+/// Of linux/in.h and linux/in6.h; the C library's headers lack them.
+pub(super) const IP_RECVFRAGSIZE: i32 = 25;
+/// As above.
+pub(super) const IPV6_RECVFRAGSIZE: i32 = 77;
 
 /// Room for a source address of either version.
 pub(super) const NAME_LEN: usize = size_of::<libc::sockaddr_in6>();
 
-/// Room for the control messages: IPV6_PKTINFO (16 + 20, aligned) and UDP_GRO.
-pub(super) const CONTROL_LEN: usize = 40 + GRO_LEN;
+/// Room for the control messages: IPV6_PKTINFO (16 + 20, aligned), UDP_GRO and IP_RECVFRAGSIZE.
+pub(super) const CONTROL_LEN: usize = 40 + 2 * INT_LEN;
 
-/// Room for UDP_GRO: a header of 16 bytes and an `int`, aligned.
-const GRO_LEN: usize = 24;
+/// Room for a message of an `int`: a header of 16 bytes, and it, aligned.
+const INT_LEN: usize = 24;
 
 /// What the datagrams of one socket have in common.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +46,8 @@ impl Addressing {
     pub(super) fn control_len(&self) -> usize {
         match (self.destination.ip().is_unspecified(), self.gro) {
             (true, _) => CONTROL_LEN,
-            (false, true) => GRO_LEN,
-            (false, false) => 0,
+            (false, true) => 2 * INT_LEN,
+            (false, false) => INT_LEN,
         }
     }
 
@@ -66,13 +72,30 @@ impl Addressing {
             destination,
             arrived_ns,
             overhead: self.overhead,
+            frames: 1,
         };
+        if let Some(mtu) = told.fragment {
+            return self.reassembled(sink, meta, payload, mtu);
+        }
         let (stride, count) = match told.segment {
             Some(size) if size < payload.len() => (size, payload.len().div_ceil(size)),
             _ => (payload.len(), 1),
         };
         sink.run(&meta, payload, stride, count);
         count
+    }
+
+    /// As [`hand_over`](Self::hand_over), a datagram that came in fragments, the longest of which was an IP packet of `mtu` bytes.
+    #[cold]
+    fn reassembled<S: Sink>(&self, sink: &mut S, mut meta: RxMeta, payload: &[u8], mtu: u32) -> usize {
+        let framing = Framing { ipv6: self.destination.is_ipv6(), vlan: false, mtu: Some(mtu) };
+        let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+        let wire = framing.wire(length);
+        // As if all but the last were that long; 65,535 bytes in the smallest fragments have more than fits.
+        meta.frames = u16::try_from(wire.frames).unwrap_or(u16::MAX);
+        meta.overhead = u16::try_from(wire.bytes - u64::from(length)).unwrap_or(u16::MAX);
+        sink.run(&meta, payload, payload.len(), 1);
+        1
     }
 }
 
@@ -107,6 +130,8 @@ struct Told {
     destination: Option<IpAddr>,
     /// Of UDP_GRO: payload of each datagram but the last, in bytes; never 0.
     segment: Option<usize>,
+    /// Of IP_RECVFRAGSIZE or IPV6_RECVFRAGSIZE: the longest of the fragments that it came in, as IP packet, in bytes; never 0.
+    fragment: Option<u32>,
 }
 
 #[inline]
@@ -125,6 +150,10 @@ fn control_messages(mut control: &[u8]) -> Told {
             (libc::SOL_UDP, libc::UDP_GRO) => {
                 let size = data.first_chunk().map(|size| i32::from_ne_bytes(*size));
                 told.segment = size.and_then(|size| usize::try_from(size).ok()).filter(|&size| size > 0);
+            }
+            (libc::IPPROTO_IP, IP_RECVFRAGSIZE) | (libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE) => {
+                let size = data.first_chunk().map(|size| i32::from_ne_bytes(*size));
+                told.fragment = size.and_then(|size| u32::try_from(size).ok()).filter(|&size| size > 0);
             }
             _ => {}
         }

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::explain;
-use super::received::Addressing;
+use super::received::{Addressing, IP_RECVFRAGSIZE, IPV6_RECVFRAGSIZE};
 use crate::error::{Error, Result};
 use crate::multicast::membership;
 use crate::queue::spec::{Flow, Interface, RxSpec, TxSpec};
@@ -129,9 +129,7 @@ fn check_route(socket: &Socket, spec: &TxSpec, flow: &Flow, ipv6: bool) -> Resul
         let version = if ipv6 { "IPv6" } else { "IPv4" };
         return Err(explain::no_address(&place, version, flow, interface));
     }
-    let (level, name) =
-        if ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU) } else { (libc::IPPROTO_IP, libc::IP_MTU) };
-    let Ok(mtu) = sys::socket::get_int(socket.as_fd(), level, name) else { return Ok(()) };
+    let Some(mtu) = route_mtu(socket, ipv6) else { return Ok(()) };
     let around = if ipv6 { 48 } else { 28 };
     let packet = i32::from(spec.max_payload) + around;
     if packet <= mtu {
@@ -150,6 +148,19 @@ fn check_route(socket: &Socket, spec: &TxSpec, flow: &Flow, ipv6: bool) -> Resul
         Some(i) => error.fix(format!("{smaller}, or: ip link set dev {} mtu {packet}", i.name)),
         None => error.fix(smaller),
     })
+}
+
+/// The MTU of the route of a connected socket, in bytes.
+fn route_mtu(socket: &Socket, ipv6: bool) -> Option<i32> {
+    let (level, name) =
+        if ipv6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU) } else { (libc::IPPROTO_IP, libc::IP_MTU) };
+    sys::socket::get_int(socket.as_fd(), level, name).ok()
+}
+
+/// Whether a payload of `len` bytes leaves whole on the route of a connected socket.
+pub(super) fn leaves_whole(socket: &Socket, ipv6: bool, len: u16) -> bool {
+    let around = if ipv6 { 48 } else { 28 };
+    route_mtu(socket, ipv6).is_none_or(|mtu| i32::from(len) + around <= mtu)
 }
 
 /// Has the kernel cut what is longer than the MTU, and take no router's word for a smaller one.
@@ -205,6 +216,10 @@ pub(super) fn receiver(spec: &RxSpec, buffer: usize) -> Result<Receiver> {
     let wanted = spec.segments.most() > 1;
     let refused = wanted.then(|| sys::socket::set_int(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).err());
     let gro_refused = refused.flatten().and_then(|error| error.raw_os_error());
+    // Only what came in fragments has a message of this.
+    let (level, name) =
+        if ipv6 { (libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE) } else { (libc::IPPROTO_IP, IP_RECVFRAGSIZE) };
+    sys::socket::set_int(socket.as_fd(), level, name, 1).map_err(|e| failed("IP_RECVFRAGSIZE", e))?;
     // Joined before it is bound: what arrives in between is what is wanted, and nothing else is let in.
     if target.is_group() {
         membership::join_on(&socket, interface, target)?;
