@@ -83,6 +83,9 @@ fn million(backend: &str) {
             if backend == "afxdp" { "25kpps" } else { "40kpps" },
             "--length",
             LENGTH,
+            // The witnesses count buffers.
+            "--segments",
+            "off",
             "--count",
             "1000000",
         ],

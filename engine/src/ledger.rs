@@ -18,6 +18,8 @@
 //!   sockets (native mode) only ENXIO and EINVAL are added: the others are in XDP_STATISTICS.
 //! - What lay unread in a socket that was closed does not count: a receiver reads its own until they are empty, so it was a stranger's
 //!   copy.
+//! - A socket with receive offload counts buffers, each of which is one packet or more; the kernel's count tells how many packets they were.
+//!   Without it the socket's count is the least that was lost there, and the rest is unaccounted.
 //! - Those counts of a queue that cannot leave messages out may explain more than is missing. Then as many messages as never
 //!   arrived are taken off. Foreign packets still count there, so that `unaccounted` can be below zero where a destination is shared.
 //! - Counts are read when the path is quiet: workers ended, two equal readings.
@@ -113,7 +115,8 @@ impl Losses<'_> {
         let kernel: Vec<&DropCount> = self.kernel.iter().filter(at_queue).collect();
         let kernel_total: u64 = kernel.iter().map(|drop| drop.packets).sum();
         let data: u64 = kernel.iter().filter(|drop| self.is_data(drop)).map(|drop| drop.packets).sum();
-        if !self.afxdp && queue_total == kernel_total {
+        let buffers: u64 = kernel.iter().map(|drop| drop.skbs).sum();
+        if !self.afxdp && queue_total == buffers {
             for drop in kernel.iter().filter(|drop| self.is_data(drop)) {
                 add(&mut drops, drop.place, named(), &drop.reason, drop.packets);
             }

@@ -146,3 +146,13 @@ fn messages_that_a_queue_counted_are_taken_off() {
     assert_eq!(settled(90, 9, 5), (9, 1), "nothing to take off");
     assert_eq!(settled(100, 2, 2), (0, 0));
 }
+
+#[test]
+fn a_socket_counts_buffers_and_the_kernel_tells_their_packets() {
+    let queue = [loss("socket", "SOCKET_RCVBUFF", 3)];
+    let kernel = [DropCount { skbs: 3, ..dropped("socket", "SOCKET_RCVBUFF", Content::Data, 300) }];
+    let wanted = [("socket", "SOCKET_RCVBUFF", 300)];
+    assert_eq!(told(&sockets(&queue, &kernel).at_the_queue(None)), wanted);
+    // Without the kernel's word it is the least that was lost.
+    assert_eq!(told(&sockets(&queue, &[]).at_the_queue(None)), [("socket", "SOCKET_RCVBUFF", 3)]);
+}

@@ -140,12 +140,15 @@ struct InOrder<'a> {
 }
 
 impl Sink for InOrder<'_> {
-    fn run(&mut self, meta: &RxMeta, buf: &[u8], _: usize, _: usize) {
+    fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize) {
         assert_eq!(meta.source.ip(), self.source);
-        let probe = Probe::parse(buf).unwrap();
-        let next = self.next.load(Ordering::Relaxed);
-        assert_eq!(probe.sequence, next);
-        self.next.store(next + 1, Ordering::Relaxed);
+        let mut next = self.next.load(Ordering::Relaxed);
+        assert_eq!(buf.chunks(stride).count(), count);
+        for packet in buf.chunks(stride) {
+            assert_eq!(Probe::parse(packet).unwrap().sequence, next);
+            next += 1;
+        }
+        self.next.store(next, Ordering::Relaxed);
     }
 }
 
@@ -169,7 +172,8 @@ fn send(tx: &mut impl Transmit, flow: u16, count: u64, arrived: Option<&AtomicU6
             thread::yield_now();
             continue;
         }
-        let run = Run { flow, len: 64, count: (count - taken).min(64) as u16, first_seq: taken };
+        let most = tx.caps().batch.into();
+        let run = Run { flow, len: 64, count: (count - taken).min(most) as u16, first_seq: taken };
         taken += tx.submit(&[run], &mut stamper).unwrap() as u64;
         let done = tx.reap(Wait::For(SECOND)).unwrap();
         packets += done.packets;
@@ -225,8 +229,40 @@ fn a_hundred_thousand_packets_arrive_in_order() {
         ("[ff15::1]:5001", "fd00::2"),
         ("[ff12::1]:5001", "fd00::2"),
     ] {
-        all_arrive(&pair, target, source, |s| UringTx::open(s).unwrap(), |s| UringRx::open(s).unwrap());
-        all_arrive(&pair, target, source, |s| MmsgTx::open(s).unwrap(), |s| MmsgRx::open(s).unwrap());
+        for segments in [Segments::Auto, Segments::Off, Segments::Exactly(3)] {
+            let tx = |s: &TxSpec| TxSpec { segments, ..s.clone() };
+            let rx = |s: &RxSpec| RxSpec { segments, ..s.clone() };
+            all_arrive(
+                &pair,
+                target,
+                source,
+                |s| UringTx::open(&tx(s)).unwrap(),
+                |s| UringRx::open(&rx(s)).unwrap(),
+            );
+            all_arrive(
+                &pair,
+                target,
+                source,
+                |s| MmsgTx::open(&tx(s)).unwrap(),
+                |s| MmsgRx::open(&rx(s)).unwrap(),
+            );
+        }
+        // Buffers of the sender's that the receiver's kernel takes apart.
+        let one_by_one = |s: &RxSpec| RxSpec { segments: Segments::Off, ..s.clone() };
+        all_arrive(
+            &pair,
+            target,
+            source,
+            |s| UringTx::open(s).unwrap(),
+            |s| MmsgRx::open(&one_by_one(s)).unwrap(),
+        );
+        all_arrive(
+            &pair,
+            target,
+            source,
+            |s| MmsgTx::open(s).unwrap(),
+            |s| UringRx::open(&one_by_one(s)).unwrap(),
+        );
     }
 }
 
@@ -253,10 +289,10 @@ fn a_slow_link_holds_a_sender_back_and_reorders_nothing() {
 struct BySource(Vec<(IpAddr, u64)>);
 
 impl Sink for BySource {
-    fn run(&mut self, meta: &RxMeta, _: &[u8], _: usize, _: usize) {
+    fn run(&mut self, meta: &RxMeta, _: &[u8], _: usize, packets: usize) {
         match self.0.iter_mut().find(|(source, _)| *source == meta.source.ip()) {
-            Some((_, count)) => *count += 1,
-            None => self.0.push((meta.source.ip(), 1)),
+            Some((_, count)) => *count += packets as u64,
+            None => self.0.push((meta.source.ip(), packets as u64)),
         }
     }
 }
@@ -341,6 +377,8 @@ fn ttl_and_dscp_are_in_the_packets() {
     pair.sender.run(|| {
         for (to, source) in [("10.0.0.9:5001", "10.0.0.1"), ("[fd00::9]:5001", "fd00::1")] {
             let spec = tx_spec(vec![flow(0, source, to.parse().unwrap())]);
+            // The filter counts buffers.
+            let spec = TxSpec { segments: Segments::Off, ..spec };
             assert_eq!(send(&mut MmsgTx::open(&spec).unwrap(), 0, 10, None), (10, 0));
             assert_eq!(send(&mut UringTx::open(&spec).unwrap(), 0, 10, None), (10, 0));
         }

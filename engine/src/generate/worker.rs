@@ -29,6 +29,9 @@ pub(crate) const END_MESSAGES: u64 = END_PAUSES_MS.len() as u64;
 /// Time before a packet is due at which sleeping ends and spinning begins: what a timer may be late.
 const SPIN_NS: u64 = 60_000;
 
+/// Runs submitted at once: streams that take turns, or sizes that change from packet to packet.
+const MAX_RUNS: usize = 64;
+
 /// What one worker is to do.
 #[derive(Debug)]
 pub(crate) struct TxJob {
@@ -110,7 +113,7 @@ fn send<T: Transmit>(
 ) -> Result<(), QueueError> {
     let mut stamper = Stamper::new(job.run);
     let caps = queue.caps();
-    let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch / caps.segments));
+    let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch).min(MAX_RUNS));
     let start_ns = stamper.refresh();
     job.schedule.start(start_ns, caps.segments);
     let deadline_ns = job.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));

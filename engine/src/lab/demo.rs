@@ -20,6 +20,7 @@ use crate::host::cpu::Cpus;
 use crate::ledger::{self, Losses};
 use crate::observe::{self, RecvConfig};
 use crate::profile::rate::Rate;
+use crate::profile::segments::Segments;
 use crate::report::{Path, Report};
 use crate::target::{Scheme, Target};
 
@@ -164,6 +165,8 @@ fn scene(
             interface: Some(INTERFACE.to_owned()),
             backend,
             cpus: vec![cpus[cpus.len() - 1]],
+            // The ports count buffers, and are to be compared with packets.
+            segments: Segments::Off,
             rate,
             duration: Some(config.duration),
             ..SendConfig::new(target)

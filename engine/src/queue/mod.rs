@@ -38,8 +38,7 @@ pub struct Run {
 pub struct TxCaps {
     /// Packets worth submitting at once; also the longest run.
     pub batch: u16,
-    /// Packets of one run that leave as one buffer, by segmentation offload: 1 without. A batch has room for `batch / segments`
-    /// runs.
+    /// Packets of one run that leave as one buffer, by segmentation offload: 1 without.
     pub segments: u16,
     /// Longest UDP payload in bytes.
     pub max_payload: u16,
@@ -210,7 +209,7 @@ pub struct QueueLoss {
     pub place: &'static str,
     /// Why, in the kernel's own terms.
     pub reason: &'static str,
-    /// Packets.
+    /// Packets; at a socket with receive offload buffers, each of one packet or more.
     pub packets: u64,
 }
 

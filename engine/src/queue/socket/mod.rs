@@ -9,8 +9,10 @@
 //!   it later, and the kernel tells the socket nothing: those are in the drop counters (QDISC_DROP, NEIGH_FAILED).
 //! - An ICMP error for an earlier datagram comes back from a later `send`. That datagram did not leave and is
 //!   sent again; the error counts nothing.
+//! - With segmentation offload ([`offload`]) a buffer of up to 128 packets is handed over or refused as a whole; with receive offload it
+//!   arrives as one, and the kernel says how long each packet is.
 //! - `losses` reads the socket's own counter (SO_MEMINFO). It says SOCKET_RCVBUFF, and that is nearly always the reason, but
-//!   the kernel counts a datagram with a wrong UDP checksum in the same place.
+//!   the kernel counts a datagram with a wrong UDP checksum in the same place. A buffer of several packets counts once there.
 //! - A receiving socket is told nothing when its interface is deleted: ask `interface_gone` now and then.
 
 pub mod mmsg;
@@ -23,6 +25,7 @@ pub mod offload;
 mod outgoing;
 mod received;
 mod slots;
+mod spin;
 mod verdict;
 
 pub use mmsg::{MmsgRx, MmsgTx};
@@ -35,11 +38,8 @@ use socket2::Socket;
 use super::QueueLoss;
 use crate::sys;
 
-/// Packets handed over at once without segmentation offload.
+/// Buffers handed over at once; without segmentation offload these are packets.
 pub const BATCH: usize = 64;
-
-/// Buffers of several packets handed over at once.
-const SUPER_BATCH: usize = 16;
 
 /// Follows a socket's drop counter, which is 32 bits wide.
 #[derive(Debug, Default)]

@@ -10,16 +10,19 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use socket2::Socket;
 
+use super::BATCH;
 use super::offload::{Offload, Segmentation};
 use super::setup;
 use super::slots::Slots;
 use super::verdict::{TRIES, Verdict};
-use super::{BATCH, SUPER_BATCH};
 use crate::error::Result;
 use crate::profile::payload::Payload;
 use crate::queue::spec::{Flow, Interface, TxSpec};
 use crate::queue::{Completed, QueueError, Run, Stamper, TxCaps};
 use crate::sys;
+
+/// Full buffers of several packets in one batch.
+const SUPER_BATCH: usize = 16;
 
 /// Bytes of one batch with segmentation offload: enough that the system call does not matter, and well within a CPU's
 /// second-level cache.
@@ -50,15 +53,11 @@ impl Outgoing {
         let segmentation = segmentation(spec, &sockets);
         let segments = segmentation.limit();
         let size = usize::from(segments) * usize::from(spec.max_payload);
-        let buffers = match segments {
-            1 => BATCH,
-            _ => (BATCH_BYTES / size).clamp(2, SUPER_BATCH),
-        };
-        let caps = TxCaps { batch: buffers as u16 * segments, segments, max_payload: spec.max_payload };
+        let caps = TxCaps { batch: batch(spec, segments), segments, max_payload: spec.max_payload };
         Ok(Self {
             flows: spec.flows.clone(),
             sockets,
-            slots: Slots::new(batches * buffers, size, &spec.payload),
+            slots: Slots::new(batches * BATCH, size, &spec.payload),
             done: Completed::default(),
             blocked: None,
             segmentation,
@@ -71,11 +70,6 @@ impl Outgoing {
     /// What the queue can take.
     pub(super) fn caps(&self) -> TxCaps {
         self.caps
-    }
-
-    /// Buffers of one batch.
-    pub(super) fn buffers(&self) -> usize {
-        usize::from(self.caps.batch / self.caps.segments)
     }
 
     /// How many packets may leave as one buffer, and whether that was refused.
@@ -185,6 +179,17 @@ pub(super) enum Fate {
     Failed,
     /// The queue is of no more use, with this errno.
     Stop(i32),
+}
+
+/// Packets of one batch: whole buffers.
+fn batch(spec: &TxSpec, segments: u16) -> u16 {
+    if segments == 1 {
+        return BATCH as u16;
+    }
+    let fit = BATCH_BYTES / usize::from(spec.max_payload);
+    let buffers = (fit / usize::from(segments)).clamp(1, SUPER_BATCH);
+    // At most 16 times 128.
+    buffers as u16 * segments
 }
 
 /// What `spec` wants and the kernel has.

@@ -4,6 +4,7 @@
 use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use nix::poll::PollFlags;
 use socket2::Socket;
@@ -15,6 +16,7 @@ use crate::queue::socket::outgoing::wait_for;
 use crate::queue::socket::received::{Addressing, CONTROL_LEN, NAME_LEN, buffer_len};
 use crate::queue::socket::setup::{self, RECEIVE_BUFFER};
 use crate::queue::socket::slots::stride;
+use crate::queue::socket::spin::Spin;
 use crate::queue::socket::{BATCH, SocketDrops};
 use crate::queue::spec::Interface;
 use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
@@ -44,6 +46,7 @@ pub struct MmsgRx {
     stride: usize,
     /// Messages to ask for: fewer when they are long.
     ask: usize,
+    spin: Spin,
     memory: Box<[u8]>,
     addresses: Box<[Addresses]>,
     messages: Box<[libc::mmsghdr]>,
@@ -83,6 +86,7 @@ impl MmsgRx {
             interface: spec.interface.clone(),
             stride,
             ask: BATCH,
+            spin: Spin::default(),
             memory,
             addresses,
             messages,
@@ -93,6 +97,13 @@ impl MmsgRx {
     /// Bytes of receive buffer that the kernel granted, of the 64 MiB asked for.
     pub fn receive_buffer(&self) -> usize {
         self.granted
+    }
+
+    /// Bytes of receive buffer in use.
+    #[cfg(test)]
+    pub(in crate::queue::socket) fn charged(&self) -> u32 {
+        crate::sys::socket::memory(std::os::fd::AsFd::as_fd(&self.socket)).expect("Linux 4.12")
+            [libc::SK_MEMINFO_RMEM_ALLOC as usize]
     }
 
     /// How many datagrams the kernel may deliver as one buffer.
@@ -133,14 +144,29 @@ impl MmsgRx {
     }
 }
 
+impl MmsgRx {
+    /// Waits at most for `limit`, and takes what has arrived.
+    fn wait(&mut self, limit: Duration) -> std::result::Result<usize, QueueError> {
+        let mut spin = mem::take(&mut self.spin);
+        let found = spin.find(limit, || Ok(Some(self.take()?).filter(|&taken| taken > 0)));
+        let taken = match found {
+            Ok(None) => {
+                spin.sleep(|| wait_for(&self.socket, PollFlags::POLLIN, limit)).and_then(|()| self.take())
+            }
+            found => found.map(Option::unwrap_or_default),
+        };
+        self.spin = spin;
+        taken
+    }
+}
+
 impl Receive for MmsgRx {
     fn poll<S: Sink>(&mut self, sink: &mut S, wait: Wait) -> std::result::Result<usize, QueueError> {
         let mut taken = self.take()?;
         if let Wait::For(limit) = wait
             && taken == 0
         {
-            wait_for(&self.socket, PollFlags::POLLIN, limit)?;
-            taken = self.take()?;
+            taken = self.wait(limit)?;
         }
         if taken == 0 {
             return Ok(0);

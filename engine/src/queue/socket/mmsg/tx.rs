@@ -6,6 +6,7 @@ use std::mem;
 use std::os::fd::AsRawFd;
 
 use crate::error::Result;
+use crate::queue::socket::BATCH;
 use crate::queue::socket::messages::Messages;
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::{Fate, Outgoing};
@@ -33,8 +34,7 @@ impl MmsgTx {
     /// route, source port in use.
     pub fn open(spec: &TxSpec) -> Result<Self> {
         let mut outgoing = Outgoing::open(spec, 1)?;
-        let buffers = outgoing.buffers();
-        let messages = Messages::new(&mut outgoing.slots, buffers);
+        let messages = Messages::new(&mut outgoing.slots, BATCH);
         Ok(Self { outgoing, messages })
     }
 
@@ -104,12 +104,11 @@ impl Transmit for MmsgTx {
     fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> std::result::Result<usize, QueueError> {
         stamper.refresh();
         self.outgoing.blocked = None;
-        let buffers = self.outgoing.buffers();
         let (mut taken, mut from) = (0, 0);
         for run in runs {
             let mut written = 0;
             let mut to = from;
-            while written < run.count && to < buffers {
+            while written < run.count && to < BATCH {
                 written += self.outgoing.write(to, run, written, stamper);
                 self.messages.set(to, self.outgoing.slots.content(to));
                 to += 1;

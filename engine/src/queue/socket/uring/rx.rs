@@ -18,6 +18,7 @@ use crate::queue::socket::SocketDrops;
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::received::{Addressing, NAME_LEN, buffer_len};
 use crate::queue::socket::setup::{self, RECEIVE_BUFFER};
+use crate::queue::socket::spin::Spin;
 use crate::queue::spec::Interface;
 use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
 
@@ -46,6 +47,7 @@ pub struct UringRx {
     addressing: Addressing,
     armed: bool,
     ran_dry: u64,
+    spin: Spin,
     granted: usize,
     offload: Offload,
     drops: SocketDrops,
@@ -94,6 +96,7 @@ impl UringRx {
             addressing: receiver.addressing,
             armed: false,
             ran_dry: 0,
+            spin: Spin::default(),
             granted: receiver.granted,
             offload: Offload::of_receiver(spec, receiver.gro_refused),
             drops: SocketDrops::default(),
@@ -146,9 +149,25 @@ impl UringRx {
         let nothing_yet = completion.is_empty();
         drop((submission, completion));
         match wait {
+            Wait::For(limit) if nothing_yet && !queued && !work_waits => self.wait(limit),
             Wait::For(limit) if nothing_yet => ring::submit_and_wait(&self.ring, limit),
             _ if queued || (nothing_yet && work_waits) => ring::submit(&self.ring),
             _ => Ok(()),
+        }
+    }
+}
+
+impl UringRx {
+    /// Waits at most for `limit` for completions. As long as it looks it makes no system call: the kernel sets a flag when there is work.
+    fn wait(&mut self, limit: Duration) -> std::result::Result<(), QueueError> {
+        let ring = &mut self.ring;
+        let found = self.spin.find(limit, || {
+            let (_, submission, completion) = ring.split();
+            Ok((submission.taskrun() || !completion.is_empty()).then_some(()))
+        })?;
+        match found {
+            Some(()) => ring::submit(&self.ring),
+            None => self.spin.sleep(|| ring::submit_and_wait(&self.ring, limit)),
         }
     }
 }

@@ -14,6 +14,7 @@ use socket2::Socket;
 
 use super::ring;
 use crate::error::Result;
+use crate::queue::socket::BATCH;
 use crate::queue::socket::messages::Messages;
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::{Fate, Outgoing};
@@ -61,8 +62,7 @@ impl UringTx {
     /// route, source port in use.
     pub fn open(spec: &TxSpec) -> Result<Self> {
         let mut outgoing = Outgoing::open(spec, BATCHES)?;
-        // At most 256.
-        let slots = (BATCHES * outgoing.buffers()) as u16;
+        let slots = (BATCHES * BATCH) as u16;
         let messages = Messages::new(&mut outgoing.slots, usize::from(slots));
         let ring = ring::open(u32::from(slots), 2 * u32::from(slots))?;
         let descriptors: Vec<RawFd> = outgoing.sockets.iter().map(AsRawFd::as_raw_fd).collect();
@@ -245,7 +245,7 @@ impl Transmit for UringTx {
         }
         stamper.refresh();
         self.outgoing.blocked = None;
-        let (mut taken, mut left) = (0, self.outgoing.buffers());
+        let (mut taken, mut left) = (0, BATCH);
         'runs: for run in runs {
             let flow = usize::from(run.flow);
             let mut of_run = 0;
