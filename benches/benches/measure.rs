@@ -1,13 +1,14 @@
-//! What one received packet costs: the sequence tracker alone, and the whole observer.
+//! What one packet costs besides its queue: the sequence tracker, the probe header, the whole observer, the pacer.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use wirerate_engine::measure::sequence::Tracker;
 use wirerate_engine::observe::{FormatChoice, Observer, ObserverSpec};
-use wirerate_engine::packet::probe::{Kind, LEN, Probe};
+use wirerate_engine::pacing::Pacer;
+use wirerate_engine::packet::probe::{LEN, Probe};
 use wirerate_engine::profile::payload::Payload;
-use wirerate_engine::queue::{RxMeta, Sink};
+use wirerate_engine::queue::{RxMeta, Sink, Stamper};
 
 const PACKETS: u64 = 4096;
 const START_NS: u64 = 1_800_000_000_000_000_000;
@@ -46,6 +47,7 @@ fn observer(c: &mut Criterion) {
     for (name, streams, segments, length, verify) in [
         ("one stream, single datagrams", 1, 1, 64, false),
         ("one stream, 64 segments", 1, 64, 64, false),
+        ("one stream, 64 segments of 1448 bytes", 1, 64, 1448, false),
         ("256 streams in turn", 256, 1, 64, false),
         ("1472 bytes, verified", 1, 1, 1472, true),
     ] {
@@ -62,16 +64,14 @@ fn observer(c: &mut Criterion) {
             };
             let mut buf = vec![0; length * segments];
             buf.chunks_exact_mut(length).for_each(|p| Payload::pattern().fill(0, &mut p[LEN..]));
+            let stamper = Stamper::new(1);
             let mut sequence = 0;
             b.iter(|| {
                 let mut left = PACKETS as usize;
                 while left > 0 {
                     for stream in 0..streams {
-                        for (n, payload) in buf.chunks_exact_mut(length).enumerate() {
-                            let sequence = sequence + n as u64;
-                            let time = START_NS & ((1 << 40) - 1);
-                            Probe { kind: Kind::Data, run: 1, stream, sequence, time }.emit(payload);
-                        }
+                        // As a super-buffer was sent: its headers are part of what is measured.
+                        stamper.stamp_run(&mut buf, length, segments, stream, sequence);
                         observer.run(&meta, &buf, length, segments);
                         left -= segments;
                     }
@@ -84,5 +84,57 @@ fn observer(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, tracker, observer);
+/// A pacer that is asked as a worker asks it: once a batch.
+fn pacing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pacing");
+    group.throughput(Throughput::Elements(PACKETS));
+    for pps in [1e6, 20e6] {
+        group.bench_function(format!("{} Mpps", pps / 1e6), |b| {
+            let mut now = START_NS;
+            let mut pacer = Pacer::new(pps, now);
+            b.iter(|| {
+                let mut sent = 0;
+                while sent < PACKETS {
+                    now += 1_000;
+                    let due = pacer.due(black_box(now));
+                    pacer.sent(due);
+                    sent += u64::from(due);
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Headers alone: one by one, and in a buffer of segments.
+fn headers(c: &mut Criterion) {
+    let mut group = c.benchmark_group("headers");
+    const SEGMENTS: usize = 128;
+    group.throughput(Throughput::Elements(SEGMENTS as u64));
+    let stamper = Stamper::new(1);
+    for length in [64, 1448] {
+        let mut buf = vec![0; length * SEGMENTS];
+        let mut next = 0;
+        group.bench_function(format!("stamp, {length} bytes"), |b| {
+            b.iter(|| {
+                for payload in black_box(&mut buf[..]).chunks_exact_mut(length) {
+                    stamper.stamp(payload, 0, next);
+                    next += 1;
+                }
+            });
+        });
+        group.bench_function(format!("stamp_run, {length} bytes"), |b| {
+            b.iter(|| {
+                stamper.stamp_run(black_box(&mut buf[..]), length, SEGMENTS, 0, next);
+                next += SEGMENTS as u64;
+            });
+        });
+        group.bench_function(format!("parse, {length} bytes"), |b| {
+            b.iter(|| black_box(&buf[..]).chunks_exact(length).all(|payload| Probe::parse(payload).is_ok()));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, tracker, headers, observer, pacing);
 criterion_main!(benches);

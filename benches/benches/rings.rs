@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use wirerate_engine::observe::{Observer, ObserverSpec};
 use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::memory::{Fate, pair, pair_with};
@@ -114,9 +115,32 @@ fn both(c: &mut Criterion) {
     group.finish();
 }
 
+/// As `both`, with the observer behind: what a receive worker does with each frame, beside the sender.
+fn checked(c: &mut Criterion) {
+    let mut group = c.benchmark_group("transmit, receive and check");
+    group.throughput(Throughput::Elements(BATCH.into()));
+    for len in [18, 64, 1472] {
+        group.bench_function(BenchmarkId::from_parameter(len), |b| {
+            let (mut tx, mut rx) = pair(&spec(1, len)).unwrap();
+            let mut stamper = Stamper::new(1);
+            let mut observer = Observer::new(ObserverSpec::default());
+            let mut first_seq = 0;
+            b.iter(|| {
+                let taken =
+                    tx.submit(&[Run { flow: 0, len, count: BATCH, first_seq }], &mut stamper).unwrap();
+                first_seq += taken as u64;
+                tx.reap(Wait::No).unwrap();
+                rx.poll(&mut observer, Wait::No).unwrap()
+            });
+            assert_eq!(observer.packets(), first_seq);
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = rings, transmit, both
+    targets = rings, transmit, both, checked
 }
 criterion_main!(benches);

@@ -2,6 +2,10 @@
 //!
 //! `instructions WHAT LENGTH PACKETS`, with the UDP payload's length in bytes. What is counted stands in functions that are not inlined:
 //! [`receive`], [`check`] and [`stamp`] here, `wake_tx` of the wire in memory, which plays the kernel and is taken off what sending costs.
+//!
+//! Where they go, frame by frame: in sending, some 50 into the frame (token, what it holds, stamp, descriptor), 25 into taking it back, and the schedule; in receiving, 10 into
+//! the descriptor, 15 into comparing the headers, 20 into comparing and moving on the probe header, 10 into the fill ring, 10 are a batch's share of reading its
+//! first frame and of entering the figures, and of those 4 the jitter, which cannot be worked out for many at once.
 
 use std::hint::black_box;
 use std::process::ExitCode;

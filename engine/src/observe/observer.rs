@@ -21,6 +21,9 @@ use crate::queue::{RxMeta, Sink};
 /// Most streams that one worker follows: as many as one run of a sender can have.
 pub const MAX_STREAMS: usize = 65_536;
 
+/// Streams found without hashing.
+const RECENT: usize = 64;
+
 /// Called with every datagram, before it is looked at.
 pub type Hexdump = Box<dyn FnMut(&RxMeta, &[u8]) + Send>;
 
@@ -60,6 +63,8 @@ pub struct Observer {
     runs: FxHashMap<StreamKey, usize>,
     /// The stream of the last datagram: most often that of the next, too.
     last: usize,
+    /// Where in `streams`, by [`recent`]: streams that take turns are found without hashing.
+    recent: [usize; RECENT],
     /// Streams that have not ended.
     live: usize,
     packets: u64,
@@ -93,6 +98,7 @@ impl Observer {
             index: FxHashMap::default(),
             runs: FxHashMap::default(),
             last: 0,
+            recent: [0; RECENT],
             live: 0,
             packets: 0,
             foreign: 0,
@@ -320,12 +326,12 @@ impl Observer {
 
     #[inline]
     fn known(&mut self, key: &StreamKey) -> Option<usize> {
-        if self.streams.get(self.last).is_some_and(|stream| stream.key == *key) {
-            return Some(self.last);
+        let recent = &mut self.recent[recent(key)];
+        if self.streams.get(*recent).is_none_or(|stream| stream.key != *key) {
+            *recent = *self.index.get(key)?;
         }
-        let at = *self.index.get(key)?;
-        self.last = at;
-        Some(at)
+        self.last = *recent;
+        Some(self.last)
     }
 
     #[cold]
@@ -340,6 +346,7 @@ impl Observer {
         self.runs.entry(StreamKey { stream: 0, ..*key }).or_insert(at);
         self.live += 1;
         self.last = at;
+        self.recent[recent(key)] = at;
         Some(at)
     }
 }
@@ -362,6 +369,12 @@ impl Sink for Observer {
             self.datagram(meta, payload);
         }
     }
+}
+
+/// The place of a stream in [`Observer::recent`].
+#[inline]
+fn recent(key: &StreamKey) -> usize {
+    (u32::from(key.stream) ^ key.run) as usize % RECENT
 }
 
 fn probe_key(meta: &RxMeta, probe: &Probe) -> StreamKey {

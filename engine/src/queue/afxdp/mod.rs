@@ -14,10 +14,12 @@
 //!       ▲                                              │
 //!       └── token ◀───────────── completion ring ◀─────┘
 //!
-//!   Sink ◀── parse ◀── token ◀────── RX ring ◀────── receives
-//!               │                                      ▲
-//!               └── token ─────────▶ fill ring ────────┘
+//!   Sink ◀── headers ◀── address ◀── RX ring ◀────── receives
+//!                           │                          ▲
+//!                           └──────▶ fill ring ────────┘
 //! ```
+//!
+//! A received frame is only looked at, and goes back before the next is: its bytes borrow all of the frames meanwhile, so it needs no token.
 //!
 //! # Sending
 //!
