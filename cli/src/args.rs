@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wirerate_engine::host::cpu;
+use wirerate_engine::host::sched::Policy;
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::afxdp::steer::QUEUES;
 use wirerate_engine::target::Target;
@@ -59,9 +60,18 @@ pub struct Datapath {
     #[arg(long, value_name = "auto|N|off", default_value = "auto")]
     pub segments: Segments,
 
-    /// CPUs for the workers: 2-5 or 2,4. Default: the NIC's NUMA node, isolated CPUs first
+    /// CPUs for the workers: 2-5 or 2,4. Default: the NIC's NUMA node, isolated CPUs first, away from the queues' interrupts,
+    /// no two on one core while there is another
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
     pub cpus: Option<List>,
+
+    /// Put each worker on the CPU that serves its queue's interrupt (afxdp): for busy polling
+    #[arg(long, conflicts_with = "cpus")]
+    pub on_irq_cpu: bool,
+
+    /// Scheduling policy of the workers: other, or fifo[:PRIORITY] with a real-time priority from 1 to 99
+    #[arg(long, value_name = "POLICY", default_value_t = Policy::Other, value_parser = parse_policy)]
+    pub sched: Policy,
 
     /// First and last UDP destination port, A-B or one, 1 to 65535; streams take them in turn. Default: the target's port
     #[arg(long, value_name = "A-B", value_parser = parse_ports)]
@@ -320,6 +330,10 @@ pub struct Ports(pub u16, pub u16);
 
 fn parse_queues(text: &str) -> Result<List, String> {
     at_least_one(cpu::parse_list(text, "queue", QUEUES as usize - 1))
+}
+
+fn parse_policy(text: &str) -> Result<Policy, String> {
+    text.parse().map_err(|e: wirerate_engine::Error| e.fix.unwrap_or(e.what))
 }
 
 fn parse_cpus(text: &str) -> Result<List, String> {

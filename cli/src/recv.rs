@@ -42,6 +42,8 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         backend: choice(d.backend),
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
+        on_irq_cpu: d.on_irq_cpu,
+        policy: d.sched,
         destination_ports: d.dst_port.map(|p| p.0..=p.1),
         groups: d.groups,
         format: match args.format {

@@ -39,6 +39,8 @@ fn configuration(args: &Send) -> Result<SendConfig> {
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
         workers: usize::from(args.workers.unwrap_or(1)),
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
+        on_irq_cpu: d.on_irq_cpu,
+        policy: d.sched,
         rate: args.rate.parse()?,
         duration: args.until.duration,
         count: args.until.count,

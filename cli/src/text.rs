@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use wirerate_engine::report::{Interval, Latency, Outcome, Path, Report, Rx, Tx, Warning};
+use wirerate_engine::report::{Distribution, Interval, Outcome, Path, Report, Rx, Tx, Warning};
 
 /// One line for an interval.
 pub fn interval(interval: &Interval) -> String {
@@ -50,9 +50,10 @@ pub fn report(report: &Report) -> String {
     for worker in &report.workers {
         let _ = writeln!(
             text,
-            "worker     queue {} on CPU {}: {} packets",
+            "worker     queue {} on CPU {} ({}): {} packets",
             worker.queue,
             worker.cpu,
+            worker.why,
             count(worker.packets)
         );
     }
@@ -98,6 +99,9 @@ fn sent(text: &mut String, tx: &Tx) {
         burst.p99,
         count(burst.max)
     );
+    if let Some(gaps) = &tx.inter_departure_ns {
+        let _ = writeln!(text, "departures {} apart", distribution(gaps));
+    }
 }
 
 fn received(text: &mut String, rx: &Rx) {
@@ -123,7 +127,10 @@ fn received(text: &mut String, rx: &Rx) {
         rx.duplicate, rx.reordered, rx.late, rx.corrupt, rx.foreign, rx.before_start
     );
     if let Some(l) = &rx.latency_ns {
-        let _ = writeln!(text, "latency    {}", latency(l));
+        let _ = writeln!(text, "latency    {}", distribution(l));
+    }
+    if let Some(gaps) = &rx.inter_arrival_ns {
+        let _ = writeln!(text, "arrivals   {} apart", distribution(gaps));
     }
     if let Some(j) = &rx.jitter_ns {
         let _ = writeln!(text, "jitter     {} (RFC 3550), highest {}", time(j.rfc3550), time(j.max));
@@ -191,7 +198,7 @@ fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-fn latency(l: &Latency) -> String {
+fn distribution(l: &Distribution) -> String {
     format!(
         "min {}, p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
         time(l.min),

@@ -34,6 +34,7 @@ fn rx() -> RxCollector {
         });
     }
     tally.latency.record(1000).unwrap();
+    tally.gaps.record(1000).unwrap();
     tally.negative_latency = 1;
     let mut collector = RxCollector::new();
     collector.absorb(&tally);
@@ -45,7 +46,7 @@ fn minimal() -> Report {
         schema: SCHEMA,
         command: "doctor".into(),
         started_at: "2026-11-20T19:17:00Z".into(),
-        host: Host { kernel: "6.18.0".into(), cpus: 2, nic: vec![] },
+        host: Host { kernel: "6.18.0".into(), cpus: 2, memory_locked: true, nic: vec![] },
         config: json!({}),
         backend: None,
         workers: vec![],
@@ -63,7 +64,9 @@ fn minimal() -> Report {
 fn full() -> Report {
     let mut rx = rx();
     let mut tx = TxCollector::new();
-    tx.absorb(&TxTally::new(0));
+    let mut sent = TxTally::new(0);
+    sent.gaps.record(1000).unwrap();
+    tx.absorb(&sent);
     let drop = Drop {
         place: "socket".into(),
         interface: Some("veth0".into()),
@@ -109,7 +112,7 @@ fn full() -> Report {
             packets: 1,
             frame_bytes: 60,
         }],
-        workers: vec![Worker { queue: 0, cpu: 1, numa_node: Some(0), packets: 3 }],
+        workers: vec![Worker { queue: 0, cpu: 1, numa_node: Some(0), why: "asked for".into(), packets: 3 }],
         intervals: vec![Interval {
             start_ns: 0,
             end_ns: 1_000_000_000,

@@ -7,13 +7,14 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::error::{Error, Result};
 use crate::host::cpu;
+use crate::host::sched::Policy;
 use crate::queue::socket::offload::Offload;
 use crate::queue::{QueueError, afxdp};
 
 /// How a queue was granted, in the report's words.
 #[derive(Debug, Clone)]
 pub(crate) struct Granted {
-    /// `zero-copy`, `copy`, `plain`, `gso`, `gro`.
+    /// `zero-copy`, `copy`, `plain`, `gso`, `gro`, `live`.
     pub mode: &'static str,
     /// What a reader should know about it.
     pub notes: Vec<String>,
@@ -61,14 +62,14 @@ pub(crate) struct Worker<T> {
     go: Option<Sender<u64>>,
 }
 
-/// Starts a thread named `name` on `cpu`, opens a queue there with `open`, and runs `work` on it once
+/// Starts a thread named `name` on a CPU and with a policy, opens a queue there with `open`, and runs `work` on it once
 /// [`Worker::go`] is called, with the start that it was given. `open` gives the queue and whatever the starter wants to know of it.
 ///
 /// # Errors
-/// When the thread cannot be started or pinned, or as `open` fails.
+/// When the thread cannot be started or pinned, or is refused the policy, or as `open` fails.
 pub(crate) fn start<Q, I, T>(
     name: String,
-    cpu: usize,
+    (cpu, policy): (usize, Policy),
     open: impl FnOnce() -> Result<(Q, I)> + Send + 'static,
     work: impl FnOnce(Q, u64) -> (Box<T>, Option<QueueError>) + Send + 'static,
 ) -> Result<(Worker<T>, I)>
@@ -82,7 +83,7 @@ where
     let thread = Builder::new()
         .name(name)
         .spawn(move || {
-            let opened = cpu::pin(cpu).and_then(|()| open());
+            let opened = cpu::pin(cpu).and_then(|()| policy.apply()).and_then(|()| open());
             let (queue, info) = match opened {
                 Ok(opened) => opened,
                 Err(error) => {

@@ -86,7 +86,12 @@ fn a_perfect_wire() {
     assert_eq!((rx.payload_bytes, rx.frame_bytes), (tx.payload_bytes, tx.frame_bytes));
     assert_eq!(rx.streams.iter().map(|s| s.unique).collect::<Vec<_>>(), [3334, 3333, 3333]);
     assert_eq!(rx.latency_ns.unwrap().count, 10_000);
-    assert!(tx.burst.max <= 64, "{:?}", tx.burst);
+    // One gap less than hand-overs, none of which was longer than the pace allows.
+    let departures = tx.inter_departure_ns.unwrap();
+    assert!((10_000 / 20 - 1..10_000).contains(&departures.count), "{departures:?}");
+    let arrivals = rx.inter_arrival_ns.unwrap();
+    assert!((1..10_000).contains(&arrivals.count), "{arrivals:?}");
+    assert!(tx.burst.max <= 20, "more than 100 µs' worth at once: {:?}", tx.burst);
 }
 
 #[test]

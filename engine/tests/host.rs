@@ -7,6 +7,8 @@ use std::time::Duration;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use wirerate_engine::Kind;
+use wirerate_engine::host::irq::Direction;
+use wirerate_engine::host::placement::{Device, Request, place};
 use wirerate_engine::host::{cpu, interface, neighbour, nic::Nic, route};
 use wirerate_engine::lab::{INTERFACE, Lab, Netns};
 
@@ -230,13 +232,21 @@ fn pinning_stays_within_the_mask() {
             let mut set = CpuSet::new();
             set.set(last).unwrap();
             sched_setaffinity(Pid::from_raw(0), &set).unwrap();
-            assert_eq!(cpu::choose(3, None, None).unwrap(), [last; 3]);
-            assert_eq!(cpu::choose(1, None, Some(&[last])).unwrap(), [last]);
-            let outside = last + 1;
-            let error = cpu::choose(1, None, Some(&[outside])).unwrap_err();
-            assert_eq!(error.kind, Kind::Usage);
-            assert!(error.what.contains(&format!("CPU {outside}")), "{error}");
-            assert!(error.what.contains(&last.to_string()), "{error}");
+            let choose = |workers: usize, wanted: &[usize]| {
+                let queues = vec![None; workers];
+                let request =
+                    Request { queues: &queues, direction: Direction::Receive, wanted, on_irq_cpu: false };
+                let places = place(&cpu::Cpus::read().unwrap(), &Device::default(), &request)?;
+                Ok::<_, wirerate_engine::Error>(places.iter().map(|p| p.cpu).collect::<Vec<_>>())
+            };
+            assert_eq!(choose(3, &[]).unwrap(), [last; 3]);
+            assert_eq!(choose(1, &[last]).unwrap(), [last]);
+            for outside in all.iter().copied().filter(|&cpu| cpu != last).chain([last + 1]) {
+                let error = choose(1, &[outside]).unwrap_err();
+                assert_eq!(error.kind, Kind::Usage);
+                assert!(error.what.contains(&format!("CPU {outside}")), "{error}");
+                assert!(error.to_string().contains(&last.to_string()), "{error}");
+            }
         });
     });
     let error = std::thread::scope(|scope| scope.spawn(|| cpu::pin(1023)).join().unwrap()).unwrap_err();

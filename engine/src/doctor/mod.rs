@@ -129,13 +129,13 @@ pub fn examine(interfaces: &[String]) -> Result<Diagnosis> {
 fn machine(cpus: &Cpus) -> Machine {
     let privileges = Privileges::read();
     let routed = |group: IpAddr| route::route_to(group, None, None).is_ok();
-    let nodes = cpus.nodes.values().collect::<std::collections::BTreeSet<_>>().len();
+    let nodes = cpus.topology.nodes.values().collect::<std::collections::BTreeSet<_>>().len();
     Machine {
         kernel: Kernel::read(),
         backends: privileges.backends(),
         privileges,
         cpus: format_cpu_list(&cpus.allowed),
-        isolated_cpus: format_cpu_list(&cpus.isolated),
+        isolated_cpus: format_cpu_list(&cpus.topology.isolated),
         numa_nodes: nodes.max(1),
         tuning: Tuning::read(Path::new("/")),
         ipv4_multicast_route: routed(Ipv4Addr::new(239, 255, 0, 1).into()),
@@ -146,7 +146,7 @@ fn machine(cpus: &Cpus) -> Machine {
 fn facts(link: Link, cpus: &Cpus) -> Result<InterfaceFacts> {
     let nic = Nic::read(&link);
     let local_cpus = nic.numa_node.map(|node| {
-        let local = cpus.nodes.iter().filter(|(_, n)| **n == node).map(|(cpu, _)| *cpu);
+        let local = cpus.topology.nodes.iter().filter(|(_, n)| **n == node).map(|(cpu, _)| *cpu);
         format_cpu_list(&local.collect::<Vec<_>>())
     });
     Ok(InterfaceFacts {

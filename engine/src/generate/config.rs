@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::backend::Choice;
 use crate::error::Result;
+use crate::host::sched::Policy;
 use crate::profile::payload::Payload;
 use crate::profile::rate::Rate;
 use crate::profile::segments::Segments;
@@ -61,6 +62,10 @@ pub struct SendConfig {
     pub workers: usize,
     /// CPUs for the workers; empty: chosen.
     pub cpus: Vec<usize>,
+    /// Put workers on the CPUs that serve their queues' interrupts, rather than away from them.
+    pub on_irq_cpu: bool,
+    /// Scheduling policy of the workers.
+    pub policy: Policy,
     /// Offered load.
     pub rate: Rate,
     /// Packet sizes.
@@ -103,6 +108,8 @@ impl SendConfig {
             queues: Vec::new(),
             workers: 1,
             cpus: Vec::new(),
+            on_irq_cpu: false,
+            policy: Policy::Other,
             rate: Rate::Pps(1000.0),
             sizes: SizeSpec::Length(SizeList::Cycle(vec![1400])),
             duration: None,
@@ -132,6 +139,8 @@ impl SendConfig {
             "target": self.target.to_string(),
             "iface": self.interface,
             "backend": self.backend,
+            "on_irq_cpu": self.on_irq_cpu,
+            "sched": self.policy.to_string(),
             "rate": self.rate.to_string(),
             "frame_size": self.sizes.frames().map(ToString::to_string),
             "length": self.sizes.lengths().map(ToString::to_string),

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod kernel;
 mod plan;
 pub(crate) mod schedule;
 mod send;
+mod source;
 pub(crate) mod worker;
 
 pub use config::{SendConfig, SizeSpec};

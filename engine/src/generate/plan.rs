@@ -11,7 +11,10 @@ use super::worker::TxJob;
 use crate::backend::{self, Backend, Settled};
 use crate::error::{Error, Result};
 use crate::host::cpu::Cpus;
+use crate::host::irq::Direction;
 use crate::host::nic::Nic;
+use crate::host::placement::{Device, Place, Request, place};
+use crate::host::sched::Policy;
 use crate::host::{neighbour, route};
 use crate::multicast::mac;
 use crate::profile::size::{Framing, Sizes};
@@ -26,9 +29,21 @@ const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
 /// What one worker does, and where.
 #[derive(Debug)]
 pub(crate) struct WorkerPlan {
-    pub cpu: usize,
+    pub place: Place,
+    pub policy: Policy,
     pub spec: TxSpec,
     pub job: TxJob,
+    pub load: Load,
+}
+
+/// A worker's part of the offered load.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub sizes: Sizes,
+    /// Packets a second; `None`: as many as possible.
+    pub pps: Option<f64>,
+    /// Packets in all.
+    pub limit: Option<u64>,
 }
 
 /// What all workers do.
@@ -62,7 +77,9 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let run = random_run()?;
     let flows = flows(config, backend, used.as_ref(), run)?;
     let queues: Vec<usize> = match backend {
-        Backend::Afxdp | Backend::Xdp if config.queues.is_empty() => vec![0],
+        Backend::Afxdp if config.queues.is_empty() => vec![0],
+        // The driver sends by the queue of the CPU that the packet was made on.
+        Backend::Xdp if config.queues.is_empty() => (0..config.workers).collect(),
         Backend::Afxdp | Backend::Xdp => config.queues.clone(),
         Backend::Uring | Backend::Mmsg => {
             if !config.queues.is_empty() {
@@ -83,11 +100,20 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     }
     let pps = config.rate.pps(&sizes, nic.speed_bps)?;
     let count = [config.count, config.bytes.map(|b| packets_for(b, &sizes))].into_iter().flatten().min();
-    let cpus = choose_cpus(config, queues.len(), nic.numa_node)?;
+    let places = {
+        let nic_queue = |&queue: &usize| backend.is_below_sockets().then_some(queue as u32);
+        let request = Request {
+            queues: &queues.iter().map(nic_queue).collect::<Vec<_>>(),
+            direction: Direction::Transmit,
+            wanted: &config.cpus,
+            on_irq_cpu: config.on_irq_cpu,
+        };
+        place(&Cpus::read()?, &Device::of(&nic), &request)?
+    };
 
     let total = flows.len() as u64;
     let workers = queues.len();
-    let plans = queues.iter().zip(cpus).enumerate().map(|(w, (&queue, cpu))| {
+    let plans = queues.iter().zip(places).enumerate().map(|(w, (&queue, place))| {
         let mine: Vec<Flow> = flows.iter().skip(w).step_by(workers).copied().collect();
         let share = mine.len() as u64;
         // The streams that a worker has decide its share of the rate and of the count.
@@ -97,7 +123,8 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         let limit = count.map(|c| part(c, before + share) - part(c, before));
         let streams = mine.iter().map(|f| f.stream).collect();
         WorkerPlan {
-            cpu,
+            place,
+            policy: config.policy,
             spec: TxSpec {
                 interface: used.clone(),
                 queue: queue as u32,
@@ -114,20 +141,10 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
                 schedule: Schedule::new(sizes.clone(), streams, pps, limit),
                 duration: config.duration,
             },
+            load: Load { sizes: sizes.clone(), pps, limit },
         }
     });
     Ok(Plan { backend, why, interface: used.clone(), pps, workers: plans.collect() })
-}
-
-/// Receivers take CPUs from the front of the same list: on one host, the two then stay out of each other's way.
-fn choose_cpus(config: &SendConfig, workers: usize, numa_node: Option<u32>) -> Result<Vec<usize>> {
-    let cpus = Cpus::read()?;
-    if !config.cpus.is_empty() {
-        return cpus.choose(workers, numa_node, Some(&config.cpus));
-    }
-    let mut preferred = cpus.by_preference(numa_node);
-    preferred.reverse();
-    cpus.choose(workers, numa_node, Some(&preferred))
 }
 
 /// Every datagram is one frame: nothing here fragments, and sockets are told not to.

@@ -6,14 +6,18 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::config::SendConfig;
+use super::kernel::worker::KernelWorker;
+use super::kernel::{self, Pace};
 use super::plan::{self, Plan, WorkerPlan};
+use super::source::{Generate, QueueWorker};
 use super::worker;
 use crate::backend::Backend;
 use crate::clock;
 use crate::control::{Event, Outcome, Stop};
 use crate::error::{Error, Result};
-use crate::host::{cpu, neighbour};
-use crate::measure::handover::{Emptier, handover};
+use crate::host::placement::Place;
+use crate::host::{neighbour, sched};
+use crate::measure::handover::handover;
 use crate::measure::tally::TxTally;
 use crate::queue::afxdp::AfxdpTx;
 use crate::queue::socket::offload::Offload;
@@ -21,7 +25,7 @@ use crate::queue::socket::{MmsgTx, UringTx};
 use crate::queue::spec::{Interface, TxSpec};
 use crate::queue::{QueueError, Transmit};
 use crate::report::{self, Interval, Report, Tx, TxCollector};
-use crate::worker::{Granted, Worker, start};
+use crate::worker::{Granted, start};
 
 /// How often the collector looks.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -48,6 +52,8 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         payload_touched: None,
         why,
     });
+    report.host.memory_locked = sched::lock_memory();
+    report.warn_of_policy(config.policy, on_event);
     for text in std::mem::take(&mut team.granted.notes) {
         report.warn(report::Warning { code: "datapath", text, fix: None }, on_event);
     }
@@ -56,12 +62,12 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let mut refusal = Refusal::default();
     let mut collector = TxCollector::new();
     let start_ns = clock::tai_ns();
-    team.workers.iter_mut().for_each(|w| w.go(start_ns));
+    team.sources.iter_mut().for_each(|source| source.go(start_ns));
     let period_ns = config.interval.as_nanos() as u64;
     let mut interval_start = 0;
-    while team.workers.iter().any(|w| !w.is_finished()) {
+    while team.sources.iter().any(|source| !source.is_finished()) {
         std::thread::sleep(COLLECT);
-        team.emptiers.iter().for_each(|e| e.drain(|t| collector.absorb(t)));
+        team.sources.iter_mut().for_each(|source| source.sample(&mut |tally| collector.absorb(tally)));
         refusal.look(&team.offloads, &mut report, on_event);
         let now = clock::tai_ns() - start_ns;
         if now >= interval_start + period_ns {
@@ -70,12 +76,10 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         }
     }
     let mut failure = None;
-    for (n, (worker, emptier)) in team.workers.into_iter().zip(&team.emptiers).enumerate() {
-        emptier.drain(|t| collector.absorb(t));
-        match worker.join() {
-            Ok((last, broken)) => {
-                collector.absorb(&last);
-                report.workers.push(report::Worker { packets: last.packets, ..team.places[n].clone() });
+    for (source, place) in team.sources.into_iter().zip(team.places) {
+        match source.join(&mut |tally| collector.absorb(tally)) {
+            Ok((packets, broken)) => {
+                report.workers.push(report::Worker { packets, ..place });
                 if let Some(broken) = broken {
                     failure = Some(explain(&broken, interface.as_ref().map(|i| i.name.as_str())));
                 }
@@ -94,6 +98,9 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     if let Some(warning) = asked_pps.and_then(|pps| offered_less(pps, &tx)) {
         report.warn(warning, on_event);
+    }
+    if backend == Backend::Xdp && tx.errors > 0 {
+        report.warn(no_room(interface.as_ref(), &tx), on_event);
     }
     report.tx = Some(tx);
     Ok(Outcome { report, losses: Vec::new(), failure })
@@ -209,14 +216,40 @@ pub(crate) fn explain(broken: &QueueError, interface: Option<&str>) -> Error {
     }
 }
 
-/// Workers that have opened their queues.
+/// A warning of packets that the kernel made and the interface did not take.
+fn no_room(interface: Option<&Interface>, tx: &Tx) -> report::Warning {
+    let name = interface.map_or("the interface", |i| i.name.as_str());
+    report::Warning {
+        code: "refused",
+        text: format!(
+            "{name} took {} packets and refused {}: they found no room in its ring and never left",
+            tx.packets, tx.errors
+        ),
+        fix: Some(
+            "lower --rate until nothing is refused; on a veth, let its other end receive on another CPU"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Everything that is ready to send.
 struct Team {
-    workers: Vec<Worker<TxTally>>,
-    emptiers: Vec<Emptier<TxTally>>,
+    sources: Vec<Box<dyn Generate>>,
     places: Vec<report::Worker>,
     granted: Granted,
     /// Of each worker with sockets.
     offloads: Vec<Offload>,
+}
+
+impl Team {
+    fn new(granted: Granted) -> Self {
+        Self { sources: Vec::new(), places: Vec::new(), granted, offloads: Vec::new() }
+    }
+
+    fn add(&mut self, source: Box<dyn Generate>, queue: u32, place: Place) {
+        self.sources.push(source);
+        self.places.push(report::Worker::at(queue, place));
+    }
 }
 
 fn open(plan: Plan, stop: &Stop) -> Result<Team> {
@@ -236,8 +269,26 @@ fn open(plan: Plan, stop: &Stop) -> Result<Team> {
             let granted = Granted::sending(queue.offload());
             Ok((queue, granted))
         }),
-        Backend::Xdp => Err(Error::usage("--backend xdp does not send yet")),
+        Backend::Xdp => open_kernel(plan, stop),
     }
+}
+
+/// Workers whose packets the kernel makes.
+fn open_kernel(plan: Plan, stop: &Stop) -> Result<Team> {
+    let interface = plan.interface.as_ref().expect("it was chosen for an interface");
+    kernel::require_redirect_target(interface)?;
+    let mut team = Team::new(Granted { mode: "live", ..Granted::none() });
+    for (n, WorkerPlan { place, policy, spec, job, load }) in plan.workers.into_iter().enumerate() {
+        if load.sizes.min() != load.sizes.max() {
+            return Err(Error::usage("--backend xdp: the kernel's generator makes packets of one size")
+                .fix("give one --frame-size or --length, or use --backend afxdp"));
+        }
+        let pace = Pace { pps: load.pps, limit: load.limit, duration: job.duration };
+        let queue = spec.queue;
+        let source = KernelWorker::start(n, (place.cpu, policy), spec, job.run, pace, stop)?;
+        team.add(Box::new(source), queue, place);
+    }
+    Ok(team)
 }
 
 fn open_each<T: Transmit + 'static>(
@@ -245,26 +296,18 @@ fn open_each<T: Transmit + 'static>(
     stop: &Stop,
     open: fn(&TxSpec) -> Result<(T, Granted)>,
 ) -> Result<Team> {
-    let mut team = Team {
-        workers: Vec::new(),
-        emptiers: Vec::new(),
-        places: Vec::new(),
-        granted: Granted::none(),
-        offloads: Vec::new(),
-    };
-    for (n, WorkerPlan { cpu, spec, job }) in plans.into_iter().enumerate() {
-        let (filler, emptier) = handover(move || TxTally::new(n));
+    let mut team = Team::new(Granted::none());
+    for (n, WorkerPlan { place, policy, spec, job, .. }) in plans.into_iter().enumerate() {
+        let (filler, tallies) = handover(move || TxTally::new(n));
         let stop = stop.clone();
         let queue = spec.queue;
         let (worker, granted) = start(
             format!("send {n}"),
-            cpu,
+            (place.cpu, policy),
             move || open(&spec),
             move |queue: T, _| worker::run(queue, job, filler, &stop),
         )?;
-        team.workers.push(worker);
-        team.emptiers.push(emptier);
-        team.places.push(report::Worker { queue, cpu, numa_node: cpu::node_of(cpu), packets: 0 });
+        team.add(Box::new(QueueWorker { worker, tallies }), queue, place);
         team.offloads.extend(granted.offload.clone());
         team.granted = granted;
     }
@@ -289,6 +332,7 @@ mod tests {
             errors,
             messages: 5,
             burst: Burst { p50: 0, p99: 0, max: 0 },
+            inter_departure_ns: None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::schedule::Schedule;
 use crate::clock;
 use crate::control::Stop;
+use crate::measure::gaps::Gaps;
 use crate::measure::handover::Filler;
 use crate::measure::tally::TxTally;
 use crate::packet::probe::{END_LEN, End, Kind, Probe};
@@ -19,7 +20,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// When the end-of-stream messages are sent, in ms after the first of them: several, so that a short outage does not
 /// swallow them all.
-const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
+pub(crate) const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
 
 /// End-of-stream messages that each stream ends with.
 pub(crate) const END_MESSAGES: u64 = END_PAUSES_MS.len() as u64;
@@ -58,7 +59,7 @@ pub(crate) fn run<T: Transmit>(
     } else {
         failure = say_end(&mut queue, &job, &mut totals).err();
     }
-    totals.write_to(tallies.tally(), clock::tai_ns());
+    totals.fill(tallies.tally(), clock::tai_ns());
     (tallies.finish(), failure)
 }
 
@@ -74,10 +75,11 @@ struct Totals {
     first_ns: u64,
     last_ns: u64,
     burst: u64,
+    gaps: Gaps,
 }
 
 impl Totals {
-    fn write_to(&self, tally: &mut TxTally, now_ns: u64) {
+    fn fill(&mut self, tally: &mut TxTally, now_ns: u64) {
         tally.at_ns = now_ns;
         tally.packets = self.packets;
         tally.errors = self.errors;
@@ -86,6 +88,7 @@ impl Totals {
         tally.messages = self.messages;
         tally.first_ns = self.first_ns;
         tally.last_ns = self.last_ns;
+        self.gaps.hand_over(&mut tally.gaps);
     }
 
     fn end_burst(&mut self, tally: &mut TxTally) {
@@ -112,12 +115,12 @@ fn send<T: Transmit>(
     let mut handover_ns = start_ns + HANDOVER_NS;
     loop {
         let now_ns = clock::tai_ns();
-        if now_ns >= handover_ns {
+        // With a slow collector, what is new stays here.
+        if now_ns >= handover_ns && tallies.can_hand_over() {
             handover_ns = now_ns + HANDOVER_NS;
-            totals.write_to(tallies.tally(), now_ns);
-            if tallies.hand_over() {
-                tallies.tally().burst.reset();
-            }
+            totals.fill(tallies.tally(), now_ns);
+            tallies.hand_over();
+            tallies.tally().burst.reset();
         }
         if now_ns >= deadline_ns || stop.is_requested() || job.schedule.is_done() {
             totals.end_burst(tallies.tally());
@@ -138,6 +141,7 @@ fn send<T: Transmit>(
             continue;
         }
         let took = job.schedule.took(taken, &runs);
+        totals.gaps.mark(now_ns);
         totals.last_ns = now_ns;
         if totals.first_ns == 0 {
             totals.first_ns = now_ns;

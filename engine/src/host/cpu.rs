@@ -1,7 +1,6 @@
-//! CPUs: which this process may use, which of them are isolated, where they are, and pinning a worker to one.
+//! CPUs: which this process may use, lists of them, and pinning a worker to one.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -9,17 +8,16 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::read_line;
+use super::topology::Topology;
 use crate::error::{Error, Result};
 
-/// The CPUs of the machine as far as this process may use them.
+/// The CPUs of the machine, and those of them that this process may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cpus {
     /// CPUs that the calling thread may run on: its mask, capped by the cpuset.
     pub allowed: Vec<usize>,
-    /// CPUs that the scheduler leaves alone (`isolcpus=`, isolated cpuset partitions).
-    pub isolated: Vec<usize>,
-    /// NUMA node of each CPU.
-    pub nodes: BTreeMap<usize, u32>,
+    /// All of them.
+    pub topology: Topology,
 }
 
 impl Cpus {
@@ -30,67 +28,10 @@ impl Cpus {
     pub fn read() -> Result<Self> {
         let mask =
             mask().map_err(|e| Error::environment("cannot read this process's CPU mask").because(e))?;
-        let list = |path: &str| read_line(path).and_then(|l| parse_cpu_list(&l).ok()).unwrap_or_default();
-        let isolated = list("/sys/devices/system/cpu/isolated");
-        let online = list("/sys/devices/system/cpu/online");
-        let allowed = with_isolated(mask, &isolated, &online);
-        Ok(Self { allowed, isolated, nodes: nodes(Path::new("/sys/devices/system/node")) })
+        let topology = Topology::read(Path::new("/"));
+        let allowed = with_isolated(mask, &topology.isolated, &topology.online);
+        Ok(Self { allowed, topology })
     }
-
-    /// The allowed CPUs, best first: those of `numa_node`, within a node isolated ones, then by number.
-    pub fn by_preference(&self, numa_node: Option<u32>) -> Vec<usize> {
-        let mut cpus = self.allowed.clone();
-        cpus.sort_by_key(|cpu| {
-            let elsewhere = numa_node.is_some_and(|wanted| self.nodes.get(cpu) != Some(&wanted));
-            (elsewhere, !self.isolated.contains(cpu), *cpu)
-        });
-        cpus
-    }
-
-    /// A CPU for each of `workers`: from `wanted` in its order, otherwise [by preference](Self::by_preference). With more workers
-    /// than CPUs they share.
-    ///
-    /// # Errors
-    /// Usage when a wanted CPU is not allowed.
-    pub fn choose(
-        &self,
-        workers: usize,
-        numa_node: Option<u32>,
-        wanted: Option<&[usize]>,
-    ) -> Result<Vec<usize>> {
-        let candidates = match wanted {
-            Some(wanted) => {
-                if let Some(cpu) = wanted.iter().find(|cpu| !self.allowed.contains(cpu)) {
-                    let mask = format_cpu_list(&self.allowed);
-                    return Err(Error::usage(format!(
-                        "CPU {cpu} is not one of those that this process may use, {mask}"
-                    ))
-                    .fix(format!(
-                        "choose from {mask}, or start it with another mask or cpuset (taskset -c)"
-                    )));
-                }
-                wanted.to_vec()
-            }
-            None => self.by_preference(numa_node),
-        };
-        if candidates.is_empty() {
-            return Err(Error::usage("an empty list of CPUs").fix("name at least one, such as 2-5"));
-        }
-        Ok(candidates.into_iter().cycle().take(workers).collect())
-    }
-}
-
-/// A CPU for each of `workers` on this machine; see [`Cpus::choose`].
-///
-/// # Errors
-/// Usage when a wanted CPU is not one that this process may use.
-pub fn choose(workers: usize, numa_node: Option<u32>, wanted: Option<&[usize]>) -> Result<Vec<usize>> {
-    Cpus::read()?.choose(workers, numa_node, wanted)
-}
-
-/// NUMA node of `cpu`, where the machine has nodes.
-pub fn node_of(cpu: usize) -> Option<u32> {
-    nodes(Path::new("/sys/devices/system/node")).get(&cpu).copied()
 }
 
 /// CPUs that are online, whether or not this process may use them.
@@ -197,18 +138,6 @@ fn reachable(cpus: &[usize]) -> Vec<usize> {
         .unwrap_or_default()
 }
 
-/// NUMA node of each CPU, from /sys/devices/system/node.
-fn nodes(directory: &Path) -> BTreeMap<usize, u32> {
-    let mut nodes = BTreeMap::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(node) = name.to_str().and_then(|n| n.strip_prefix("node")?.parse().ok()) else { continue };
-        let list = read_line(entry.path().join("cpulist")).and_then(|l| parse_cpu_list(&l).ok());
-        nodes.extend(list.unwrap_or_default().into_iter().map(|cpu| (cpu, node)));
-    }
-    nodes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,31 +164,6 @@ mod tests {
             let error = parse_cpu_list(text).unwrap_err();
             assert!(error.what.contains(says), "{text}: {error}");
         }
-    }
-
-    fn machine() -> Cpus {
-        Cpus {
-            allowed: (0..8).collect(),
-            isolated: vec![3, 6, 7],
-            nodes: (0..8).map(|cpu| (cpu, u32::from(cpu >= 4))).collect(),
-        }
-    }
-
-    #[test]
-    fn the_nics_node_first_then_isolated_ones() {
-        assert_eq!(machine().choose(8, Some(1), None).unwrap(), [6, 7, 4, 5, 3, 0, 1, 2]);
-        assert_eq!(machine().choose(4, None, None).unwrap(), [3, 6, 7, 0]);
-        assert_eq!(machine().choose(3, Some(1), Some(&[5, 2])).unwrap(), [5, 2, 5]);
-        assert_eq!(machine().choose(9, Some(0), None).unwrap()[8], 3);
-    }
-
-    #[test]
-    fn a_cpu_outside_of_the_mask_is_named() {
-        let cpus = Cpus { allowed: vec![0, 1], ..machine() };
-        let error = cpus.choose(1, None, Some(&[5])).unwrap_err();
-        assert_eq!(error.kind, crate::Kind::Usage);
-        assert!(error.what.contains("CPU 5") && error.what.contains("0-1"), "{error}");
-        assert!(cpus.choose(1, None, Some(&[])).is_err());
     }
 
     #[test]

@@ -6,14 +6,18 @@
 
 pub mod cpu;
 pub mod interface;
+pub mod irq;
 pub mod kernel;
 pub mod neighbour;
 mod netdev;
 mod netlink;
 pub mod nic;
 pub mod pcie;
+pub mod placement;
 pub mod privilege;
 pub mod route;
+pub mod sched;
+pub mod topology;
 pub mod tuning;
 
 use std::path::Path;

@@ -52,6 +52,9 @@ pub struct Nic {
     /// How interrupts and polling take turns; absent where /sys does not speak of this interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub napi: Option<Napi>,
+    /// Its directory in /sys, where it is seen to be of the same device.
+    #[serde(skip)]
+    pub directory: Option<PathBuf>,
     /// Interrupts, and the CPUs that serve them.
     pub interrupts: Vec<Interrupt>,
 }
@@ -162,6 +165,7 @@ impl Nic {
             nic.numa_node = read_number::<i32>(device.join("numa_node")).and_then(|n| n.try_into().ok());
             nic.interrupts = interrupts(&device);
             nic.pcie = Pcie::read(&device);
+            nic.directory = Some(device);
         }
         nic.napi = own_directory(link).and_then(|entry| napi(&entry));
         nic

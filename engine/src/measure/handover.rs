@@ -45,6 +45,11 @@ impl<T> Filler<T> {
         &mut self.tally
     }
 
+    /// Whether [`hand_over`](Self::hand_over) will: only this end takes empty ones.
+    pub fn can_hand_over(&self) -> bool {
+        !self.queues.empty.is_empty()
+    }
+
     /// Hands the tally over and goes on with an empty one; false when none is free, and the tally stays.
     pub fn hand_over(&mut self) -> bool {
         let Some(empty) = self.queues.empty.pop() else { return false };
@@ -82,7 +87,8 @@ mod tests {
         let mut collected = 0;
         for round in 1..=1000u64 {
             *filler.tally() += round;
-            filler.hand_over();
+            let can = filler.can_hand_over();
+            assert_eq!(filler.hand_over(), can);
             if round % 17 == 0 {
                 emptier.drain(|t| collected += std::mem::take(t));
             }

@@ -29,13 +29,16 @@ impl Jitter {
     /// Takes in `count` datagrams with the transit time of the last one: that they were sent and arrived at the same times as it, or as far apart.
     #[inline]
     pub fn arrive_alike(&mut self, count: u64) {
-        for _ in 0..count {
-            let fall = (self.scaled + 8) >> 4;
-            if fall == 0 {
-                break;
-            }
-            self.scaled -= fall;
+        let mut scaled = self.scaled;
+        let fall = |scaled: &mut u64, count: u64| (0..count).for_each(|_| *scaled -= (*scaled + 8) >> 4);
+        let mut left = count;
+        // Below 8 it falls no further.
+        while left >= 8 && scaled >= 8 {
+            fall(&mut scaled, 8);
+            left -= 8;
         }
+        fall(&mut scaled, left % 8);
+        self.scaled = scaled;
     }
 
     /// The jitter now and its highest value, in ns; `None` before the first datagram.

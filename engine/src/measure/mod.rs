@@ -1,6 +1,7 @@
 //! From arrivals to figures.
 #![forbid(unsafe_code)]
 
+pub mod gaps;
 pub mod handover;
 pub mod jitter;
 pub mod latency;

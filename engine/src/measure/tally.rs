@@ -100,6 +100,9 @@ pub struct RxTally {
     pub streams: Vec<StreamTally>,
     /// One-way latency in ns of datagrams that carry a CLOCK_TAI time, since the last hand-over.
     pub latency: Histogram<u64>,
+    /// Time in ns from one batch of datagrams of a recognised format to the next, as the queue took them over, since the last
+    /// hand-over.
+    pub gaps: Histogram<u64>,
     /// Datagrams that seemed to arrive before they were sent: the clocks disagree. Total.
     pub negative_latency: u64,
     /// Datagrams of recognised formats whose streams were more than can be followed; in no other count. Total.
@@ -119,6 +122,7 @@ impl RxTally {
             counters: RxCounters::default(),
             streams: Vec::new(),
             latency: latency_histogram(),
+            gaps: gap_histogram(),
             negative_latency: 0,
             untracked: 0,
             messages: 0,
@@ -174,6 +178,8 @@ pub struct TxTally {
     pub last_ns: u64,
     /// Packets handed over at once (without a pace: until the queue was full), since the last hand-over.
     pub burst: Histogram<u64>,
+    /// Time in ns from one hand-over of packets to the kernel or the NIC to the next, since the last hand-over.
+    pub gaps: Histogram<u64>,
 }
 
 impl TxTally {
@@ -190,6 +196,7 @@ impl TxTally {
             first_ns: 0,
             last_ns: 0,
             burst: burst_histogram(),
+            gaps: gap_histogram(),
         }
     }
 }
@@ -197,6 +204,11 @@ impl TxTally {
 /// An empty latency histogram: 1 ns to a minute, two significant digits (1 %).
 pub fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_LATENCY_NS, 2).expect("constant bounds are valid")
+}
+
+/// An empty histogram of times between batches: 1 ns to a minute, two significant digits.
+pub fn gap_histogram() -> Histogram<u64> {
+    latency_histogram()
 }
 
 /// An empty histogram of burst lengths, exact to 1 %.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::FormatChoice;
 use super::observer::ObserverSpec;
 use crate::backend::Choice;
+use crate::host::sched::Policy;
 use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
 use crate::report::effective;
@@ -33,6 +34,10 @@ pub struct RecvConfig {
     pub queues: Vec<usize>,
     /// CPUs for the workers; empty: chosen.
     pub cpus: Vec<usize>,
+    /// Put workers on the CPUs that serve their queues' interrupts, rather than away from them.
+    pub on_irq_cpu: bool,
+    /// Scheduling policy of the workers.
+    pub policy: Policy,
     /// UDP destination ports; `None`: the target's.
     pub destination_ports: Option<RangeInclusive<u16>>,
     /// Consecutive groups or addresses from the target's on.
@@ -68,6 +73,8 @@ impl RecvConfig {
             backend: Choice::Auto,
             queues: Vec::new(),
             cpus: Vec::new(),
+            on_irq_cpu: false,
+            policy: Policy::Other,
             destination_ports: None,
             groups: 1,
             format: FormatChoice::Auto,
@@ -94,6 +101,8 @@ impl RecvConfig {
             "target": self.target.to_string(),
             "iface": self.interface,
             "backend": self.backend,
+            "on_irq_cpu": self.on_irq_cpu,
+            "sched": self.policy.to_string(),
             "queues": self.queues,
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,

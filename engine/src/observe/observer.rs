@@ -10,6 +10,7 @@ use super::FormatChoice;
 use super::ahead::Ahead;
 use super::stream::Stream;
 use crate::interop::iperf2;
+use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
 use crate::measure::sequence::{Arrival, MAX_NUMBER};
 use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey};
@@ -66,6 +67,7 @@ pub struct Observer {
     untracked: u64,
     messages: u64,
     latency: Recorder,
+    gaps: Gaps,
     last_arrival_ns: u64,
     /// What has to follow in the stream `last`; closed while anything else may.
     ahead: Ahead,
@@ -97,6 +99,7 @@ impl Observer {
             untracked: 0,
             messages: 0,
             latency: Recorder::default(),
+            gaps: Gaps::default(),
             last_arrival_ns: 0,
             ahead: Ahead::default(),
         }
@@ -133,7 +136,7 @@ impl Observer {
         self.last_arrival_ns
     }
 
-    /// Fills `into` with the totals and with the latencies since the last call; what it held of those is gone. Leaves
+    /// Fills `into` with the totals and with the latencies and gaps since the last call; what it held of those is gone. Leaves
     /// `worker`, `at_ns` and `losses`, which the worker knows.
     pub fn tally(&mut self, into: &mut RxTally) {
         self.settle();
@@ -148,6 +151,7 @@ impl Observer {
         into.messages = self.messages;
         into.negative_latency = self.latency.negative();
         self.latency.hand_over(&mut into.latency);
+        self.gaps.hand_over(&mut into.gaps);
     }
 
     #[inline]
@@ -189,6 +193,8 @@ impl Observer {
         }
         self.packets += 1;
         self.last_arrival_ns = meta.arrived_ns;
+        // Those that follow as foreseen have the same time.
+        self.gaps.mark(meta.arrived_ns);
         // Where streams take turns it would never come true.
         let looks_ahead = before == at && arrival == Arrival::InOrder && number < MAX_NUMBER / 2;
         if looks_ahead && self.spec.verify.is_none() && self.hexdump.is_none() {
@@ -300,6 +306,7 @@ impl Observer {
     fn counted(&mut self, meta: &RxMeta) {
         self.packets += 1;
         self.last_arrival_ns = meta.arrived_ns;
+        self.gaps.mark(meta.arrived_ns);
     }
 
     /// The place of the stream of `key`, a new one if need be; `None` when there are too many.

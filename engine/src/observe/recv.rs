@@ -12,7 +12,7 @@ use crate::drops::witness::Witness;
 use crate::drops::{DropCount, current_netns_inode};
 use crate::error::{Error, Result};
 use crate::generate::explain;
-use crate::host::interface;
+use crate::host::{interface, sched};
 use crate::ledger;
 use crate::queue::afxdp::steer::{Mode, Steer};
 use crate::report::{self, Interval, Report, RxCollector, Warning};
@@ -36,6 +36,8 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let mut team = team::open(config, &workers_stop)?;
     let mut report = Report::begin("recv", config.describe(), team.interface.as_ref());
     report.backend = Some(team.backend.clone());
+    report.host.memory_locked = sched::lock_memory();
+    report.warn_of_policy(config.policy, on_event);
     for warning in std::mem::take(&mut team.warnings) {
         report.warn(warning, on_event);
     }

@@ -11,8 +11,10 @@ use crate::backend::{self, Backend, Settled};
 use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::generate::nth_address;
-use crate::host::cpu;
+use crate::host::cpu::Cpus;
+use crate::host::irq::Direction;
 use crate::host::nic::Nic;
+use crate::host::placement::{Device, Request, place};
 use crate::measure::handover::{Emptier, handover};
 use crate::measure::tally::RxTally;
 use crate::multicast::membership::Membership;
@@ -222,11 +224,17 @@ fn open_each<Q: Receive + 'static>(
     stop: &Stop,
     open: fn(&RxSpec) -> Result<(Q, Opened)>,
 ) -> Result<Vec<Opened>> {
-    let node = team.interface.as_ref().and_then(|i| Nic::of(i).numa_node);
-    let wanted = (!config.cpus.is_empty()).then_some(config.cpus.as_slice());
-    let cpus = cpu::choose(specs.len(), node, wanted)?;
+    let device = team.interface.as_ref().map(|i| Device::of(&Nic::of(i))).unwrap_or_default();
+    let below_sockets = team.backend.name == Backend::Afxdp.name();
+    let request = Request {
+        queues: &specs.iter().map(|(queue, _)| below_sockets.then_some(*queue)).collect::<Vec<_>>(),
+        direction: Direction::Receive,
+        wanted: &config.cpus,
+        on_irq_cpu: config.on_irq_cpu,
+    };
+    let places = place(&Cpus::read()?, &device, &request)?;
     let mut all = Vec::new();
-    for (n, ((queue, target), cpu)) in specs.into_iter().zip(cpus).enumerate() {
+    for (n, ((queue, target), place)) in specs.into_iter().zip(places).enumerate() {
         let (filler, emptier) = handover(move || RxTally::new(n));
         let spec = RxSpec {
             interface: team.interface.clone(),
@@ -238,7 +246,7 @@ fn open_each<Q: Receive + 'static>(
         let (stop, config) = (stop.clone(), config.clone());
         let (worker, opened) = start(
             format!("recv {n}"),
-            cpu,
+            (place.cpu, config.policy),
             move || open(&spec),
             move |queue: Q, ready_ns| {
                 let mut observer = Observer::new(config.observer(ready_ns));
@@ -250,12 +258,7 @@ fn open_each<Q: Receive + 'static>(
         )?;
         team.workers.push(worker);
         team.emptiers.push(emptier);
-        team.places.push(report::Worker {
-            queue: queue.max(n as u32),
-            cpu,
-            numa_node: cpu::node_of(cpu),
-            packets: 0,
-        });
+        team.places.push(report::Worker::at(queue.max(n as u32), place));
         team.backend.mode = opened.granted.mode;
         for text in &opened.granted.notes {
             team.warnings.push(Warning { code: "datapath", text: text.clone(), fix: None });

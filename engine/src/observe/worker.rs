@@ -34,7 +34,8 @@ pub(crate) fn run<R: Receive>(
             break;
         }
         let now_ns = clock::tai_ns();
-        if now_ns >= handover_ns {
+        // With a slow collector, what is new stays with the observer.
+        if now_ns >= handover_ns && tallies.can_hand_over() {
             handover_ns = now_ns + HANDOVER_NS;
             fill(&mut queue, &mut observer, tallies.tally(), now_ns);
             tallies.hand_over();

@@ -216,7 +216,7 @@ impl Series {
         header[0..8].copy_from_slice(&self.first.to_le_bytes());
         header[8..16].copy_from_slice(&self.second.to_le_bytes());
         header[16..18].copy_from_slice(&self.third.to_le_bytes());
-        *self = self.next();
+        self.advance();
     }
 
     /// Whether `payload` begins with the header; goes on to the next if it does.
@@ -228,19 +228,22 @@ impl Series {
         if eight(0) != self.first || eight(8) != self.second || third != self.third {
             return false;
         }
-        *self = self.next();
+        self.advance();
         true
     }
 
-    /// The series without its first header.
     #[inline]
-    fn next(self) -> Self {
-        if self.steps == 0 {
+    fn advance(&mut self) {
+        let (steps, carries) = self.steps.overflowing_sub(1);
+        if carries {
             let (first, second) = carried(self.first, self.second, self.third);
-            return Self::at(first, second, self.third);
+            *self = Self::at(first, second, self.third);
+            return;
         }
+        self.steps = steps;
         // The upper byte of the check is the first of the header, the lowest of the sequence number the fifth of its half.
-        Self { first: self.first - 1, second: self.second + (1 << 32), steps: self.steps - 1, ..self }
+        self.first -= 1;
+        self.second += 1 << 32;
     }
 }
 

@@ -173,7 +173,8 @@ impl Wire {
             let Some(address) = self.fill.read() else { break };
             let (piece, later) = rest.split_at(rest.len().min(room as usize));
             rest = later;
-            let address = address + u64::from(RX_HEADROOM);
+            // The kernel, too, looks only at which chunk it is.
+            let address = address - address % u64::from(LARGE_CHUNK) + u64::from(RX_HEADROOM);
             let len = piece.len() as u32;
             // SAFETY: the receiver lent this chunk by putting it into the fill ring, and does not touch it until it is in the RX ring.
             unsafe { self.received.bytes(address, len) }.copy_from_slice(piece);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
+use crate::profile::size::Framing;
 use crate::target::Target;
 
 /// One stream's addresses.
@@ -42,6 +43,14 @@ pub struct TxSpec {
     pub max_payload: u16,
     /// Datagrams handed over in one buffer (sockets).
     pub segments: Segments,
+}
+
+impl TxSpec {
+    /// Bytes of the frame around each payload, FCS included.
+    pub fn overhead(&self) -> u16 {
+        let ipv6 = self.flows.iter().any(|flow| flow.destination.is_ipv6());
+        Framing { ipv6, vlan: self.vlan.is_some() }.overhead()
+    }
 }
 
 /// What a receive queue is to be opened with.

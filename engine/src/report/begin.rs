@@ -5,11 +5,13 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::{Host, Nic, Report, SCHEMA, Warning};
+use super::{Host, Nic, Report, SCHEMA, Warning, Worker};
 use crate::control::Event;
 use crate::host::cpu;
 use crate::host::kernel::Kernel;
 use crate::host::nic;
+use crate::host::placement::Place;
+use crate::host::sched::Policy;
 use crate::queue::spec::Interface;
 
 impl Report {
@@ -20,7 +22,7 @@ impl Report {
             schema: SCHEMA,
             command: command.to_owned(),
             started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-            host: Host { kernel: Kernel::read().release, cpus: cpu::online(), nic },
+            host: Host { kernel: Kernel::read().release, cpus: cpu::online(), memory_locked: false, nic },
             config,
             backend: None,
             workers: Vec::new(),
@@ -34,10 +36,28 @@ impl Report {
         }
     }
 
+    /// Warns of what the policy of the workers brings with it.
+    pub(crate) fn warn_of_policy(&mut self, policy: Policy, on_event: &mut dyn FnMut(Event<'_>)) {
+        if let Some(ms) = policy.throttled_ms() {
+            let text = format!(
+                "the kernel stops a worker of SCHED_FIFO that never waits for up to {ms} ms of every second, so that other tasks get its CPU"
+            );
+            let fix = "sysctl -w kernel.sched_rt_runtime_us=-1, with CPUs that nothing else needs".to_owned();
+            self.warn(Warning { code: "real-time-budget", text, fix: Some(fix) }, on_event);
+        }
+    }
+
     /// Adds a warning and tells it.
     pub(crate) fn warn(&mut self, warning: Warning, on_event: &mut dyn FnMut(Event<'_>)) {
         on_event(Event::Warning(&warning));
         self.warnings.push(warning);
+    }
+}
+
+impl Worker {
+    /// A worker of `queue` at `place` that has not begun.
+    pub(crate) fn at(queue: u32, place: Place) -> Self {
+        Self { queue, cpu: place.cpu, numa_node: place.numa_node, why: place.why, packets: 0 }
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Host {
     pub kernel: String,
     /// CPUs online.
     pub cpus: usize,
+    /// The memory of this process is kept from being paged out.
+    pub memory_locked: bool,
     /// Interfaces used.
     pub nic: Vec<Nic>,
 }
@@ -95,7 +97,7 @@ pub struct Backend {
     /// `afxdp`, `uring`, `mmsg`, `xdp`.
     pub name: &'static str,
     /// `zero-copy` or `copy` (afxdp); `gso` (sockets that send several datagrams as one buffer), `gro` (sockets that
-    /// receive them so), `plain` (sockets, one datagram a buffer).
+    /// receive them so), `plain` (sockets, one datagram a buffer), `live` (xdp, made in the kernel).
     pub mode: &'static str,
     /// `native`, `generic` or `none`: how the XDP program is attached.
     pub xdp: &'static str,
@@ -119,6 +121,8 @@ pub struct Worker {
     /// NUMA node of the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_node: Option<u32>,
+    /// Why it is there.
+    pub why: String,
     /// Packets it sent or received.
     pub packets: u64,
 }
@@ -179,7 +183,7 @@ pub struct IntervalRx {
     pub payload_bps: u64,
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency_ns: Option<Latency>,
+    pub latency_ns: Option<Distribution>,
 }
 
 /// What was sent.
@@ -207,6 +211,10 @@ pub struct Tx {
     pub messages: u64,
     /// Packets handed over at once; without a pace, until the queue was full.
     pub burst: Burst,
+    /// Time from one hand-over of packets to the kernel or the NIC to the next, of each worker: the packets of one leave
+    /// back to back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inter_departure_ns: Option<Distribution>,
 }
 
 /// Lengths of bursts in packets.
@@ -261,7 +269,11 @@ pub struct Rx {
     pub messages: u64,
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency_ns: Option<Latency>,
+    pub latency_ns: Option<Distribution>,
+    /// Time from one batch of datagrams to the next, as each worker's queue took them over: what is found together has arrived
+    /// together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inter_arrival_ns: Option<Distribution>,
     /// Interarrival jitter of the stream with the highest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_ns: Option<Jitter>,
@@ -269,10 +281,10 @@ pub struct Rx {
     pub streams: Vec<Stream>,
 }
 
-/// One-way latency.
+/// How times in ns are distributed, to 1 %.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Latency {
-    /// Datagrams measured.
+pub struct Distribution {
+    /// Times measured.
     pub count: u64,
     /// Lowest.
     pub min: u64,

@@ -3,7 +3,7 @@
 
 use hdrhistogram::Histogram;
 
-use super::Latency;
+use super::Distribution;
 use crate::profile::size::L1_OVERHEAD;
 
 const SECOND_NS: u128 = 1_000_000_000;
@@ -57,8 +57,8 @@ fn saturate(n: u128) -> u64 {
 }
 
 /// The figures of a histogram of ns; `None` when it is empty.
-pub(super) fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
-    (!histogram.is_empty()).then(|| Latency {
+pub(super) fn distribution(histogram: &Histogram<u64>) -> Option<Distribution> {
+    (!histogram.is_empty()).then(|| Distribution {
         count: histogram.len(),
         min: histogram.min(),
         mean: histogram.mean().round() as u64,
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(Rates::new(2, 4096, 64, 9, 7), Rates::default());
         assert_eq!(per_second(5, 0), 0);
         assert_eq!(per_second(5, 500_000_000), 10);
-        assert!(latency(&crate::measure::tally::latency_histogram()).is_none());
+        assert!(distribution(&crate::measure::tally::latency_histogram()).is_none());
     }
 
     proptest! {

@@ -4,9 +4,11 @@
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 
-use super::rates::{Rates, latency, per_second};
+use super::rates::{Rates, distribution, per_second};
 use super::{IntervalRx, Jitter, Rx, Stream, Warning};
-use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey, StreamTally, latency_histogram};
+use crate::measure::tally::{
+    Format, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
+};
 use crate::packet::probe::End;
 use crate::queue::QueueLoss;
 
@@ -16,6 +18,7 @@ pub struct RxCollector {
     /// The last totals of each worker.
     workers: Vec<Worker>,
     latency: Histogram<u64>,
+    gaps: Histogram<u64>,
     /// Latencies since the last interval.
     recent: Histogram<u64>,
     /// Totals at the last interval.
@@ -37,6 +40,7 @@ impl Default for RxCollector {
         Self {
             workers: Vec::new(),
             latency: latency_histogram(),
+            gaps: gap_histogram(),
             recent: latency_histogram(),
             reported: RxCounters::default(),
         }
@@ -49,7 +53,7 @@ impl RxCollector {
         Self::default()
     }
 
-    /// Takes in a worker's tally: its totals replace those of its last one, its latencies are added.
+    /// Takes in a worker's tally: its totals replace those of its last one, its latencies and gaps are added.
     pub fn absorb(&mut self, tally: &RxTally) {
         if self.workers.len() <= tally.worker {
             self.workers.resize(tally.worker + 1, Worker::default());
@@ -61,6 +65,7 @@ impl RxCollector {
         worker.negative_latency = tally.negative_latency;
         worker.untracked = tally.untracked;
         worker.messages = tally.messages;
+        self.gaps.add(&tally.gaps).expect("all gap histograms have the same bounds");
         for histogram in [&mut self.latency, &mut self.recent] {
             histogram.add(&tally.latency).expect("all latency histograms have the same bounds");
         }
@@ -109,7 +114,7 @@ impl RxCollector {
                 now.payload_bytes.saturating_sub(last.payload_bytes).saturating_mul(8),
                 span_ns,
             ),
-            latency_ns: latency(&self.recent),
+            latency_ns: distribution(&self.recent),
         };
         self.recent.reset();
         interval
@@ -156,7 +161,8 @@ impl RxCollector {
             corrupt: c.corrupt,
             foreign: c.foreign,
             messages: self.messages(),
-            latency_ns: latency(&self.latency),
+            latency_ns: distribution(&self.latency),
+            inter_arrival_ns: distribution(&self.gaps),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
             streams,
         }
@@ -267,6 +273,7 @@ mod tests {
         });
         tally.messages = 3;
         tally.latency.record_n(5000, packets).unwrap();
+        tally.gaps.record_n(1000, packets - 1).unwrap();
         tally.losses.push(QueueLoss { place: "socket", reason: "full", packets: 2 });
         tally
     }
@@ -288,6 +295,7 @@ mod tests {
         assert_eq!((rx.packets, rx.lost, rx.duration_ns), (25, 0, 19_000));
         assert_eq!(rx.messages, 6);
         assert_eq!(rx.latency_ns.unwrap().count, 35);
+        assert_eq!(rx.inter_arrival_ns.unwrap().count, 9 + 4 + 19);
         assert_eq!(rx.streams.len(), 1, "one stream seen by two workers");
         let s = &rx.streams[0];
         assert_eq!((s.id, s.run, s.packets, s.sent), (3, 7, 25, Some(98)));
@@ -301,7 +309,12 @@ mod tests {
         let mut collector = RxCollector::new();
         let rx = collector.finish();
         assert_eq!((rx.packets, rx.pps, rx.l1_bps), (0, 0, 0));
-        assert!(rx.latency_ns.is_none() && rx.jitter_ns.is_none() && rx.streams.is_empty());
+        assert!(
+            rx.latency_ns.is_none()
+                && rx.inter_arrival_ns.is_none()
+                && rx.jitter_ns.is_none()
+                && rx.streams.is_empty()
+        );
         assert_eq!(collector.interval(0).pps, 0);
         assert!(collector.warnings().is_empty());
         collector.absorb(&tally(0, 1, 0));

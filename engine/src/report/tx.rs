@@ -3,9 +3,9 @@
 
 use hdrhistogram::Histogram;
 
-use super::rates::{Rates, per_second};
+use super::rates::{Rates, distribution, per_second};
 use super::{Burst, IntervalTx, Tx};
-use crate::measure::tally::{TxTally, burst_histogram};
+use crate::measure::tally::{TxTally, burst_histogram, gap_histogram};
 
 /// Adds up what the transmit workers hand over.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub struct TxCollector {
     /// The last totals of each worker.
     workers: Vec<Totals>,
     burst: Histogram<u64>,
+    gaps: Histogram<u64>,
     /// Totals at the last interval.
     reported: Totals,
 }
@@ -64,7 +65,12 @@ impl Totals {
 
 impl Default for TxCollector {
     fn default() -> Self {
-        Self { workers: Vec::new(), burst: burst_histogram(), reported: Totals::default() }
+        Self {
+            workers: Vec::new(),
+            burst: burst_histogram(),
+            gaps: gap_histogram(),
+            reported: Totals::default(),
+        }
     }
 }
 
@@ -74,13 +80,14 @@ impl TxCollector {
         Self::default()
     }
 
-    /// Takes in a worker's tally: its totals replace those of its last one, its bursts are added.
+    /// Takes in a worker's tally: its totals replace those of its last one, its bursts and gaps are added.
     pub fn absorb(&mut self, tally: &TxTally) {
         if self.workers.len() <= tally.worker {
             self.workers.resize(tally.worker + 1, Totals::default());
         }
         self.workers[tally.worker] = Totals::of(tally);
         self.burst.add(&tally.burst).expect("all burst histograms have the same bounds");
+        self.gaps.add(&tally.gaps).expect("all gap histograms have the same bounds");
     }
 
     fn totals(&self) -> Totals {
@@ -139,6 +146,7 @@ impl TxCollector {
                 p99: self.burst.value_at_quantile(0.99),
                 max: self.burst.max(),
             },
+            inter_departure_ns: distribution(&self.gaps),
         }
     }
 }
@@ -157,6 +165,7 @@ mod tests {
         tally.first_ns = 1_000_000 * (worker as u64 + 1);
         tally.last_ns = tally.first_ns + 1_000_000_000;
         tally.burst.record_n(4, packets / 4).unwrap();
+        tally.gaps.record_n(2_000, packets / 4 - 1).unwrap();
         tally
     }
 
@@ -174,6 +183,9 @@ mod tests {
         assert_eq!((tx.payload_bytes, tx.frame_bytes), (2001 * 18, 2001 * 64));
         assert_eq!((tx.duration_ns, tx.pps), (1_001_000_000, 1998));
         assert_eq!((tx.burst.p50, tx.burst.p99, tx.burst.max), (4, 4, 4));
+        let gaps = tx.inter_departure_ns.unwrap();
+        assert_eq!(gaps.count, 124 + 124 + 374, "what is new of each worker");
+        assert!(gaps.p50.abs_diff(2_000) <= 20 && gaps.mean.abs_diff(2_000) <= 20);
         assert_eq!((collector.worker_packets(0), collector.errors()), (1501, 20));
     }
 
@@ -183,6 +195,7 @@ mod tests {
         collector.absorb(&TxTally::new(2));
         let tx = collector.finish();
         assert_eq!((tx.packets, tx.pps, tx.l1_bps, tx.duration_ns, tx.burst.max), (0, 0, 0, 0, 0));
+        assert!(tx.inter_departure_ns.is_none());
         assert_eq!(collector.interval(0).pps, 0);
     }
 }

@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::ops::Range;
 
 use crate::packet::ethernet::FCS_LEN;
 use crate::packet::frame::parse_udp;
+use crate::queue::ring::{Desc, MORE};
 use crate::queue::{RxMeta, Sink};
 
 /// Headers over IPv4 and IPv6 without tags and options, bytes.
@@ -18,24 +18,28 @@ const ADDRESSES: usize = 12;
 /// Longest headers that are kept: longer ones are read each time.
 const KEPT: usize = 96;
 
+/// Longest packet that is put together from several frames, bytes.
+pub(super) const LONGEST: usize = (1 << 16) + 256;
+
 /// What was read from the last frame with a UDP datagram.
 #[derive(Debug)]
 pub(super) struct Last {
     /// Up to the end of the UDP header.
     headers: [u8; KEPT],
-    /// Bytes of its frame; 0: there was none.
+    /// Bytes of its frame; 0: it cannot come again, because there was none in this batch or its headers were too long.
     len: usize,
-    payload: Range<usize>,
+    /// Bytes of the headers.
+    start: usize,
+    /// Bytes of the payload behind them.
+    payload: usize,
     meta: RxMeta,
-    /// Whether `meta` is what the sink was given last.
-    given: bool,
 }
 
 impl Default for Last {
     fn default() -> Self {
         const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
         let meta = RxMeta { source: NOBODY, destination: NOBODY, arrived_ns: 0, overhead: 0 };
-        Self { headers: [0; KEPT], len: 0, payload: 0..0, meta, given: false }
+        Self { headers: [0; KEPT], len: 0, start: ADDRESSES, payload: 0, meta }
     }
 }
 
@@ -44,59 +48,82 @@ impl Last {
     #[inline]
     pub(super) fn batch(&mut self, arrived_ns: u64) {
         self.meta.arrived_ns = arrived_ns;
-        self.given = false;
+        self.len = 0;
     }
 
-    /// Hands the datagram in `bytes`, a frame without FCS, to the sink; whether there is one.
-    #[inline(always)]
-    pub(super) fn deliver<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) -> bool {
-        // The same lengths in a frame of the same length: its payload lies in the same place.
-        if self.given
-            && bytes.len() == self.len
-            && self.same_headers(bytes)
-            && let Some(payload) = bytes.get(self.payload.clone())
-        {
-            sink.one_more(&self.meta, payload);
-            return true;
-        }
-        self.read(bytes, sink)
-    }
-
+    /// Hands the datagram in `bytes`, a whole frame without FCS, to the sink if the headers are those of the last one; whether they were.
     #[inline]
-    fn same_headers(&self, bytes: &[u8]) -> bool {
-        match self.payload.start {
+    pub(super) fn again<S: Sink>(&self, bytes: &[u8], sink: &mut S) -> bool {
+        if bytes.len() != self.len {
+            return false;
+        }
+        let behind = match self.start {
             V4 => same::<V4>(bytes, &self.headers),
             V6 => same::<V6>(bytes, &self.headers),
-            len => bytes.get(ADDRESSES..len) == self.headers.get(ADDRESSES..len),
-        }
+            start => bytes.split_at_checked(start).and_then(|(headers, behind)| {
+                (headers[ADDRESSES..] == self.headers[ADDRESSES..start]).then_some(behind)
+            }),
+        };
+        // The same lengths in a frame of the same length: its payload lies in the same place.
+        let Some(payload) = behind.and_then(|behind| behind.get(..self.payload)) else { return false };
+        sink.one_more(&self.meta, payload);
+        true
     }
 
-    /// As [`deliver`](Self::deliver), for a frame with other headers than the last or the first of a batch.
+    /// Takes any other frame, or a piece of a packet whose `beginning` may have come before. When that is the whole of it, hands the
+    /// datagram in it to the sink; whether there was one.
     #[inline(never)]
+    pub(super) fn piece<S: Sink>(
+        &mut self,
+        bytes: &[u8],
+        desc: Desc,
+        beginning: &mut Vec<u8>,
+        sink: &mut S,
+    ) -> Option<bool> {
+        let whole = desc.options & MORE == 0;
+        if whole && beginning.is_empty() {
+            return Some(self.read(bytes, sink));
+        }
+        // What comes next may be a piece with any content.
+        self.len = 0;
+        // Cut off rather than grown: what does not fit any IP packet fails to parse.
+        let room = LONGEST - beginning.len();
+        beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        whole.then(|| {
+            let delivered = self.read(beginning, sink);
+            beginning.clear();
+            delivered
+        })
+    }
+
+    /// Reads the headers and hands the datagram to the sink; whether there is one.
     fn read<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) -> bool {
         let Some(found) = parse_udp(bytes) else { return false };
         let start = found.payload.start;
-        if let Some(headers) = self.headers.get_mut(..start) {
-            headers.copy_from_slice(&bytes[..start]);
-            self.len = bytes.len();
-        } else {
-            self.len = 0;
-        }
-        self.payload = found.payload;
+        self.len = match self.headers.get_mut(..start) {
+            Some(headers) => {
+                headers.copy_from_slice(&bytes[..start]);
+                bytes.len()
+            }
+            None => 0,
+        };
+        let payload = &bytes[found.payload];
+        self.start = start;
+        self.payload = payload.len();
         self.meta.source = found.source;
         self.meta.destination = found.destination;
         self.meta.overhead = found.overhead + FCS_LEN as u16;
-        self.given = true;
-        let payload = &bytes[self.payload.clone()];
+        // Chunks of 0 bytes are none, and cannot be asked for.
         sink.run(&self.meta, payload, payload.len().max(1), 1);
         true
     }
 }
 
-/// Whether both have the same bytes from the EtherType to `END`, in few wide comparisons.
+/// What is behind `END` bytes of `frame`, if they are those of `headers` from the EtherType on: few and wide comparisons.
 #[inline]
-fn same<const END: usize>(a: &[u8], b: &[u8]) -> bool {
-    let (Some(a), Some(b)) = (a.first_chunk::<END>(), b.first_chunk::<END>()) else { return false };
+fn same<'a, const END: usize>(frame: &'a [u8], headers: &[u8; KEPT]) -> Option<&'a [u8]> {
+    let (a, behind) = frame.split_first_chunk::<END>()?;
+    let b = headers.first_chunk::<END>()?;
     let eight =
         |bytes: &[u8; END], at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
     let differ = |at: usize| eight(a, at) ^ eight(b, at);
@@ -107,7 +134,7 @@ fn same<const END: usize>(a: &[u8], b: &[u8]) -> bool {
         all |= differ(at);
         at += 8;
     }
-    all == 0
+    (all == 0).then_some(behind)
 }
 
 #[cfg(test)]
@@ -162,7 +189,11 @@ mod tests {
                     let (mut kept, mut anew) = (Given::default(), Given::default());
                     let mut other = Last::default();
                     other.batch(now);
-                    prop_assert_eq!(last.deliver(&frame, &mut kept), other.deliver(&frame, &mut anew));
+                    let (whole, mut none) = (Desc::default(), Vec::new());
+                    let delivered = last.again(&frame, &mut kept)
+                        || last.piece(&frame, whole, &mut none, &mut kept) == Some(true);
+                    let expected = other.piece(&frame, whole, &mut none, &mut anew);
+                    prop_assert_eq!(Some(delivered), expected);
                     prop_assert_eq!(kept, anew);
                     if damage == 0 {
                         let at = at.index(frame.len());

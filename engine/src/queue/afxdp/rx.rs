@@ -4,9 +4,9 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::last::Last;
+use super::last::{LONGEST, Last};
 use super::socket::{Sizes, Socket};
-use super::umem::{self, Frame, Frames, LARGE_CHUNK, RX_HEADROOM};
+use super::umem::{self, Frame, Frames, LARGE_CHUNK, RX_HEADROOM, Received};
 use super::{Granted, Kernel};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -22,8 +22,6 @@ pub(crate) const RING: u32 = 8192;
 pub(crate) const FILL: u32 = 2 * RING;
 /// Descriptors taken before frames go back to the kernel.
 const BATCH: u32 = 64;
-/// Longest packet that is put together from several frames, bytes.
-const LONGEST: usize = (1 << 16) + 256;
 
 /// A receive queue that reads frames.
 #[derive(Debug)]
@@ -31,7 +29,7 @@ pub struct FrameRx<K> {
     kernel: K,
     ring: Consumer<Desc>,
     fill: Producer<u64>,
-    frames: Frames,
+    frames: Received,
     /// The beginning of a packet that goes on in the next descriptor.
     beginning: Vec<u8>,
     /// The last frame's headers.
@@ -83,13 +81,11 @@ impl<K: Kernel> FrameRx<K> {
         kernel: K,
         ring: Consumer<Desc>,
         mut fill: Producer<u64>,
-        mut frames: Frames,
+        frames: Frames,
         free: Vec<Frame>,
     ) -> Self {
         fill.reserve(free.len() as u32);
-        for frame in free {
-            frames.lend(frame, 1, |desc| fill.write(desc.address));
-        }
+        let frames = Received::lend(frames, free, |address| fill.write(address));
         fill.commit();
         let beginning = Vec::with_capacity(LONGEST);
         Self { kernel, ring, fill, frames, beginning, last: Last::default(), ignored: 0 }
@@ -126,15 +122,6 @@ impl<K: Kernel> FrameRx<K> {
     }
 }
 
-/// Adds a piece to the beginning of a packet; whether that is the whole of it.
-#[cold]
-fn piece(beginning: &mut Vec<u8>, bytes: &[u8], desc: Desc) -> bool {
-    // Cut off rather than grown: what does not fit any IP packet fails to parse.
-    let room = LONGEST - beginning.len();
-    beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    desc.options & MORE == 0
-}
-
 impl<K: Kernel> Receive for FrameRx<K> {
     fn poll<S: Sink>(&mut self, sink: &mut S, wait: Wait) -> std::result::Result<usize, QueueError> {
         let broken = |source| QueueError { call: "recvfrom (AF_XDP)", source };
@@ -146,25 +133,20 @@ impl<K: Kernel> Receive for FrameRx<K> {
         // There are enough slots for each frame to be there twice.
         self.fill.reserve(BATCH);
         let mut fill = self.fill.slots();
+        let mut frames = self.frames.look();
         let mut payloads = 0;
         for desc in self.ring.filled(BATCH) {
-            let Some((bytes, address)) = self.frames.received(desc) else {
+            let Some(bytes) = frames.bytes(desc) else {
                 self.ignored += 1;
                 continue;
             };
-            if desc.options & MORE == 0 && self.beginning.is_empty() {
-                if self.last.deliver(bytes, sink) {
-                    payloads += 1;
-                } else {
-                    self.ignored += 1;
-                }
-            } else if piece(&mut self.beginning, bytes, desc) {
-                let delivered = self.last.deliver(&self.beginning, sink);
-                self.beginning.clear();
+            if desc.options & MORE == 0 && self.last.again(bytes, sink) {
+                payloads += 1;
+            } else if let Some(delivered) = self.last.piece(bytes, desc, &mut self.beginning, sink) {
                 payloads += usize::from(delivered);
                 self.ignored += u64::from(!delivered);
             }
-            fill.write(address);
+            fill.write(desc.address);
         }
         drop(fill);
         self.ring.release();

@@ -44,6 +44,8 @@ pub struct FrameTx<K> {
     /// Most descriptors that a packet takes.
     span: u32,
     in_flight: usize,
+    /// Messages under way, which are not in `in_flight`.
+    messages: usize,
     /// Completed since the last reap.
     completed: u64,
     /// Of those completed or to be completed, dropped by the kernel.
@@ -177,6 +179,7 @@ impl<K: Kernel> FrameTx<K> {
             max_payload: spec.max_payload,
             span,
             in_flight: 0,
+            messages: 0,
             completed: 0,
             refused: 0,
         }
@@ -188,12 +191,21 @@ impl<K: Kernel> FrameTx<K> {
         if self.completion.available(1) == 0 {
             return;
         }
-        let mut packets = 0;
+        let before = self.free.len();
         for address in self.completion.filled(RING) {
-            let Some(frame) = self.frames.take_back(address) else { continue };
+            // There is room for all frames that there are.
+            if let Some(frame) = self.frames.take_back(address)
+                && self.free.len() < self.free.capacity()
+            {
+                self.free.push(frame);
+            }
+        }
+        let mut packets = self.free.len() - before;
+        if self.messages > 0 {
             // A message holds nothing and is not counted.
-            packets += usize::from(self.holds[frame.index()] != NOTHING);
-            self.free.push(frame);
+            let messages = self.free[before..].iter().filter(|f| self.holds[f.index()] == NOTHING).count();
+            self.messages -= messages;
+            packets -= messages;
         }
         self.in_flight -= packets;
         self.completed += packets as u64;
@@ -229,19 +241,23 @@ impl<K: Kernel> FrameTx<K> {
         let slots = self.ring.reserve(u32::from(run.count) * self.span);
         let room = if self.span == 1 { slots } else { slots / self.span };
         let count = self.free.len().min(room as usize).min(usize::from(run.count));
-        let mut slots = self.ring.slots();
-        let free = self.free.len() - count;
-        for (nth, mut frame) in (0..).zip(self.free.drain(free..)) {
-            let bytes = self.frames.bytes_mut(&mut frame);
-            let held = &mut self.holds[frame.index()];
-            if *held != wanted || self.body.varies() {
-                self.body.surround(bytes, headers, run.len, run.first_seq + nth, held.same_body(wanted));
+        // A frame is shorter than 2³² bytes.
+        let len = end.max(ethernet::MIN_LEN) as u32;
+        // What no frame holds, so that each is written anew.
+        let usable = if self.body.varies() { Holds(u64::MAX) } else { wanted };
+        let (holds, body) = (&mut self.holds[..], &self.body);
+        let mut sequence = run.first_seq;
+        let write = |frame: usize, bytes: &mut [u8]| {
+            let held = &mut holds[frame];
+            if *held != usable {
+                body.surround(bytes, headers, run.len, sequence, held.same_body(wanted));
                 *held = wanted;
             }
-            series.emit(&mut bytes[start..end]);
-            // A frame is shorter than 2³² bytes.
-            self.frames.lend(frame, end.max(ethernet::MIN_LEN) as u32, |desc| slots.write(desc));
-        }
+            series.emit(&mut bytes[start..]);
+            sequence += 1;
+        };
+        let mut slots = self.ring.slots();
+        self.frames.lend_last(&mut self.free, count, len, write, |desc| slots.write(desc));
         count
     }
 }
@@ -362,6 +378,7 @@ impl<K: Kernel> Transmit for FrameTx<K> {
         }
         let Some(mut frame) = self.free.pop() else { return Err(refuse(libc::ENOBUFS)) };
         self.holds[frame.index()] = NOTHING;
+        self.messages += 1;
         let bytes = self.frames.bytes_mut(&mut frame);
         bytes[start..end].copy_from_slice(payload);
         if end < ethernet::MIN_LEN {

@@ -5,6 +5,7 @@
 )]
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
 use std::sync::Arc;
 
@@ -218,33 +219,38 @@ impl Frames {
     /// # Panics
     /// When the frame is shorter.
     #[inline]
-    pub fn lend(&mut self, frame: Frame, len: u32, mut each: impl FnMut(Desc)) {
-        let address = self.start(&frame);
-        if len <= self.region.chunk {
-            // Most often.
-            each(Desc { address, len, options: 0 });
-            self.lent[frame.index()] = 1;
-        } else {
-            self.lend_chunks(frame, len, each);
-        }
+    pub fn lend(&mut self, frame: Frame, len: u32, each: impl FnMut(Desc)) {
+        assert!(len <= self.size(), "{len} bytes in a frame of {}", self.size());
+        self.lent[frame.index()] = pieces(self.start(&frame), len, self.region.chunk, each);
     }
 
-    fn lend_chunks(&mut self, frame: Frame, len: u32, mut each: impl FnMut(Desc)) {
+    /// Takes the last `count` frames out of `free` and lends the first `len` bytes of each. Each is first given to `write` with its number,
+    /// and its descriptors to `hand_over` only then.
+    ///
+    /// # Panics
+    /// When a frame is shorter, or there are not as many.
+    #[inline]
+    pub fn lend_last(
+        &mut self,
+        free: &mut Vec<Frame>,
+        count: usize,
+        len: u32,
+        mut write: impl FnMut(usize, &mut [u8]),
+        mut hand_over: impl FnMut(Desc),
+    ) {
         assert!(len <= self.size(), "{len} bytes in a frame of {}", self.size());
-        let mut address = self.start(&frame);
-        let mut left = len;
-        let mut chunks = 0;
-        loop {
-            let piece = left.min(self.region.chunk);
-            left -= piece;
-            chunks += 1;
-            each(Desc { address, len: piece, options: if left > 0 { MORE } else { 0 } });
-            if left == 0 {
-                break;
-            }
-            address += u64::from(piece);
+        let (base, size, chunk) = (self.region.base, self.size() as usize, self.region.chunk);
+        let lent = &mut self.lent[..];
+        let rest = free.len() - count;
+        for frame in &free[rest..] {
+            let lent = lent.get_mut(frame.index()).filter(|lent| **lent == 0).expect("a frame that is ours");
+            let address = frame.index() * size;
+            // SAFETY: as in `bytes_mut`; the kernel learns of it by the descriptors.
+            write(frame.index(), unsafe { std::slice::from_raw_parts_mut(base.as_ptr().add(address), size) });
+            *lent = pieces(address as u64, len, chunk, &mut hand_over);
         }
-        self.lent[frame.index()] = chunks;
+        // Their tokens are used up.
+        free.truncate(rest);
     }
 
     /// Takes the chunk at `address` back from the kernel; the frame's token once it was the last of them. An address that was not lent
@@ -258,34 +264,85 @@ impl Frames {
         (*lent == 0).then_some(Frame(index as u32))
     }
 
-    /// Looks at a received piece of a packet: the bytes that the kernel wrote, and the address by which their frame goes back to the fill ring. The
-    /// frame counts as lent all the time, so there is no token to keep. `None` for one that was not lent or that does not lie
-    /// within a frame.
-    #[inline]
-    pub fn received(&mut self, desc: Desc) -> Option<(&mut [u8], u64)> {
-        let index = self.frame_of(desc.address);
-        if *self.lent.get(index)? == 0 {
-            return None;
-        }
-        let size = u64::from(self.size());
-        let address = index as u64 * size;
-        // The frame is the address's own, so this is not less than 0.
-        if desc.address - address + u64::from(desc.len) > size {
-            return None;
-        }
-        // SAFETY: within a frame of ours, and so within the region, which is alive. The kernel has given it back, or else its address would
-        // not stand in the RX ring; nobody else can name it, and this is borrowed exclusively.
-        let bytes = unsafe {
-            let first = self.region.base.as_ptr().add(desc.address as usize);
-            std::slice::from_raw_parts_mut(first, desc.len as usize)
-        };
-        Some((bytes, address))
-    }
-
     #[inline]
     fn frame_of(&self, address: u64) -> usize {
         let chunk = address >> self.chunk_shift;
         (if self.span == 1 { chunk } else { chunk / u64::from(self.span) }) as usize
+    }
+}
+
+/// Gives `len` bytes at `address` to `each`, as descriptors of a chunk at most; returns how many.
+#[inline]
+fn pieces(mut address: u64, len: u32, chunk: u32, mut each: impl FnMut(Desc)) -> u8 {
+    if len <= chunk {
+        each(Desc { address, len, options: 0 });
+        return 1;
+    }
+    let mut left = len;
+    let mut chunks = 0;
+    loop {
+        let piece = left.min(chunk);
+        left -= piece;
+        chunks += 1;
+        each(Desc { address, len: piece, options: if left > 0 { MORE } else { 0 } });
+        if left == 0 {
+            return chunks;
+        }
+        address += u64::from(piece);
+    }
+}
+
+/// All frames of a receive queue. They are with the kernel all the time, but for the one that is being looked at; so there are no
+/// tokens.
+#[derive(Debug)]
+pub struct Received {
+    region: Region,
+}
+
+impl Received {
+    /// Gives all frames, of one chunk of [`LARGE_CHUNK`] bytes each, to the kernel, as addresses for `each`.
+    ///
+    /// # Panics
+    /// When they are not all there, or not of that size.
+    pub fn lend(frames: Frames, free: Vec<Frame>, each: impl FnMut(u64)) -> Self {
+        assert_eq!((frames.size(), frames.span), (LARGE_CHUNK, 1));
+        assert_eq!(frames.lent.len(), free.len(), "a frame is missing");
+        free.iter().map(|frame| frames.start(frame)).for_each(each);
+        Self { region: frames.region }
+    }
+
+    /// The frames, to be looked at in a loop.
+    #[inline]
+    pub fn look(&mut self) -> Look<'_> {
+        let size = u64::from(self.region.chunks) * u64::from(LARGE_CHUNK);
+        Look { base: self.region.base, size, _frames: PhantomData }
+    }
+}
+
+/// [`Received`] frames; what looking at them needs stays in registers in a loop.
+#[derive(Debug)]
+pub struct Look<'a> {
+    base: NonNull<u8>,
+    size: u64,
+    _frames: PhantomData<&'a mut Received>,
+}
+
+impl Look<'_> {
+    /// The bytes that the kernel wrote where `desc` says. When they have been looked at, `desc.address` goes into the fill ring: what is added to the
+    /// beginning of the frame does not matter there ("UMEM Fill Ring" in Documentation/networking/af_xdp.rst). `None` for an address
+    /// outside of the frames.
+    #[inline]
+    pub fn bytes(&mut self, desc: Desc) -> Option<&mut [u8]> {
+        let end = desc.address % u64::from(LARGE_CHUNK) + u64::from(desc.len);
+        if desc.address >= self.size || end > u64::from(LARGE_CHUNK) {
+            return None;
+        }
+        // SAFETY: within a chunk of the region, which lives as long as the borrow. The kernel has given it back, or else its address would not
+        // stand in the RX ring; nobody else can name it, and this is borrowed exclusively.
+        Some(unsafe {
+            let first = self.base.as_ptr().add(desc.address as usize);
+            std::slice::from_raw_parts_mut(first, desc.len as usize)
+        })
     }
 }
 
@@ -317,23 +374,57 @@ mod tests {
     }
 
     #[test]
-    fn received_bytes_lie_within_the_frame() {
-        let (mut frames, mut tokens) = frames(4096, 2, 1);
-        frames.lend(tokens.remove(1), 4096, |_| ());
-        let (bytes, address) = frames.received(Desc { address: 4096 + 256, len: 60, options: 0 }).unwrap();
-        assert_eq!((bytes.len(), address), (60, 4096));
-        bytes.fill(7);
+    fn the_last_frames_are_written_and_lent() {
+        let (mut frames, mut free) = frames(2048, 4, 1);
+        let (mut written, mut descs) = (vec![], vec![]);
+        let write = |index: usize, bytes: &mut [u8]| {
+            written.push(index);
+            bytes.fill(index as u8);
+        };
+        frames.lend_last(&mut free, 3, 60, write, |desc| descs.push(desc));
+        assert_eq!((free.len(), written), (1, vec![1, 2, 3]));
+        let d = |address| Desc { address, len: 60, options: 0 };
+        assert_eq!(descs, [d(2048), d(4096), d(6144)]);
+        let mut frame = frames.take_back(4096).unwrap();
+        assert!(frames.bytes_mut(&mut frame).iter().all(|b| *b == 2));
+        assert!(frames.bytes_mut(&mut free[0]).iter().all(|b| *b == 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "ours")]
+    fn a_lent_frame_is_not_lent_again() {
+        let (mut ours, mut free) = frames(2048, 1, 1);
+        let (_, mut others) = frames(2048, 1, 1);
+        ours.lend_last(&mut free, 1, 60, |_, _| (), |_| ());
+        ours.lend_last(&mut others, 1, 60, |_, _| (), |_| ());
+    }
+
+    #[test]
+    fn received_bytes_lie_within_a_frame() {
+        let (frames, tokens) = frames(LARGE_CHUNK, 2, 1);
+        let mut addresses = Vec::new();
+        let mut received = Received::lend(frames, tokens, |address| addresses.push(address));
+        assert_eq!(addresses, [0, 4096]);
         let desc = |address, len| Desc { address, len, options: 0 };
-        assert!(frames.received(desc(4096 + 256, 3840)).is_some());
-        assert!(frames.received(desc(4096 + 256, 3841)).is_none(), "longer than the frame");
-        assert!(frames.received(desc(256, 60)).is_none(), "never lent");
-        assert!(frames.received(desc(8192, 1)).is_none(), "not in the region");
-        assert!(frames.received(desc(u64::MAX, u32::MAX)).is_none());
-        let mut frame = frames.take_back(4096 + 256).unwrap();
-        let content = frames.bytes_mut(&mut frame);
-        assert!(content[256..316].iter().all(|b| *b == 7));
-        assert!(content[..256].iter().chain(&content[316..]).all(|b| *b == 0));
-        assert!(frames.received(desc(4096 + 256, 60)).is_none(), "not lent any more");
+        received.look().bytes(desc(4096 + 256, 60)).unwrap().fill(7);
+        assert_eq!(
+            received.look().bytes(desc(4096 + 255, 62)).unwrap().iter().map(|b| u32::from(*b)).sum::<u32>(),
+            420
+        );
+        assert!(received.look().bytes(desc(4096 + 256, 3840)).is_some());
+        for (address, len) in
+            [(4352, 3841), (4096, u32::MAX), (8191, 2), (8192, 1), (1 << 32, 1), (u64::MAX, u32::MAX)]
+        {
+            assert!(received.look().bytes(desc(address, len)).is_none(), "{len} bytes at {address}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "missing")]
+    fn frames_are_received_into_when_all_are_there() {
+        let (frames, mut tokens) = frames(LARGE_CHUNK, 2, 1);
+        tokens.pop();
+        Received::lend(frames, tokens, |_| ());
     }
 
     #[test]
