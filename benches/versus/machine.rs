@@ -15,8 +15,8 @@ use crate::process;
 pub struct Machine {
     /// Kernel release.
     pub kernel: String,
-    /// Kernel command line.
-    pub command_line: String,
+    /// Kernel parameters that make a difference: isolation, mitigations, idling.
+    pub kernel_parameters: Vec<String>,
     /// CPU model.
     pub cpu: String,
     /// CPUs online.
@@ -75,7 +75,7 @@ impl Machine {
         ];
         Self {
             kernel: read("/proc/sys/kernel/osrelease"),
-            command_line: read("/proc/cmdline"),
+            kernel_parameters: telling(&read("/proc/cmdline")),
             cpu: field("model name").unwrap_or_else(|| "unknown".to_owned()),
             cpus: info.lines().filter(|line| line.starts_with("processor")).count(),
             virtual_machine: field("flags").is_some_and(|flags| flags.split(' ').any(|f| f == "hypervisor")),
@@ -117,6 +117,28 @@ pub fn wirerate_version(program: &Path) -> String {
     process::output(command).map_or_else(|e| e.to_string(), |text| text.trim().to_owned())
 }
 
+/// Of a kernel command line, what changes a datapath's speed.
+fn telling(command_line: &str) -> Vec<String> {
+    const NAMES: [&str; 14] = [
+        "mitigations",
+        "isolcpus",
+        "nohz_full",
+        "rcu_nocbs",
+        "idle",
+        "processor.max_cstate",
+        "intel_idle.max_cstate",
+        "intel_pstate",
+        "amd_pstate",
+        "preempt",
+        "hugepages",
+        "default_hugepagesz",
+        "nosmt",
+        "iommu",
+    ];
+    let name = |parameter: &str| parameter.split('=').next().unwrap_or_default().to_owned();
+    command_line.split_whitespace().filter(|p| NAMES.contains(&name(p).as_str())).map(str::to_owned).collect()
+}
+
 /// Names of the features of `ethtool -k` that are on.
 fn on(ethtool: &str) -> Vec<String> {
     ethtool
@@ -133,7 +155,15 @@ fn read(path: impl AsRef<Path>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::on;
+    use super::{on, telling};
+
+    #[test]
+    fn keeps_what_changes_speed() {
+        assert_eq!(
+            telling("quiet mitigations=off root=/dev/x isolcpus=1 nosmt"),
+            ["mitigations=off", "isolcpus=1", "nosmt"]
+        );
+    }
 
     #[test]
     fn features_that_are_on() {

@@ -173,6 +173,9 @@ fn run(args: &Args) -> Result<()> {
         let text = serde_json::to_string_pretty(&results).map_err(|e| failed(e.into()))?;
         std::fs::write(path, text + "\n").map_err(failed)?;
     }
+    if process::interrupted() {
+        return Err(Error::failed("interrupted: the table has what was measured until then"));
+    }
     Ok(())
 }
 

@@ -39,19 +39,19 @@ impl Ours {
             Load::Max => "max".to_owned(),
             Load::Pps(pps) => format!("{pps}pps"),
         };
-        let mut words = self.words("send", &self.send, SENDER.1, lab.cpus.sender);
+        let mut words = self.words("send", &self.send, SENDER.1, Some(lab.cpus.sender));
         words.extend(["--length", &self.length.to_string(), "--rate", &rate].map(str::to_owned));
         words.extend(["--duration".to_owned(), format!("{}ms", time.as_millis())]);
         words
     }
 
-    fn words(&self, command: &str, further: &[&str], interface: &str, cpu: usize) -> Vec<String> {
+    fn words(&self, command: &str, further: &[&str], interface: &str, cpu: Option<usize>) -> Vec<String> {
         let program = self.program.display().to_string();
-        let cpu = cpu.to_string();
-        [&program, command, &Self::target(), "--iface", interface, "--cpus", &cpu, "--json-lines", "--quiet"]
+        [&program, command, &Self::target(), "--iface", interface, "--json-lines", "--quiet"]
             .into_iter()
             .chain(further.iter().copied())
             .map(str::to_owned)
+            .chain(cpu.into_iter().flat_map(|cpu| ["--cpus".to_owned(), cpu.to_string()]))
             .collect()
     }
 }
@@ -80,7 +80,9 @@ impl Contestant for Ours {
     fn run(&self, lab: &Lab, load: Load, napi: Napi, time: Duration) -> Result<Trial> {
         let receiver = match &self.recv {
             Some(further) => {
-                let words = self.words("recv", further, RECEIVER.1, lab.cpus.receiver);
+                // A sink in the kernel has no workers of its own to place.
+                let cpu = (!further.contains(&"xdp")).then_some(lab.cpus.receiver);
+                let words = self.words("recv", further, RECEIVER.1, cpu);
                 let mut receiver = Process::start(lab, Side::Receiver, &words)?;
                 receiver.wait_until(|said| said.contains(r#""event":"ready""#))?;
                 lab.place_napi(napi)?;

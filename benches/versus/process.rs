@@ -98,6 +98,12 @@ impl Process {
         Ok(Self { name: name.to_string_lossy().into_owned(), child, stdout, stderr })
     }
 
+    /// Gives it another name in what is said of it, where it was started through other programs.
+    pub fn called(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// Waits until `ready` holds; fails with what the program said when it ends before, or after ten seconds.
     pub fn wait_until(&mut self, mut ready: impl FnMut(&str) -> bool) -> Result<()> {
         let start = Instant::now();

@@ -170,7 +170,7 @@ pub fn entries(wirerate: &Path, peers: &Peers) -> Vec<Entry> {
         ));
     }
     let xdp = ["--backend", "xdp"];
-    let sink = Some(xdp.to_vec());
+    let sink = Some(vec!["--backend", "xdp", "--sink", "xdp"]);
     entries.push(ours(wirerate, "xdp-xdp".to_owned(), &[4, 6], Class::KernelToKernel, MINIMUM, &xdp, sink));
     let afxdp = Some(vec!["--backend", "afxdp"]);
     entries.push(ours(wirerate, "xdp-afxdp".to_owned(), &[6], Class::KernelToUser, MINIMUM, &xdp, afxdp));

@@ -72,7 +72,7 @@ impl Dropped {
 
 /// A process namespace, so that workers that a tool forks end with it; a file system for BPF objects, which libxdp wants.
 fn enclosed(words: Vec<String>) -> Vec<String> {
-    let script = r#"mount -t bpf bpf /sys/fs/bpf 2>/dev/null; ulimit -l unlimited; exec "$@""#;
+    let script = r#"mount -t bpf bpf /sys/fs/bpf 2>/dev/null; ulimit -l unlimited 2>/dev/null; exec "$@""#;
     ["unshare", "--pid", "--fork", "--kill-child", "--", "sh", "-c", script, "sh"]
         .map(str::to_owned)
         .into_iter()
@@ -99,7 +99,8 @@ impl Contestant for Dropped {
 
     fn run(&self, lab: &Lab, load: Load, napi: Napi, time: Duration) -> Result<Trial> {
         let idle = lab.counters()?.xdp_drops;
-        let mut sender = Process::start(lab, Side::Sender, &enclosed(self.words(lab, load)))?;
+        let mut sender =
+            Process::start(lab, Side::Sender, &enclosed(self.words(lab, load)))?.called(&self.name);
         let begin = Instant::now();
         while lab.counters()?.xdp_drops < idle + 1000 {
             if sender.has_ended() || interrupted() || begin.elapsed() > Duration::from_secs(8) {
