@@ -4,6 +4,7 @@
 use std::io;
 
 use aya::maps::MapData;
+use aya::programs::ProgramError;
 use aya::util::KernelVersion;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
@@ -35,12 +36,31 @@ pub(crate) fn system_reason(error: &(dyn std::error::Error + 'static)) -> Option
     None
 }
 
+/// What the kernel's verifier objects to, where it is the one that refused: the end of its log.
+fn objection(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() {
+            let log = verifier_log.to_string();
+            // The last line but the count of instructions; nothing at all when a capability is missing.
+            let objects = |line: &&str| !line.trim().is_empty() && !line.starts_with("processed ");
+            return log.lines().rev().find(objects).map(str::to_owned);
+        }
+        next = error.source();
+    }
+    None
+}
+
 /// An error of aya while doing `what`, in the engine's terms. `capabilities` are those that it takes.
 pub(crate) fn explain(what: &str, error: &(dyn std::error::Error + 'static), capabilities: &str) -> Error {
     let Some(reason) = system_reason(error) else {
         return Error::environment(format!("{what}: {error}"));
     };
     let refused = matches!(reason.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+    if let Some(objection) = objection(error) {
+        return Error::environment(format!("{what}: this kernel's verifier objects: {objection}"))
+            .because(reason);
+    }
     let said = Error::environment(what).because(reason);
     if refused {
         said.fix(format!("run it as root, or give the program {capabilities}: {SETCAP}"))
