@@ -56,7 +56,7 @@ pub struct SendConfig {
     pub backend: Choice,
     /// NIC queues for `afxdp`; empty: queue 0.
     pub queues: Vec<usize>,
-    /// Worker threads for sockets.
+    /// Worker threads for sockets and `xdp`.
     pub workers: usize,
     /// CPUs for the workers; empty: chosen.
     pub cpus: Vec<usize>,
@@ -82,7 +82,7 @@ pub struct SendConfig {
     pub ttl: Option<u8>,
     /// DSCP.
     pub dscp: u8,
-    /// 802.1Q VLAN identifier (`afxdp`).
+    /// 802.1Q VLAN identifier (`afxdp`, `xdp`).
     pub vlan: Option<u16>,
     /// What follows the probe header.
     pub payload: Arc<Payload>,

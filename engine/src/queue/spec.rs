@@ -34,7 +34,7 @@ pub struct TxSpec {
     pub ttl: u8,
     /// DSCP, 0 to 63.
     pub dscp: u8,
-    /// VLAN identifier of an 802.1Q tag (`afxdp`).
+    /// VLAN identifier of an 802.1Q tag (`afxdp`, `xdp`).
     pub vlan: Option<u16>,
     /// What follows the probe header.
     pub payload: Arc<Payload>,
