@@ -154,7 +154,7 @@ pub struct Send {
     #[arg(long, value_name = "SIZE")]
     pub length: Option<String>,
 
-    /// Threads, 1 to 256, each with sockets and a CPU of its own (uring, mmsg)
+    /// Threads, 1 to 256, each with a CPU of its own (uring, mmsg, xdp)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
 
@@ -178,7 +178,7 @@ pub struct Send {
     #[arg(long)]
     pub dont_fragment: bool,
 
-    /// 802.1Q VLAN identifier, 1 to 4094 (afxdp)
+    /// 802.1Q VLAN identifier, 1 to 4094 (afxdp, xdp)
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..=4094))]
     pub vlan: Option<u16>,
 

@@ -114,7 +114,7 @@ fn begin(progress: &mut Progress, now: u64) {
     progress.task = unsafe { bpf_get_current_task() };
 }
 
-/// Writes a packet with `H` bytes of headers; None when the buffer is too short.
+/// Writes a packet with `H` bytes of headers, 2 or 6 more than whole words, on a little-endian machine; None when the buffer is too short.
 #[inline(always)]
 fn write<const H: usize>(ctx: &XdpContext, template: &Template, sequence: u64, now: u64) -> Option<()> {
     let start = ctx.data();
@@ -125,16 +125,26 @@ fn write<const H: usize>(ctx: &XdpContext, template: &Template, sequence: u64, n
     let numbers = (sequence << 24) | ((now >> 16) & 0xff_ffff);
     let rest = now as u16;
     let left = template.left - (numbers >> 32) - (numbers & 0xffff_ffff) - u64::from(rest);
-    let first = (u64::from(fold(left)) << 48) | template.identity;
-    let headers = start as *mut [u8; H];
-    let probe = start + H;
-    // SAFETY: H and 18 bytes from the start end before the data does, says the check above, and none of the writes relies on alignment. The
-    // template has at least H bytes.
+    // As the 18 bytes follow one another on the wire.
+    let first = ((u64::from(fold(left)) << 48) | template.identity).to_be();
+    let (numbers, rest) = (numbers.to_be(), u64::from(rest.to_be()));
+    // The headers do not end with a word: the probe header begins within their last one.
+    let words = H / 8;
+    let tail = template.headers[words];
+    let packet = start as *mut u64;
+    // SAFETY: H and 18 bytes from the start end before the data does, says the check above, and the template has as many. The data begins 256 bytes
+    // behind a structure of whole words at the start of a page, so that words are aligned.
     unsafe {
-        headers.write_unaligned(*template.headers.as_ptr().cast());
-        (probe as *mut u64).write_unaligned(first.to_be());
-        ((probe + 8) as *mut u64).write_unaligned(numbers.to_be());
-        ((probe + 16) as *mut u16).write_unaligned(rest.to_be());
+        packet.copy_from_nonoverlapping(template.headers.as_ptr(), words);
+        if H % 8 == 2 {
+            packet.add(words).write(tail | first << 16);
+            packet.add(words + 1).write(first >> 48 | numbers << 16);
+            packet.add(words + 2).cast::<u32>().write((numbers >> 48 | rest << 16) as u32);
+        } else {
+            packet.add(words).write(tail | first << 48);
+            packet.add(words + 1).write(first >> 16 | numbers << 48);
+            packet.add(words + 2).write(numbers >> 16 | rest << 48);
+        }
     }
     Some(())
 }

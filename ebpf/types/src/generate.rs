@@ -1,7 +1,7 @@
 //! The maps of `generate`: what to send, how far it has come, and what the interface took.
 
-/// Longest headers of a template: Ethernet, one VLAN tag, IPv6, UDP; rounded up to whole words.
-pub const HEADERS: usize = 72;
+/// Words of the longest headers of a template: Ethernet, one VLAN tag, IPv6, UDP.
+pub const HEADERS: usize = 9;
 
 /// Hand-overs are counted by their frames, from 0 up to this many; longer ones with the last.
 pub const LONGEST: usize = 64;
@@ -10,8 +10,9 @@ pub const LONGEST: usize = 64;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Template {
-    /// Ethernet, IP and UDP, as they are on the wire.
-    pub headers: [u8; HEADERS],
+    /// Ethernet, IP and UDP, as they are on the wire, 8 bytes a word, whatever the machine's byte order; zeros behind them. Words and not bytes, because
+    /// bytes would be copied one by one for each packet.
+    pub headers: [u64; HEADERS],
     /// Version, kind, run and stream of the probe header: its bytes 2 to 7, the first as bits 40 to 47.
     pub identity: u64,
     /// What is left of the probe header's constant sum for check, sequence and time, plus a multiple of 0xffff that keeps the

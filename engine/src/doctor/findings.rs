@@ -308,6 +308,14 @@ fn xdp(facts: &InterfaceFacts, found: &mut Findings) {
     } else {
         found.add(Severity::Ok, "zero-copy", "native XDP and zero-copy AF_XDP");
     }
+    if xdp.redirect && !xdp.redirect_target {
+        found.add(
+            Severity::Note,
+            "no-redirect-target",
+            "takes no packets from XDP programs now, so that send --backend xdp is refused: a veth takes them when its other end \
+             has GRO on or an XDP program, some drivers when one is attached here",
+        );
+    }
     if facts.link.mtu > SINGLE_BUFFER_MTU && !xdp.multi_buffer {
         found.fixed_by(
             Severity::Note,

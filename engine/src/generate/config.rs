@@ -58,7 +58,7 @@ pub struct SendConfig {
     pub backend: Choice,
     /// NIC queues for `afxdp`; empty: queue 0.
     pub queues: Vec<usize>,
-    /// Worker threads for sockets.
+    /// Worker threads for sockets and `xdp`.
     pub workers: usize,
     /// CPUs for the workers; empty: chosen.
     pub cpus: Vec<usize>,
@@ -90,7 +90,7 @@ pub struct SendConfig {
     pub dscp: u8,
     /// Refuse payloads that the MTU would cut into fragments.
     pub dont_fragment: bool,
-    /// 802.1Q VLAN identifier (`afxdp`).
+    /// 802.1Q VLAN identifier (`afxdp`, `xdp`).
     pub vlan: Option<u16>,
     /// What follows the probe header.
     pub payload: Arc<Payload>,

@@ -155,7 +155,7 @@ fn offered_less(asked_pps: f64, tx: &Tx) -> Option<report::Warning> {
             intervals / seconds / 1e3
         ),
         fix: Some(
-            "lower --rate, or spread the load: more --workers and --streams (sockets), more --queues (afxdp), --cpus \
+            "lower --rate, or spread the load: more --workers and --streams (sockets, xdp), more --queues (afxdp), --cpus \
              that nothing else uses"
                 .to_owned(),
         ),

@@ -37,7 +37,7 @@ pub struct TxSpec {
     pub dscp: u8,
     /// Whether a payload above the MTU leaves in fragments; otherwise it is refused.
     pub fragment: bool,
-    /// VLAN identifier of an 802.1Q tag (`afxdp`).
+    /// VLAN identifier of an 802.1Q tag (`afxdp`, `xdp`).
     pub vlan: Option<u16>,
     /// What follows the probe header.
     pub payload: Arc<Payload>,

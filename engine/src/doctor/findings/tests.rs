@@ -68,7 +68,13 @@ pub(in crate::doctor) fn interface() -> InterfaceFacts {
             driver: Some("ice".into()),
             numa_node: Some(1),
             offloads: Offloads { tx_checksum: Some(true), ..Offloads::default() },
-            xdp: Some(XdpFeatures { native: true, redirect: true, zero_copy: true, ..Default::default() }),
+            xdp: Some(XdpFeatures {
+                native: true,
+                redirect: true,
+                redirect_target: true,
+                zero_copy: true,
+                ..Default::default()
+            }),
             interrupts: vec![Interrupt { irq: 40, cpus: "4-5".into() }],
             ..Nic::default()
         },
@@ -155,7 +161,7 @@ fn small_buffers_matter_to_those_who_cannot_exceed_them() {
 #[test]
 fn interface_rules() {
     type Change = fn(&mut InterfaceFacts);
-    let rules: [(&str, Change); 14] = [
+    let rules: [(&str, Change); 15] = [
         ("interface-down", |i| (i.link.up, i.link.carrier) = (false, false)),
         ("no-carrier", |i| i.link.carrier = false),
         ("no-multicast", |i| i.link.multicast = false),
@@ -168,6 +174,7 @@ fn interface_rules() {
         ("xdp-unknown", |i| i.nic.xdp = None),
         ("no-native-xdp", |i| i.nic.xdp = Some(XdpFeatures::default())),
         ("no-zero-copy", |i| i.nic.xdp.as_mut().unwrap().zero_copy = false),
+        ("no-redirect-target", |i| i.nic.xdp.as_mut().unwrap().redirect_target = false),
         ("veth-tx-checksum", |i| i.link.kind = Some("veth".into())),
         ("far-interrupts", |i| i.nic.interrupts[0].cpus = "0-3".into()),
     ];

@@ -272,7 +272,11 @@ fn templates(spec: &TxSpec, source_mac: [u8; 6], run: u32) -> Result<(Vec<Templa
         let whole = FrameTemplate::new(flow, source_mac, marks, &spec.payload, spec.max_payload)?;
         headers = whole.payload().start;
         let mut template = Template { headers: [0; HEADERS], identity: 0, left: 0 };
-        template.headers[..headers].copy_from_slice(&whole.frame()[..headers]);
+        for (word, bytes) in template.headers.iter_mut().zip(whole.frame()[..headers].chunks(8)) {
+            let mut whole = [0; 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_ne_bytes(whole);
+        }
         let mut header = [0; probe::LEN];
         Probe { kind: Kind::Data, run, stream: flow.stream, sequence: 0, time: 0 }.emit(&mut header);
         let constant: [u8; 6] = *header[2..].first_chunk().expect("18 bytes");

@@ -205,6 +205,7 @@ fn broken(counts: &Counts) -> Option<QueueError> {
         // There is no interface with this index any more.
         libc::EINVAL => ("handing packets to the interface", libc::ENODEV),
         libc::ENETDOWN | libc::ENODEV => ("handing packets to the interface", errno),
+        libc::EMSGSIZE => ("handing packets to the interface, whose MTU they now exceed", errno),
         libc::ENXIO | libc::EOPNOTSUPP => (
             "the interface takes no packets from XDP (a veth does when its other end is up and has GRO on or an XDP program; \
              a NIC when it has a transmit queue for each CPU)",
