@@ -5,4 +5,5 @@ pub mod ethtool;
 pub mod netns;
 pub mod sched;
 pub mod socket;
+pub mod tsc;
 pub mod xsk;
