@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use wirerate_engine::profile::payload::Payload;
+use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::memory::{Fate, pair, pair_with};
 use wirerate_engine::queue::ring;
 use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, TxSpec, Wait};
@@ -27,6 +28,7 @@ fn spec(flows: u16, max_payload: u16) -> TxSpec {
         vlan: None,
         payload: Arc::new(Payload::pattern()),
         max_payload,
+        segments: Segments::Auto,
     }
 }
 

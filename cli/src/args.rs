@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use wirerate_engine::host::cpu;
 use wirerate_engine::host::sched::Policy;
 use wirerate_engine::pacing::MAX_BURST;
+use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::afxdp::steer::QUEUES;
 use wirerate_engine::target::Target;
 
@@ -54,6 +55,11 @@ pub struct Datapath {
     /// NIC queues for afxdp, 0 to 255, one worker each: 0-3 or 0,2. Default: all when receiving, 0 when sending
     #[arg(long, value_name = "LIST", value_parser = parse_queues)]
     pub queues: Option<List>,
+
+    /// Datagrams in one buffer, by UDP segmentation offload (uring, mmsg): auto (as many as kernel, size and rate allow), off, or at
+    /// most N, 1 to 128. A receiver takes what comes, or with off one datagram at a time
+    #[arg(long, value_name = "auto|N|off", default_value = "auto")]
+    pub segments: Segments,
 
     /// CPUs for the workers: 2-5 or 2,4. Default: the NIC's NUMA node, isolated CPUs first, away from the queues' interrupts,
     /// no two on one core while there is another

@@ -58,6 +58,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         count: args.until.count,
         idle: args.idle,
         keep: args.keep,
+        segments: d.segments,
         interval: args.output.interval,
         ..RecvConfig::new(args.target)
     })

@@ -54,6 +54,7 @@ fn configuration(args: &Send) -> Result<SendConfig> {
         dscp: args.dscp,
         vlan: args.vlan,
         payload: Arc::new(payload(&args.payload)?),
+        segments: d.segments,
         interval: args.output.interval,
         ..SendConfig::new(args.target)
     };

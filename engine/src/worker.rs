@@ -8,28 +8,50 @@ use std::thread::{Builder, JoinHandle};
 use crate::error::{Error, Result};
 use crate::host::cpu;
 use crate::host::sched::Policy;
+use crate::queue::socket::offload::Offload;
 use crate::queue::{QueueError, afxdp};
 
 /// How a queue was granted, in the report's words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Granted {
-    /// `zero-copy`, `copy`, `plain`.
+    /// `zero-copy`, `copy`, `plain`, `gso`, `gro`, `live`.
     pub mode: &'static str,
     /// What a reader should know about it.
     pub notes: Vec<String>,
+    /// How many datagrams sockets hand over in one buffer; it may be refused later.
+    pub offload: Option<Offload>,
 }
 
 impl Granted {
-    /// UDP sockets, a datagram for each request.
-    pub(crate) fn plain() -> Self {
-        Self { mode: "plain", notes: Vec::new() }
+    /// Nothing yet.
+    pub(crate) fn none() -> Self {
+        Self { mode: "plain", notes: Vec::new(), offload: None }
+    }
+
+    /// UDP sockets that send.
+    pub(crate) fn sending(offload: Offload) -> Self {
+        Self {
+            mode: if offload.segments() > 1 { "gso" } else { "plain" },
+            offload: Some(offload),
+            ..Self::none()
+        }
+    }
+
+    /// UDP sockets that receive.
+    pub(crate) fn receiving(offload: Offload) -> Self {
+        Self {
+            mode: if offload.segments() > 1 { "gro" } else { "plain" },
+            offload: Some(offload),
+            ..Self::none()
+        }
     }
 
     /// AF_XDP.
     pub(crate) fn of(granted: &afxdp::Granted) -> Self {
         let notes =
             granted.refused.iter().map(|why| format!("zero-copy was refused ({why}); the kernel copies"));
-        Self { mode: if granted.zero_copy { "zero-copy" } else { "copy" }, notes: notes.collect() }
+        let mode = if granted.zero_copy { "zero-copy" } else { "copy" };
+        Self { mode, notes: notes.collect(), offload: None }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::measure::tally::{RxTally, TxTally};
 use crate::observe::{Observer, ObserverSpec, worker as receiver};
 use crate::packet::probe::{Kind, Probe};
 use crate::profile::payload::Payload;
+use crate::profile::segments::Segments;
 use crate::profile::size::{Framing, SizeList, Sizes};
 use crate::queue::memory::{Fate, pair_with};
 use crate::queue::{Flow, TxSpec};
@@ -38,6 +39,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
         vlan: None,
         payload: Arc::new(Payload::pattern()),
         max_payload: 200,
+        segments: Segments::Auto,
     };
     let (tx, rx) = pair_with(&spec, move |frame| match Probe::parse(&frame[PAYLOAD..]) {
         Ok(Probe { kind: Kind::Data, stream, sequence, .. }) => fate(stream, sequence),

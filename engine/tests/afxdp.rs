@@ -10,6 +10,7 @@ use wirerate_engine::lab::Netns;
 use wirerate_engine::multicast::mac;
 use wirerate_engine::packet::probe::{Kind, Probe};
 use wirerate_engine::profile::payload::Payload;
+use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::afxdp::steer::{Mode, Rule, Steer};
 use wirerate_engine::queue::afxdp::{AfxdpRx, AfxdpTx};
 use wirerate_engine::queue::spec::Interface;
@@ -100,6 +101,7 @@ impl Pair {
             vlan: None,
             payload: Arc::new(payload),
             max_payload,
+            segments: Segments::Auto,
         }
     }
 
@@ -114,6 +116,7 @@ impl Pair {
                 queue: 0,
                 target: target(&destinations[0]),
                 max_payload: 1472,
+                segments: Segments::Auto,
             };
             let rx = AfxdpRx::open(&spec).unwrap();
             let mut steer = Steer::attach(&self.vb, &rules).unwrap();

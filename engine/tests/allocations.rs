@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wirerate_engine::measure::tally::RxTally;
 use wirerate_engine::observe::{Observer, ObserverSpec};
 use wirerate_engine::profile::payload::Payload;
+use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::memory::pair;
 use wirerate_engine::queue::{Flow, Receive, Run, Stamper, Transmit, TxSpec, Wait};
 
@@ -72,6 +73,7 @@ fn sending_and_receiving_allocate_nothing_once_a_stream_is_known() {
         vlan: None,
         payload: Arc::new(Payload::pattern()),
         max_payload: 100,
+        segments: Segments::Auto,
     };
     let (mut tx, mut rx) = pair(&spec).unwrap();
     let mut observer = Observer::new(ObserverSpec::default());

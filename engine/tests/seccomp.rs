@@ -8,6 +8,7 @@ use std::time::Duration;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use wirerate_engine::Kind;
 use wirerate_engine::profile::payload::Payload;
+use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::socket::{MmsgRx, MmsgTx, UringRx, UringTx, available};
 use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait};
 
@@ -45,9 +46,10 @@ fn specs() -> (TxSpec, RxSpec) {
         vlan: None,
         payload: Arc::new(Payload::Zero),
         max_payload: 100,
+        segments: Segments::Auto,
     };
     let target = destination.to_string().parse().unwrap();
-    (tx, RxSpec { interface: None, queue: 0, target, max_payload: 100 })
+    (tx, RxSpec { interface: None, queue: 0, target, max_payload: 100, segments: Segments::Auto })
 }
 
 fn refused(errno: i32, says: &str) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use wirerate_engine::multicast::membership::Membership;
 use wirerate_engine::packet::probe::Probe;
 use wirerate_engine::profile::payload::Payload;
+use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::socket::{MmsgRx, MmsgTx, UringRx, UringTx};
 use wirerate_engine::queue::spec::Interface;
 use wirerate_engine::queue::{
@@ -117,11 +118,18 @@ fn tx_spec(flows: Vec<Flow>) -> TxSpec {
         vlan: None,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1400,
+        segments: Segments::Auto,
     }
 }
 
 fn rx_spec(target: &str) -> RxSpec {
-    RxSpec { interface: Some(interface()), queue: 0, target: target.parse().unwrap(), max_payload: 1400 }
+    RxSpec {
+        interface: Some(interface()),
+        queue: 0,
+        target: target.parse().unwrap(),
+        max_payload: 1400,
+        segments: Segments::Auto,
+    }
 }
 
 /// Demands consecutive numbers of one source, and tells how far it is.

@@ -51,7 +51,7 @@ pub fn xdp_bulk_tx(ctx: RawTracePointContext) -> i32 {
 
 /// The kernel returns errors as negative numbers; what is not one is 0.
 #[inline(always)]
-fn errno(returned: i32) -> u32 {
+pub fn errno(returned: i32) -> u32 {
     if returned < 0 { returned.wrapping_neg() as u32 } else { 0 }
 }
 

@@ -5,4 +5,5 @@
 #![no_std]
 
 pub mod drops;
+pub mod generate;
 pub mod steer;

@@ -14,18 +14,18 @@ const UMEM: u64 = 32 << 20;
 const SINGLE_BUFFER_MTU: u32 = 3_498;
 
 /// Collects findings about one subject.
-struct Findings {
-    interface: Option<String>,
-    list: Vec<Finding>,
+pub(super) struct Findings {
+    pub(super) interface: Option<String>,
+    pub(super) list: Vec<Finding>,
 }
 
 impl Findings {
-    fn add(&mut self, severity: Severity, code: &'static str, text: impl Into<String>) {
+    pub(super) fn add(&mut self, severity: Severity, code: &'static str, text: impl Into<String>) {
         let interface = self.interface.clone();
         self.list.push(Finding { severity, code, interface, text: text.into(), fix: None });
     }
 
-    fn fixed_by(
+    pub(super) fn fixed_by(
         &mut self,
         severity: Severity,
         code: &'static str,
@@ -361,4 +361,4 @@ fn placement(facts: &InterfaceFacts, found: &mut Findings) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

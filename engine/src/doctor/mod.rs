@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod findings;
+mod line_rate;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -14,6 +16,7 @@ use crate::host::kernel::{self, Kernel};
 use crate::host::nic::Nic;
 use crate::host::privilege::Privileges;
 use crate::host::route;
+use crate::host::tuning::Tuning;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -59,6 +62,8 @@ pub struct Machine {
     pub isolated_cpus: String,
     /// NUMA nodes.
     pub numa_nodes: usize,
+    /// Frequency, idle states, huge pages, command line.
+    pub tuning: Tuning,
     /// A socket without `--iface` finds a way to IPv4 groups.
     pub ipv4_multicast_route: bool,
     /// A socket without `--iface` finds a way to IPv6 groups.
@@ -116,6 +121,7 @@ pub fn examine(interfaces: &[String]) -> Result<Diagnosis> {
     let interfaces = links.into_iter().map(|link| facts(link, &cpus)).collect::<Result<Vec<_>>>()?;
     let mut findings = findings::of_machine(&machine, &interfaces);
     findings.extend(interfaces.iter().flat_map(findings::of_interface));
+    findings.extend(line_rate::of(&machine, &interfaces));
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     Ok(Diagnosis { machine, interfaces, findings })
 }
@@ -131,6 +137,7 @@ fn machine(cpus: &Cpus) -> Machine {
         cpus: format_cpu_list(&cpus.allowed),
         isolated_cpus: format_cpu_list(&cpus.topology.isolated),
         numa_nodes: nodes.max(1),
+        tuning: Tuning::read(Path::new("/")),
         ipv4_multicast_route: routed(Ipv4Addr::new(239, 255, 0, 1).into()),
         ipv6_multicast_route: routed(Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0, 1).into()),
     }

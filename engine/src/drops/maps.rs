@@ -1,7 +1,7 @@
 //! The shared plain data as keys and values of eBPF maps.
 #![expect(unsafe_code, reason = "aya takes only what promises to be plain data")]
 
-use wirerate_ebpf_types::{drops, steer};
+use wirerate_ebpf_types::{drops, generate, steer};
 
 macro_rules! plain {
     ($($(#[$doc:meta])* $name:ident($inner:ty);)*) => {$(
@@ -25,6 +25,12 @@ plain! {
     Destination(drops::Destination);
     /// What the programs must know of the kernel.
     Layout(drops::Layout);
+    /// What the packets of a flow have in common.
+    Template(generate::Template);
+    /// How far a generator has come.
+    Progress(generate::Progress);
+    /// What the interface did with a generator's packets.
+    Taken(generate::Taken);
     /// Key of the rule map.
     RuleKey(steer::RuleKey);
     /// Value of the counter array.

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::host::sched::Policy;
 use crate::profile::payload::Payload;
 use crate::profile::rate::Rate;
+use crate::profile::segments::Segments;
 use crate::profile::size::{Framing, SizeList, Sizes};
 use crate::report::effective;
 use crate::target::Target;
@@ -94,6 +95,8 @@ pub struct SendConfig {
     pub vlan: Option<u16>,
     /// What follows the probe header.
     pub payload: Arc<Payload>,
+    /// Datagrams handed over in one buffer (`uring`, `mmsg`).
+    pub segments: Segments,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -124,6 +127,7 @@ impl SendConfig {
             dscp: 0,
             vlan: None,
             payload: Arc::new(Payload::pattern()),
+            segments: Segments::Auto,
             interval: Duration::from_secs(1),
         }
     }
@@ -156,6 +160,7 @@ impl SendConfig {
             "dscp": self.dscp,
             "vlan": self.vlan,
             "payload": self.payload.name(),
+            "segments": self.segments,
             "interval_ns": self.interval.as_nanos() as u64,
         }))
     }

@@ -35,6 +35,17 @@ pub(crate) struct WorkerPlan {
     pub policy: Policy,
     pub spec: TxSpec,
     pub job: TxJob,
+    pub load: Load,
+}
+
+/// A worker's part of the offered load.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub sizes: Sizes,
+    /// Packets a second; `None`: as many as possible.
+    pub pps: Option<f64>,
+    /// Packets in all.
+    pub limit: Option<u64>,
 }
 
 /// What all workers do.
@@ -68,7 +79,9 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let run = random_run()?;
     let flows = flows(config, backend, used.as_ref(), run)?;
     let queues: Vec<usize> = match backend {
-        Backend::Afxdp | Backend::Xdp if config.queues.is_empty() => vec![0],
+        Backend::Afxdp if config.queues.is_empty() => vec![0],
+        // The driver sends by the queue of the CPU that the packet was made on.
+        Backend::Xdp if config.queues.is_empty() => (0..config.workers).collect(),
         Backend::Afxdp | Backend::Xdp => config.queues.clone(),
         Backend::Uring | Backend::Mmsg => {
             if !config.queues.is_empty() {
@@ -124,12 +137,14 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
                 vlan: config.vlan,
                 payload: Arc::clone(&config.payload),
                 max_payload: sizes.max(),
+                segments: config.segments,
             },
             job: TxJob {
                 run,
                 schedule: Schedule::new(sizes.clone(), streams, pps, limit).in_bursts(config.burst),
                 duration: config.duration,
             },
+            load: Load { sizes: sizes.clone(), pps, limit },
         }
     });
     Ok(Plan { backend, why, interface: used.clone(), pps, workers: plans.collect() })

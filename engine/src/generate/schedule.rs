@@ -5,8 +5,9 @@ use crate::pacing::Pacer;
 use crate::profile::size::Sizes;
 use crate::queue::Run;
 
-/// The packets of one worker, in order. Packet `k` is number `k / streams` of stream `k % streams`, so that one
-/// counter tells everything.
+/// The packets of one worker, in order. Streams take turns of a fixed number of packets, so that one counter tells
+/// everything: with turns of `t`, packet `k` is in round `k / (t × streams)`, and within it in the turn of stream
+/// `k % (t × streams) / t`, the `k % t`th there. A turn is one packet where packets leave one by one.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     sizes: Sizes,
@@ -21,6 +22,8 @@ pub(crate) struct Schedule {
     /// Packets to send in all.
     limit: u64,
     next: u64,
+    /// Packets that a stream sends in its turn.
+    turn: u64,
 }
 
 /// Bytes of packets that a queue took.
@@ -38,7 +41,7 @@ impl Schedule {
     pub(crate) fn new(sizes: Sizes, streams: Vec<u16>, pps: Option<f64>, limit: Option<u64>) -> Self {
         assert!(!streams.is_empty(), "a worker has a stream");
         let limit = limit.unwrap_or(u64::MAX);
-        Self { sizes, streams, pps, burst: None, pacer: None, limit, next: 0 }
+        Self { sizes, streams, pps, burst: None, pacer: None, limit, next: 0, turn: 1 }
     }
 
     /// The same in bursts of this many packets, 1 to [`MAX_BURST`](crate::pacing::MAX_BURST), if any.
@@ -46,12 +49,19 @@ impl Schedule {
         Self { burst, ..self }
     }
 
-    /// Starts the clock of the pace.
-    pub(crate) fn start(&mut self, now_ns: u64) {
-        self.pacer = self.pps.map(|pps| match self.burst {
+    /// Starts the clock of the pace. `segments` packets of a stream may leave as one buffer: so many are a turn, but with a
+    /// pace no more than its burst, or streams of a low rate would come in trains. What makes a buffer is waited for.
+    pub(crate) fn start(&mut self, now_ns: u64, segments: u16) {
+        let segments = u32::from(segments);
+        self.turn = segments.into();
+        let Some(pps) = self.pps else { return };
+        let pacer = match self.burst {
             None => Pacer::new(pps, now_ns),
-            Some(burst) => Pacer::with_burst(pps, burst, now_ns).together(burst),
-        });
+            Some(burst) => Pacer::with_burst(pps, burst, now_ns),
+        };
+        let turn = pacer.burst().min(segments);
+        self.turn = turn.into();
+        self.pacer = Some(pacer.together(self.burst.unwrap_or(turn)));
     }
 
     #[inline]
@@ -77,24 +87,28 @@ impl Schedule {
         self.next >= self.limit
     }
 
-    /// Fills `runs` with the packets that are due at `now_ns`, at most `batch`.
+    /// Fills `runs` with the packets that are due at `now_ns`, at most `batch` of them and no more runs than there is capacity for.
     #[inline]
-    pub(crate) fn due(&mut self, now_ns: u64, batch: usize, runs: &mut Vec<Run>) {
+    pub(crate) fn due(&mut self, now_ns: u64, batch: u16, runs: &mut Vec<Run>) {
         runs.clear();
-        let left = self.limit - self.next;
+        let mut left = self.limit - self.next;
         let allowed = self.pacer.as_mut().map_or(u64::MAX, |pacer| {
             pacer.expect(left);
             u64::from(pacer.due(now_ns))
         });
-        let count = allowed.min(batch as u64).min(left);
+        left = allowed.min(u64::from(batch)).min(left);
+        let mut k = self.next;
         let streams = self.streams.len() as u64;
-        for k in self.next..self.next + count {
-            let (flow, seq) = ((k % streams) as u16, k / streams);
-            let len = self.sizes.length_of(seq);
-            match runs.last_mut() {
-                Some(run) if run.flow == flow && run.len == len => run.count += 1,
-                _ => runs.push(Run { flow, len, count: 1, first_seq: seq }),
-            }
+        while left > 0 && runs.len() < runs.capacity() {
+            let (round, within) = (k / (self.turn * streams), k % (self.turn * streams));
+            let (flow, of_turn) = ((within / self.turn) as u16, within % self.turn);
+            let first_seq = round * self.turn + of_turn;
+            // A single stream has turn after turn.
+            let most = if streams == 1 { left } else { left.min(self.turn - of_turn) };
+            let (len, count) = self.sizes.run_at(first_seq, most as u16);
+            runs.push(Run { flow, len, count, first_seq });
+            k += u64::from(count);
+            left -= u64::from(count);
         }
     }
 
@@ -128,10 +142,72 @@ impl Schedule {
 
     /// Flow, stream number and how many numbers were used, of every stream that sent anything.
     pub(crate) fn issued(&self) -> impl Iterator<Item = (u16, u16, u64)> + '_ {
-        let streams = self.streams.len() as u64;
-        self.streams.iter().enumerate().map(move |(flow, &stream)| {
-            let issued = (self.next + streams - 1 - flow as u64) / streams;
-            (flow as u16, stream, issued)
+        let round = self.turn * self.streams.len() as u64;
+        let (rounds, within) = (self.next / round, self.next % round);
+        self.streams.iter().zip(0u16..).map(move |(&stream, flow)| {
+            let of_turn = within.saturating_sub(u64::from(flow) * self.turn).min(self.turn);
+            (flow, stream, rounds * self.turn + of_turn)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::size::{Framing, SizeList};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_stream_gets_every_number_once_and_in_order(
+            streams in 1u16..6, turn in 1u16..9, batch in 1u16..40, capacity in 1usize..20,
+            cycle in prop::collection::vec(18u32..20, 1..4), takes in prop::collection::vec(0usize..50, 1..60),
+        ) {
+            let sizes = Sizes::from_lengths(&SizeList::Cycle(cycle), Framing::default()).unwrap();
+            let mut schedule = Schedule::new(sizes.clone(), (0..streams).collect(), None, Some(600));
+            schedule.start(0, turn);
+            let mut runs = Vec::with_capacity(capacity);
+            let mut next = vec![0u64; usize::from(streams)];
+            let (mut sent, mut last) = (0u64, None);
+            for take in takes {
+                schedule.due(0, batch, &mut runs);
+                prop_assert!(runs.len() <= runs.capacity());
+                let offered: usize = runs.iter().map(|run| usize::from(run.count)).sum();
+                prop_assert!(offered <= usize::from(batch));
+                prop_assert!(offered > 0 || schedule.is_done());
+                let taken = take.min(offered);
+                let mut left = taken;
+                for run in &runs {
+                    for n in 0..left.min(usize::from(run.count)) as u64 {
+                        let expected = &mut next[usize::from(run.flow)];
+                        prop_assert_eq!(run.first_seq + n, *expected);
+                        prop_assert_eq!(sizes.length_of(*expected), run.len);
+                        // Streams change only when a turn is over.
+                        if last.is_some_and(|last| last != run.flow) {
+                            prop_assert_eq!(*expected % u64::from(turn), 0);
+                        }
+                        *expected += 1;
+                        last = Some(run.flow);
+                    }
+                    left = left.saturating_sub(usize::from(run.count));
+                }
+                schedule.took(taken, &runs);
+                sent += taken as u64;
+                let issued: Vec<u64> = schedule.issued().map(|(_, _, issued)| issued).collect();
+                prop_assert_eq!(&issued, &next);
+                prop_assert_eq!(issued.iter().sum::<u64>(), sent);
+                prop_assert!(next.iter().max().unwrap() - next.iter().min().unwrap() <= u64::from(turn));
+            }
+        }
+    }
+
+    #[test]
+    fn a_turn_is_no_longer_than_a_burst() {
+        let sizes = Sizes::from_lengths(&SizeList::Cycle(vec![100]), Framing::default()).unwrap();
+        for (pps, turn) in [(Some(1000.0), 1), (Some(500_000.0), 50), (None, 128)] {
+            let mut schedule = Schedule::new(sizes.clone(), vec![0, 1], pps, None);
+            schedule.start(0, 128);
+            assert_eq!(schedule.turn, turn);
+        }
     }
 }

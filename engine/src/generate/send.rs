@@ -6,21 +6,26 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::config::SendConfig;
+use super::kernel::worker::KernelWorker;
+use super::kernel::{self, Pace};
 use super::plan::{self, Plan, WorkerPlan};
+use super::source::{Generate, QueueWorker};
 use super::worker;
 use crate::backend::Backend;
 use crate::clock;
 use crate::control::{Event, Outcome, Stop};
 use crate::error::{Error, Result};
+use crate::host::placement::Place;
 use crate::host::{neighbour, sched};
-use crate::measure::handover::{Emptier, handover};
+use crate::measure::handover::handover;
 use crate::measure::tally::TxTally;
 use crate::queue::afxdp::AfxdpTx;
+use crate::queue::socket::offload::Offload;
 use crate::queue::socket::{MmsgTx, UringTx};
 use crate::queue::spec::{Interface, TxSpec};
 use crate::queue::{QueueError, Transmit};
 use crate::report::{self, Interval, Report, Tx, TxCollector};
-use crate::worker::{Granted, Worker, start};
+use crate::worker::{Granted, start};
 
 /// How often the collector looks.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -46,7 +51,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         name: backend.name(),
         mode: team.granted.mode,
         xdp: "none",
-        segments: None,
+        segments: most_segments(&team.offloads),
         payload_touched: None,
         why,
     });
@@ -57,14 +62,16 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     on_event(Event::Ready);
 
+    let mut refusal = Refusal::default();
     let mut collector = TxCollector::new();
     let start_ns = clock::tai_ns();
-    team.workers.iter_mut().for_each(|w| w.go(start_ns));
+    team.sources.iter_mut().for_each(|source| source.go(start_ns));
     let period_ns = config.interval.as_nanos() as u64;
     let mut interval_start = 0;
-    while team.workers.iter().any(|w| !w.is_finished()) {
+    while team.sources.iter().any(|source| !source.is_finished()) {
         std::thread::sleep(COLLECT);
-        team.emptiers.iter().for_each(|e| e.drain(|t| collector.absorb(t)));
+        team.sources.iter_mut().for_each(|source| source.sample(&mut |tally| collector.absorb(tally)));
+        refusal.look(&team.offloads, &mut report, on_event);
         let now = clock::tai_ns() - start_ns;
         if now >= interval_start + period_ns {
             push_interval(&mut report, &mut collector, interval_start, now, on_event);
@@ -72,12 +79,10 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         }
     }
     let mut failure = None;
-    for (n, (worker, emptier)) in team.workers.into_iter().zip(&team.emptiers).enumerate() {
-        emptier.drain(|t| collector.absorb(t));
-        match worker.join() {
-            Ok((last, broken)) => {
-                collector.absorb(&last);
-                report.workers.push(report::Worker { packets: last.packets, ..team.places[n].clone() });
+    for (source, place) in team.sources.into_iter().zip(team.places) {
+        match source.join(&mut |tally| collector.absorb(tally)) {
+            Ok((packets, broken)) => {
+                report.workers.push(report::Worker { packets, ..place });
                 if let Some(broken) = broken {
                     failure = Some(explain(&broken, interface.as_ref().map(|i| i.name.as_str())));
                 }
@@ -86,6 +91,10 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         }
     }
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
+    refusal.look(&team.offloads, &mut report, on_event);
+    if let Some(backend) = &mut report.backend {
+        backend.segments = most_segments(&team.offloads);
+    }
     let tx = collector.finish();
     if tx.packets > 0 {
         look_for_neighbours(&destinations, interface.as_ref(), &mut report, on_event);
@@ -93,8 +102,44 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(warning) = asked_pps.and_then(|pps| offered_less(pps, &tx)) {
         report.warn(warning, on_event);
     }
+    if backend == Backend::Xdp && tx.errors > 0 {
+        report.warn(no_room(interface.as_ref(), &tx), on_event);
+    }
     report.tx = Some(tx);
     Ok(Outcome { report, losses: Vec::new(), failure })
+}
+
+/// The largest hand-over, in packets.
+fn most_segments(offloads: &[Offload]) -> Option<u16> {
+    offloads.iter().map(Offload::segments).max()
+}
+
+/// Says once that segmentation offload was refused.
+#[derive(Debug, Default)]
+struct Refusal {
+    said: bool,
+}
+
+impl Refusal {
+    fn look(&mut self, offloads: &[Offload], report: &mut Report, on_event: &mut dyn FnMut(Event<'_>)) {
+        if self.said {
+            return;
+        }
+        let Some(error) = offloads.iter().find_map(Offload::refused) else { return };
+        self.said = true;
+        let text = format!(
+            "segmentation offload was refused ({error}): since then packets leave one by one, more slowly"
+        );
+        let fix = match error.raw_os_error() {
+            Some(libc::ENOPROTOOPT) => "it takes Linux 4.18",
+            Some(libc::EPERM) => {
+                "look for a firewall rule by length: nft list ruleset; or use --segments off"
+            }
+            Some(libc::EIO) => "look for IPsec on the route: ip xfrm policy; or use --segments off",
+            _ => "look at the route (ip route get ADDRESS) and its MTU, or use --segments off",
+        };
+        report.warn(report::Warning { code: "gso-refused", text, fix: Some(fix.to_owned()) }, on_event);
+    }
 }
 
 /// A warning when less than 99 % of the rate asked for was offered. What this host refused was offered, too.
@@ -174,12 +219,40 @@ pub(crate) fn explain(broken: &QueueError, interface: Option<&str>) -> Error {
     }
 }
 
-/// Workers that have opened their queues.
+/// A warning of packets that the kernel made and the interface did not take.
+fn no_room(interface: Option<&Interface>, tx: &Tx) -> report::Warning {
+    let name = interface.map_or("the interface", |i| i.name.as_str());
+    report::Warning {
+        code: "refused",
+        text: format!(
+            "{name} took {} packets and refused {}: they found no room in its ring and never left",
+            tx.packets, tx.errors
+        ),
+        fix: Some(
+            "lower --rate until nothing is refused; on a veth, let its other end receive on another CPU"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Everything that is ready to send.
 struct Team {
-    workers: Vec<Worker<TxTally>>,
-    emptiers: Vec<Emptier<TxTally>>,
+    sources: Vec<Box<dyn Generate>>,
     places: Vec<report::Worker>,
     granted: Granted,
+    /// Of each worker with sockets.
+    offloads: Vec<Offload>,
+}
+
+impl Team {
+    fn new(granted: Granted) -> Self {
+        Self { sources: Vec::new(), places: Vec::new(), granted, offloads: Vec::new() }
+    }
+
+    fn add(&mut self, source: Box<dyn Generate>, queue: u32, place: Place) {
+        self.sources.push(source);
+        self.places.push(report::Worker::at(queue, place));
+    }
 }
 
 fn open(plan: Plan, stop: &Stop) -> Result<Team> {
@@ -189,10 +262,36 @@ fn open(plan: Plan, stop: &Stop) -> Result<Team> {
             let granted = Granted::of(queue.granted());
             Ok((queue, granted))
         }),
-        Backend::Uring => open_each(plan.workers, stop, |spec| Ok((UringTx::open(spec)?, Granted::plain()))),
-        Backend::Mmsg => open_each(plan.workers, stop, |spec| Ok((MmsgTx::open(spec)?, Granted::plain()))),
-        Backend::Xdp => Err(Error::usage("--backend xdp does not send yet")),
+        Backend::Uring => open_each(plan.workers, stop, |spec| {
+            let queue = UringTx::open(spec)?;
+            let granted = Granted::sending(queue.offload());
+            Ok((queue, granted))
+        }),
+        Backend::Mmsg => open_each(plan.workers, stop, |spec| {
+            let queue = MmsgTx::open(spec)?;
+            let granted = Granted::sending(queue.offload());
+            Ok((queue, granted))
+        }),
+        Backend::Xdp => open_kernel(plan, stop),
     }
+}
+
+/// Workers whose packets the kernel makes.
+fn open_kernel(plan: Plan, stop: &Stop) -> Result<Team> {
+    let interface = plan.interface.as_ref().expect("it was chosen for an interface");
+    kernel::require_redirect_target(interface)?;
+    let mut team = Team::new(Granted { mode: "live", ..Granted::none() });
+    for (n, WorkerPlan { place, policy, spec, job, load }) in plan.workers.into_iter().enumerate() {
+        if load.sizes.min() != load.sizes.max() {
+            return Err(Error::usage("--backend xdp: the kernel's generator makes packets of one size")
+                .fix("give one --frame-size or --length, or use --backend afxdp"));
+        }
+        let pace = Pace { pps: load.pps, limit: load.limit, duration: job.duration };
+        let queue = spec.queue;
+        let source = KernelWorker::start(n, (place.cpu, policy), spec, job.run, pace, stop)?;
+        team.add(Box::new(source), queue, place);
+    }
+    Ok(team)
 }
 
 fn open_each<T: Transmit + 'static>(
@@ -200,10 +299,9 @@ fn open_each<T: Transmit + 'static>(
     stop: &Stop,
     open: fn(&TxSpec) -> Result<(T, Granted)>,
 ) -> Result<Team> {
-    let mut team =
-        Team { workers: Vec::new(), emptiers: Vec::new(), places: Vec::new(), granted: Granted::plain() };
-    for (n, WorkerPlan { place, policy, spec, job }) in plans.into_iter().enumerate() {
-        let (filler, emptier) = handover(move || TxTally::new(n));
+    let mut team = Team::new(Granted::none());
+    for (n, WorkerPlan { place, policy, spec, job, .. }) in plans.into_iter().enumerate() {
+        let (filler, tallies) = handover(move || TxTally::new(n));
         let stop = stop.clone();
         let queue = spec.queue;
         let (worker, granted) = start(
@@ -212,9 +310,8 @@ fn open_each<T: Transmit + 'static>(
             move || open(&spec),
             move |queue: T, _| worker::run(queue, job, filler, &stop),
         )?;
-        team.workers.push(worker);
-        team.emptiers.push(emptier);
-        team.places.push(report::Worker::at(queue, place));
+        team.add(Box::new(QueueWorker { worker, tallies }), queue, place);
+        team.offloads.extend(granted.offload.clone());
         team.granted = granted;
     }
     Ok(team)

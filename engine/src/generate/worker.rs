@@ -20,7 +20,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// When the end-of-stream messages are sent, in ms after the first of them: several, so that a short outage does not
 /// swallow them all.
-const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
+pub(crate) const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
 
 /// End-of-stream messages that each stream ends with.
 pub(crate) const END_MESSAGES: u64 = END_PAUSES_MS.len() as u64;
@@ -107,10 +107,10 @@ fn send<T: Transmit>(
     stop: &Stop,
 ) -> Result<(), QueueError> {
     let mut stamper = Stamper::new(job.run);
-    let batch = usize::from(queue.caps().batch);
-    let mut runs: Vec<Run> = Vec::with_capacity(batch);
+    let caps = queue.caps();
+    let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch / caps.segments));
     let start_ns = stamper.refresh();
-    job.schedule.start(start_ns);
+    job.schedule.start(start_ns, caps.segments);
     let deadline_ns = job.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));
     let mut handover_ns = start_ns + HANDOVER_NS;
     let mut time = Quick::new();
@@ -135,7 +135,7 @@ fn send<T: Transmit>(
             job.schedule.close();
         }
         // What is due before the deadline leaves, also when this thread comes late.
-        job.schedule.due(now_ns.min(deadline_ns - 1), batch, &mut runs);
+        job.schedule.due(now_ns.min(deadline_ns - 1), caps.batch, &mut runs);
         let taken = if runs.is_empty() { 0 } else { queue.submit(&runs, &mut stamper)? };
         if taken == 0 {
             totals.end_burst(tallies.tally());

@@ -12,11 +12,13 @@ pub mod neighbour;
 mod netdev;
 mod netlink;
 pub mod nic;
+pub mod pcie;
 pub mod placement;
 pub mod privilege;
 pub mod route;
 pub mod sched;
 pub mod topology;
+pub mod tuning;
 
 use std::path::Path;
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::interface::{self, Link};
 use super::netdev;
+use super::pcie::Pcie;
 use super::{read_line, read_number};
 use crate::error::{Error, Result};
 use crate::queue::spec::Interface;
@@ -42,6 +43,15 @@ pub struct Nic {
     /// XDP features; absent before kernel 6.3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xdp: Option<XdpFeatures>,
+    /// Its link to the machine; absent where it is none, or a guest is not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pcie: Option<Pcie>,
+    /// Pause frames; absent where the driver has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// How interrupts and polling take turns; absent where /sys does not speak of this interface.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub napi: Option<Napi>,
     /// Its directory in /sys, where it is seen to be of the same device.
     #[serde(skip)]
     pub directory: Option<PathBuf>,
@@ -73,6 +83,24 @@ pub struct Rings {
     pub max_rx: u32,
     /// The largest transmit ring that can be set.
     pub max_tx: u32,
+}
+
+/// Pause frames in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Pause {
+    /// Stops sending when the other end tells it to.
+    pub rx: bool,
+    /// Tells the other end to stop.
+    pub tx: bool,
+}
+
+/// What keeps interrupts off while a program polls (Documentation/networking/napi.rst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Napi {
+    /// Empty polls before interrupts are switched on again.
+    pub defer_hard_irqs: u32,
+    /// Time of the timer that stands in for them.
+    pub gro_flush_timeout_ns: u64,
 }
 
 /// Offloads; each is absent where the kernel does not know it.
@@ -136,8 +164,10 @@ impl Nic {
             // -1: the machine has no nodes, or the firmware does not say.
             nic.numa_node = read_number::<i32>(device.join("numa_node")).and_then(|n| n.try_into().ok());
             nic.interrupts = interrupts(&device);
+            nic.pcie = Pcie::read(&device);
             nic.directory = Some(device);
         }
+        nic.napi = own_directory(link).and_then(|entry| napi(&entry));
         nic
     }
 
@@ -171,6 +201,7 @@ impl Nic {
             max_rx: r.max_rx,
             max_tx: r.max_tx,
         });
+        self.pause = ethtool.pause().ok().map(|p| Pause { rx: p.rx, tx: p.tx });
         self.speed_bps = ethtool.speed_mbps().ok().flatten().map(|mbps| u64::from(mbps) * 1_000_000);
         if let Ok(features) = ethtool.features() {
             self.offloads = offloads(&features);
@@ -202,11 +233,23 @@ fn device_directory(link: &Link, bus: Option<&str>) -> Option<PathBuf> {
             return Some(directory);
         }
     }
+    own_directory(link).map(|entry| entry.join("device")).filter(|d| d.exists())
+}
+
+/// The interface's entry in /sys, when that speaks of the same one.
+fn own_directory(link: &Link) -> Option<PathBuf> {
     let entry = PathBuf::from("/sys/class/net").join(&link.name);
     let mac = link.mac.map(|mac| mac.map(|byte| format!("{byte:02x}")).join(":"));
     let same =
         read_number(entry.join("ifindex")) == Some(link.index) && read_line(entry.join("address")) == mac;
-    Some(entry.join("device")).filter(|d| same && d.exists())
+    same.then_some(entry)
+}
+
+fn napi(entry: &std::path::Path) -> Option<Napi> {
+    Some(Napi {
+        defer_hard_irqs: read_number(entry.join("napi_defer_hard_irqs"))?,
+        gro_flush_timeout_ns: read_number(entry.join("gro_flush_timeout"))?,
+    })
 }
 
 fn interrupts(device: &std::path::Path) -> Vec<Interrupt> {

@@ -26,6 +26,18 @@ impl Jitter {
         }
     }
 
+    /// Takes in `count` datagrams with the transit time of the last one: that they were sent and arrived at the same times as it, or as far apart.
+    #[inline]
+    pub fn arrive_alike(&mut self, count: u64) {
+        for _ in 0..count {
+            let fall = (self.scaled + 8) >> 4;
+            if fall == 0 {
+                break;
+            }
+            self.scaled -= fall;
+        }
+    }
+
     /// The jitter now and its highest value, in ns; `None` before the first datagram.
     pub fn value(&self) -> Option<(u64, u64)> {
         self.transit.map(|_| (self.scaled >> 4, self.max_scaled >> 4))
@@ -73,6 +85,24 @@ mod tests {
             let (value, max) = jitter.value().unwrap();
             prop_assert!((value as f64 - exact).abs() <= 2.0, "{} is not {}", value, exact);
             prop_assert!(max >= value);
+        }
+
+        #[test]
+        fn datagrams_alike_count_as_one_by_one(
+            before in prop::collection::vec((0u64..1_000_000, 0u64..1_000_000), 1..9), count in 0u64..300,
+        ) {
+            let (mut one_by_one, mut at_once) = (Jitter::default(), Jitter::default());
+            for (sent, delay) in &before {
+                one_by_one.arrive(*sent, sent + delay);
+                at_once.arrive(*sent, sent + delay);
+            }
+            let (sent, delay) = before[before.len() - 1];
+            for n in 0..count {
+                one_by_one.arrive(sent + n, sent + n + delay);
+            }
+            at_once.arrive_alike(count);
+            prop_assert_eq!(one_by_one.scaled, at_once.scaled);
+            prop_assert_eq!(one_by_one.value(), at_once.value());
         }
 
         #[test]

@@ -34,10 +34,12 @@ pub enum Arrival {
 /// The window is made when the first number comes out of order: a stream without loss needs none.
 #[derive(Debug, Clone)]
 pub struct Tracker<const WORDS: usize = 1024, const RUNS: usize = MAX_RUNS> {
-    /// First number that arrived, and the highest; `None` before.
-    span: Option<(u64, u64)>,
-    /// Bit `n % (64 × WORDS)` says whether number `n` arrived, for the numbers up to the highest. Empty as long as all of
-    /// `span` has arrived in order.
+    /// First number that arrived; 0 before.
+    base: u64,
+    /// One more than the highest number that arrived; 0 before.
+    next: u64,
+    /// Bit `n % (64 × WORDS)` says whether number `n` arrived, for the numbers up to the highest. Empty as long as all
+    /// from `base` to `next` have arrived in order.
     window: Box<[u64]>,
     /// Missing numbers below the window, as inclusive runs in rising order.
     missing: VecDeque<(u64, u64)>,
@@ -64,7 +66,8 @@ impl<const WORDS: usize, const RUNS: usize> Default for Tracker<WORDS, RUNS> {
     fn default() -> Self {
         const { assert!(WORDS.is_power_of_two() && RUNS > 0) }
         Self {
-            span: None,
+            base: 0,
+            next: 0,
             window: Box::default(),
             missing: VecDeque::new(),
             forgotten_below: 0,
@@ -85,36 +88,48 @@ impl<const WORDS: usize, const RUNS: usize> Tracker<WORDS, RUNS> {
     /// The number that a shortened one is to be unwrapped near: the highest so far.
     #[inline]
     pub fn near(&self) -> u64 {
-        self.span.map_or(0, |(_, highest)| highest)
+        self.next.saturating_sub(1)
+    }
+
+    /// The number that comes next when nothing happens; 0 before the first.
+    #[inline]
+    pub fn next(&self) -> u64 {
+        self.next
     }
 
     /// Takes in number `n`. No sender gets to [`MAX_NUMBER`]; higher ones count as that.
     #[inline]
     pub fn arrive(&mut self, n: u64) -> Arrival {
-        let n = n.min(MAX_NUMBER);
-        match self.span {
-            Some((base, highest)) if n == highest + 1 && self.window.is_empty() => {
-                self.span = Some((base, n));
-                self.unique += 1;
-                Arrival::InOrder
-            }
-            Some((base, highest)) => self.out_of_line(n, base, highest),
-            None => {
-                self.span = Some((n, n));
-                self.unique = 1;
-                Arrival::InOrder
-            }
+        if n == self.next && n <= MAX_NUMBER {
+            self.follow(1);
+            return Arrival::InOrder;
         }
+        self.out_of_line(n.min(MAX_NUMBER))
     }
 
-    /// Every arrival once the stream is not plainly in order.
-    fn out_of_line(&mut self, n: u64, base: u64, highest: u64) -> Arrival {
+    /// Takes in the next `count` numbers, in order, as [`arrive`](Self::arrive) one by one. They are to be less than [`MAX_NUMBER`].
+    #[inline]
+    pub fn follow(&mut self, count: u64) {
+        if !self.window.is_empty() {
+            self.fill(count);
+        }
+        self.next += count;
+        self.unique += count;
+    }
+
+    /// Every arrival that is not plainly in order.
+    fn out_of_line(&mut self, n: u64) -> Arrival {
+        if self.next == 0 {
+            (self.base, self.next, self.unique) = (n, n + 1, 1);
+            return Arrival::InOrder;
+        }
+        let (base, highest) = (self.base, self.next - 1);
         if self.window.is_empty() {
             self.open_window(base, highest);
         }
         if n > highest {
             self.advance(n, highest);
-            self.span = Some((base, n));
+            self.next = n + 1;
             self.unique += 1;
             return Arrival::InOrder;
         }
@@ -163,25 +178,37 @@ impl<const WORDS: usize, const RUNS: usize> Tracker<WORDS, RUNS> {
         // A jump further than the window: all of it leaves, and with it numbers that were never inside.
         let (last, beyond) =
             if n - highest > Self::WINDOW { (highest + Self::WINDOW, true) } else { (n, false) };
-        let mut m = highest + 1;
-        while m <= last {
-            // Numbers m.. take the places of those a window lower, up to the end of a word.
+        self.shift(highest + 1, last + 1, 0);
+        if beyond {
+            self.miss(highest + 1, n - Self::WINDOW);
+        }
+        self.mark(n);
+    }
+
+    /// Moves the window over the next `count` numbers, which have all arrived.
+    fn fill(&mut self, count: u64) {
+        self.shift(self.next, self.next + count, u64::MAX);
+    }
+
+    /// Lets the numbers `from..to`, of which all (`arrived` all ones) or none (0) have arrived, take the places of those a window lower;
+    /// those of them that are still missing become missing runs.
+    #[inline]
+    fn shift(&mut self, from: u64, to: u64, arrived: u64) {
+        let mut m = from;
+        while m < to {
+            // Up to the end of a word.
             let at = m % Self::WINDOW;
-            let span = (64 - at % 64).min(last - m + 1);
+            let span = (64 - at % 64).min(to - m);
             let mask = (u64::MAX >> (64 - span)) << (at % 64);
             let word = &mut self.window[(at / 64) as usize];
             let gone = !*word & mask;
-            *word &= !mask;
+            *word = *word & !mask | arrived & mask;
             // A word's numbers are all below the window's size or none is.
             if gone != 0 && m >= Self::WINDOW {
                 self.miss_bits(gone, m - Self::WINDOW - at % 64);
             }
             m += span;
         }
-        if beyond {
-            self.miss(highest + 1, n - Self::WINDOW);
-        }
-        self.mark(n);
     }
 
     /// Remembers the numbers `first + i` for every bit `i` of `bits`.
@@ -281,15 +308,14 @@ impl<const WORDS: usize, const RUNS: usize> Tracker<WORDS, RUNS> {
         counters.late = self.late;
         counters.undecided = self.undecided;
         let (mut before, mut gaps) = (0, 0);
-        if let Some((base, highest)) = self.span {
-            before = base - self.unique_before_base;
-            gaps = highest - base + 1 - (self.unique - self.unique_before_base);
+        if self.next > 0 {
+            before = self.base - self.unique_before_base;
+            gaps = self.next - self.base - (self.unique - self.unique_before_base);
         }
-        let next = self.span.map_or(0, |(_, highest)| highest + 1);
         let head_is_lost = self.end.is_some_and(|end| end.head_is_lost);
         counters.lost = if head_is_lost { gaps + before } else { gaps };
         counters.before_start = if head_is_lost { 0 } else { before };
-        counters.lost_tail = self.end.map_or(0, |end| end.issued.saturating_sub(next));
+        counters.lost_tail = self.end.map_or(0, |end| end.issued.saturating_sub(self.next));
     }
 }
 

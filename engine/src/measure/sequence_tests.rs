@@ -121,6 +121,32 @@ proptest! {
     }
 
     #[test]
+    fn stretches_count_as_one_by_one(
+        steps in prop::collection::vec((arrivals(), 0u64..400), 1..4), forgetful: bool,
+    ) {
+        // Each of the arrivals moved to where the last stretch ended, so that windows are crossed again and again.
+        fn both<const R: usize>(steps: Vec<(Vec<u64>, u64)>) -> [(RxCounters, Vec<Arrival>); 2] {
+            [false, true].map(|at_once| {
+                let (mut tracker, mut seen) = (Tracker::<2, R>::default(), vec![]);
+                for (arrivals, stretch) in &steps {
+                    let from = tracker.next().saturating_sub(150);
+                    seen.extend(arrivals.iter().map(|n| tracker.arrive(from + n)));
+                    if at_once {
+                        tracker.follow(*stretch);
+                    } else {
+                        (0..*stretch).for_each(|_| assert_eq!(tracker.arrive(tracker.next()), Arrival::InOrder));
+                    }
+                }
+                let all = 0..tracker.next();
+                seen.extend(all.map(|n| tracker.arrive(n)));
+                (counters(&tracker), seen)
+            })
+        }
+        let [one_by_one, at_once] = if forgetful { both::<3>(steps) } else { both::<1_000_000>(steps) };
+        prop_assert_eq!(one_by_one, at_once);
+    }
+
+    #[test]
     fn any_numbers_at_all(numbers in prop::collection::vec(any::<u64>(), 0..50), issued: u64) {
         let mut tracker = Small::default();
         numbers.iter().for_each(|n| _ = tracker.arrive(*n));

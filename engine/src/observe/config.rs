@@ -12,6 +12,7 @@ use super::observer::ObserverSpec;
 use crate::backend::Choice;
 use crate::host::sched::Policy;
 use crate::profile::payload::Payload;
+use crate::profile::segments::Segments;
 use crate::report::effective;
 use crate::target::Target;
 
@@ -57,6 +58,8 @@ pub struct RecvConfig {
     pub keep: bool,
     /// Have the kernel tell what it drops of the packets, where this process may ask it to.
     pub kernel_drops: bool,
+    /// Whether several datagrams may come in one buffer (`uring`, `mmsg`).
+    pub segments: Segments,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -82,6 +85,7 @@ impl RecvConfig {
             idle: None,
             keep: false,
             kernel_drops: true,
+            segments: Segments::Auto,
             interval: Duration::from_secs(1),
         }
     }
@@ -108,6 +112,7 @@ impl RecvConfig {
             "count": self.count,
             "idle_ns": self.idle.map(|d| d.as_nanos() as u64),
             "keep": self.keep,
+            "segments": self.segments,
             "interval_ns": self.interval.as_nanos() as u64,
         }))
     }

@@ -1,6 +1,7 @@
 //! Receiving: what a receive queue delivers becomes counts, stream by stream.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod config;
 mod ending;
 mod observer;

@@ -299,3 +299,119 @@ proptest! {
         prop_assert_eq!(c.packets + c.foreign, count as u64);
     }
 }
+
+/// What a buffer holds in place of the next packet of the batch.
+#[derive(Debug, Clone)]
+enum Oddity {
+    /// Numbers are left out, or come again.
+    Jump(i64),
+    /// A bit of the header or the body is changed.
+    Damage(usize),
+    OtherStream(u16),
+    OtherRun,
+    OtherTime(i64),
+    End,
+    Foreign,
+    /// Not in the middle of a super-buffer.
+    Short,
+}
+
+fn oddity() -> impl Strategy<Value = Oddity> {
+    prop_oneof![
+        (-70i64..70).prop_map(Oddity::Jump),
+        Just(Oddity::Jump(70_000)),
+        (0usize..64 * 8).prop_map(Oddity::Damage),
+        (0u16..3).prop_map(Oddity::OtherStream),
+        Just(Oddity::OtherRun),
+        (-2_000i64..2_000).prop_map(Oddity::OtherTime),
+        Just(Oddity::End),
+        Just(Oddity::Foreign),
+        Just(Oddity::Short),
+    ]
+}
+
+/// Buffers of consecutive packets of 64 bytes with oddities among them: each with its meta data and its payloads.
+fn buffers() -> impl Strategy<Value = Vec<(RxMeta, Vec<Vec<u8>>)>> {
+    let segment = prop_oneof![12 => Just(None), 1 => oddity().prop_map(Some)];
+    let buffer = (prop::collection::vec(segment, 1..80), 0u64..3, 0u64..1000, any::<bool>());
+    let start = prop_oneof![0u64..100, (1u64 << 40) - 100..1 << 40];
+    (start, prop::collection::vec(buffer, 1..6)).prop_map(|(start, buffers)| {
+        let (mut next, mut stream_id, mut sent) = (start, 0, START);
+        let mut build = |(segments, pause, delay, elsewhere): (Vec<Option<Oddity>>, u64, u64, bool)| {
+            sent += pause;
+            let source = if elsewhere { "10.0.0.1:1" } else { "10.0.0.2:2" };
+            let payloads = segments.into_iter().map(|odd| {
+                let (mut run, mut length, mut damage) = (1, 64, None);
+                match odd {
+                    None => {}
+                    Some(Oddity::Jump(by)) => next = next.saturating_add_signed(by),
+                    Some(Oddity::Damage(bit)) => damage = Some(bit),
+                    Some(Oddity::OtherStream(id)) => stream_id = id,
+                    Some(Oddity::OtherRun) => run = 2,
+                    Some(Oddity::OtherTime(by)) => sent = sent.saturating_add_signed(by),
+                    Some(Oddity::End) => {
+                        let end = End { issued: next, failed: 0, first_ns: START, last_ns: sent };
+                        let mut message = end_message(1, stream_id, end);
+                        message.resize(64, 0);
+                        return message;
+                    }
+                    Some(Oddity::Foreign) => return vec![0xaa; 64],
+                    Some(Oddity::Short) => length = 20,
+                }
+                let mut payload = data(run, stream_id, next, sent, length);
+                if let Some(bit) = damage {
+                    payload[bit / 8 % length] ^= 1 << (bit % 8);
+                }
+                next += 1;
+                payload
+            });
+            let payloads: Vec<_> = payloads.collect();
+            (meta(source, (sent + delay).saturating_sub(500)), payloads)
+        };
+        buffers.into_iter().map(&mut build).collect()
+    })
+}
+
+/// All that an observer says.
+fn said(observer: &mut Observer) -> (String, hdrhistogram::Histogram<u64>) {
+    let numbers =
+        (observer.packets(), observer.last_arrival_ns(), observer.streams_live(), observer.all_ended());
+    let mut tally = tally(observer);
+    assert_eq!(observer.packets(), numbers.0, "a tally changes nothing");
+    let latency = std::mem::replace(&mut tally.latency, crate::measure::tally::latency_histogram());
+    (format!("{numbers:?} {tally:?}"), latency)
+}
+
+proptest! {
+    #[test]
+    fn batches_count_as_their_packets_one_by_one(
+        buffers in buffers(), verify: bool, dumped: bool, tallies in prop::collection::vec(any::<bool>(), 6),
+    ) {
+        let make = || {
+            let verify = verify.then(|| Payload::pattern().into());
+            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify });
+            if dumped {
+                o.set_hexdump(Box::new(|_, _| ()));
+            }
+            o
+        };
+        let (mut one_by_one, mut buffered, mut framed) = (make(), make(), make());
+        for ((meta, payloads), tally_now) in buffers.into_iter().zip(tallies) {
+            payloads.iter().for_each(|payload| give(&mut one_by_one, &meta, payload));
+            // A short segment ends a super-buffer.
+            for group in payloads.split_inclusive(|payload| payload.len() < 64) {
+                buffered.run(&meta, &group.concat(), 64, group.len());
+            }
+            give(&mut framed, &meta, &payloads[0]);
+            payloads[1..].iter().for_each(|payload| framed.one_more(&meta, payload));
+            if tally_now {
+                let expected = said(&mut one_by_one);
+                prop_assert_eq!(&said(&mut buffered), &expected);
+                prop_assert_eq!(&said(&mut framed), &expected);
+            }
+        }
+        let expected = said(&mut one_by_one);
+        prop_assert_eq!(&said(&mut buffered), &expected);
+        prop_assert_eq!(&said(&mut framed), &expected);
+    }
+}

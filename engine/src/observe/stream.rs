@@ -50,28 +50,36 @@ impl Stream {
         }
     }
 
-    /// Takes in datagram `number`, sent at `sent_ns` by the sender's clock. Whether it is the first of that number.
+    /// Takes in datagram `number`, sent at `sent_ns` by the sender's clock.
     #[inline]
-    pub(super) fn numbered(&mut self, meta: &RxMeta, length: usize, number: u64, sent_ns: u64) -> bool {
-        self.count(meta, length);
-        let fresh = self.tracker.arrive(number) != Arrival::Duplicate;
-        if fresh {
+    pub(super) fn numbered(&mut self, meta: &RxMeta, length: usize, number: u64, sent_ns: u64) -> Arrival {
+        self.count(meta, length, 1);
+        let arrival = self.tracker.arrive(number);
+        if arrival != Arrival::Duplicate {
             self.jitter.arrive(sent_ns, meta.arrived_ns);
         }
-        fresh
+        arrival
+    }
+
+    /// Takes in `count` datagrams with the numbers that come next, otherwise like the last one in all that is figured here.
+    #[inline]
+    pub(super) fn numbered_alike(&mut self, meta: &RxMeta, length: usize, count: u64) {
+        self.count(meta, length, count);
+        self.tracker.follow(count);
+        self.jitter.arrive_alike(count);
     }
 
     /// Takes in a datagram without a number.
     #[inline]
     pub(super) fn unnumbered(&mut self, meta: &RxMeta, length: usize) {
-        self.count(meta, length);
+        self.count(meta, length, 1);
         self.unnumbered += 1;
     }
 
     #[inline]
-    fn count(&mut self, meta: &RxMeta, length: usize) {
-        self.payload_bytes += length as u64;
-        self.frame_bytes += (length as u64 + u64::from(meta.overhead)).max(u64::from(MIN_FRAME));
+    fn count(&mut self, meta: &RxMeta, length: usize, count: u64) {
+        self.payload_bytes += length as u64 * count;
+        self.frame_bytes += (length as u64 + u64::from(meta.overhead)).max(u64::from(MIN_FRAME)) * count;
         if self.first_ns == 0 {
             self.first_ns = meta.arrived_ns;
         }

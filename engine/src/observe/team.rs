@@ -21,6 +21,7 @@ use crate::multicast::membership::Membership;
 use crate::queue::Receive;
 use crate::queue::afxdp::AfxdpRx;
 use crate::queue::afxdp::steer::{Rule, Steer};
+use crate::queue::socket::offload::Offload;
 use crate::queue::socket::{MmsgRx, UringRx};
 use crate::queue::spec::{Interface, RxSpec};
 use crate::report::{self, Warning};
@@ -85,19 +86,22 @@ pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
     match backend {
         Backend::Afxdp => open_afxdp(&mut team, config, &targets, stop)?,
         Backend::Uring => open_sockets(&mut team, config, &targets, stop, |spec| {
-            UringRx::open(spec).map(|queue| plain(queue, UringRx::receive_buffer))
+            let queue = UringRx::open(spec)?;
+            let opened = socket(queue.offload(), queue.receive_buffer());
+            Ok((queue, opened))
         })?,
         Backend::Mmsg => open_sockets(&mut team, config, &targets, stop, |spec| {
-            MmsgRx::open(spec).map(|queue| plain(queue, MmsgRx::receive_buffer))
+            let queue = MmsgRx::open(spec)?;
+            let opened = socket(queue.offload(), queue.receive_buffer());
+            Ok((queue, opened))
         })?,
         Backend::Xdp => return Err(Error::usage("--backend xdp does not receive yet")),
     }
     Ok(team)
 }
 
-fn plain<Q>(queue: Q, buffer: fn(&Q) -> usize) -> (Q, Opened) {
-    let buffer = Some(buffer(&queue));
-    (queue, Opened { granted: Granted::plain(), fd: None, buffer })
+fn socket(offload: Offload, buffer: usize) -> Opened {
+    Opened { granted: Granted::receiving(offload), fd: None, buffer: Some(buffer) }
 }
 
 /// Every group and port asked for.
@@ -145,7 +149,20 @@ fn open_sockets<Q: Receive + 'static>(
     let opened = open_each(team, config, specs, stop, open)?;
     let smallest = opened.iter().filter_map(|o| o.buffer).min();
     team.warnings.extend(smallest.and_then(small_buffer));
+    let offloads = || opened.iter().filter_map(|o| o.granted.offload.as_ref());
+    team.backend.segments = offloads().map(Offload::segments).max();
+    team.backend.payload_touched = Some(true);
+    team.warnings.extend(offloads().find_map(Offload::refused).map(gro_refused));
     Ok(())
+}
+
+/// A warning when the kernel delivers datagrams one by one though more were wanted.
+fn gro_refused(error: std::io::Error) -> Warning {
+    Warning {
+        code: "gro-refused",
+        text: format!("receive offload was refused ({error}): datagrams come one by one, more slowly"),
+        fix: Some("it takes Linux 5.0".to_owned()),
+    }
 }
 
 /// A warning when sockets were granted too small a receive buffer.
@@ -219,7 +236,13 @@ fn open_each<Q: Receive + 'static>(
     let mut all = Vec::new();
     for (n, ((queue, target), place)) in specs.into_iter().zip(places).enumerate() {
         let (filler, emptier) = handover(move || RxTally::new(n));
-        let spec = RxSpec { interface: team.interface.clone(), queue, target, max_payload: MAX_PAYLOAD };
+        let spec = RxSpec {
+            interface: team.interface.clone(),
+            queue,
+            target,
+            max_payload: MAX_PAYLOAD,
+            segments: config.segments,
+        };
         let (stop, config) = (stop.clone(), config.clone());
         let (worker, opened) = start(
             format!("recv {n}"),

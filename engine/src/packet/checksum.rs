@@ -2,11 +2,12 @@
 
 /// Folds a wide sum of 16-bit words to 16 bits, keeping its value in ones' complement.
 #[inline]
-pub const fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
+pub const fn fold(sum: u64) -> u16 {
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    // At most 0x2fffe by now: the first of these may carry once more, the second cannot.
+    let sum = (sum >> 16) + (sum & 0xffff);
+    ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
 /// The unfolded sum of `bytes`, an odd last byte padded with zero on the right.
@@ -41,6 +42,15 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn folding_is_adding_the_carries_until_none_is_left(sum: u64) {
+            let mut slow = sum;
+            while slow > 0xffff {
+                slow = (slow & 0xffff) + (slow >> 16);
+            }
+            proptest::prop_assert_eq!(u64::from(fold(sum)), slow);
+        }
+
         #[test]
         fn wide_sum_equals_word_by_word(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let mut slow = 0u64;

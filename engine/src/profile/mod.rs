@@ -3,4 +3,5 @@
 
 pub mod payload;
 pub mod rate;
+pub mod segments;
 pub mod size;

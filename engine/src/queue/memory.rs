@@ -185,6 +185,8 @@ impl Wire {
 }
 
 impl Kernel for Wire {
+    /// Not inlined, so that its instructions can be told from the queue's.
+    #[inline(never)]
     fn wake_tx(&mut self) -> io::Result<Woken> {
         self.state.check()?;
         let mut ready = self.tx.available(u32::MAX);
@@ -285,6 +287,7 @@ mod tests {
             vlan: None,
             payload: Arc::new(payload),
             max_payload,
+            segments: crate::profile::segments::Segments::Auto,
         }
     }
 

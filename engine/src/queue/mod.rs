@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock;
-use crate::packet::probe::{Kind, Probe};
+use crate::packet::probe::{Kind, Probe, Series};
 
 pub use spec::{Flow, RxSpec, TxSpec};
 
@@ -38,6 +38,9 @@ pub struct Run {
 pub struct TxCaps {
     /// Packets worth submitting at once; also the longest run.
     pub batch: u16,
+    /// Packets of one run that leave as one buffer, by segmentation offload: 1 without. A batch has room for `batch / segments`
+    /// runs.
+    pub segments: u16,
     /// Longest UDP payload in bytes.
     pub max_payload: u16,
 }
@@ -114,6 +117,32 @@ impl Stamper {
     pub fn stamp(&self, payload: &mut [u8], stream: u16, sequence: u64) {
         Probe { kind: Kind::Data, run: self.run, stream, sequence, time: self.now_ns }.emit(payload);
     }
+
+    /// The headers of packets `first_seq`, `first_seq + 1` and so on of `stream`, to be written one after the other.
+    #[inline]
+    pub fn series(&self, stream: u16, first_seq: u64) -> Series {
+        Series::new(&Probe {
+            kind: Kind::Data,
+            run: self.run,
+            stream,
+            sequence: first_seq,
+            time: self.now_ns,
+        })
+    }
+
+    /// Writes the headers of `count` consecutive packets of `stream`, the first of them number `first_seq`, whose payloads lie in `buf`, each
+    /// `stride` bytes after the last. Nothing but the headers is touched; the last payload may be shorter.
+    ///
+    /// # Panics
+    /// When `stride` is 0, or `buf` ends before the last header does.
+    #[inline]
+    pub fn stamp_run(&self, buf: &mut [u8], stride: usize, count: usize, stream: u16, first_seq: u64) {
+        let mut series = self.series(stream, first_seq);
+        let mut payloads = buf.chunks_mut(stride);
+        for _ in 0..count {
+            series.emit(payloads.next().expect("a payload for each packet"));
+        }
+    }
 }
 
 /// A queue that packets leave by.
@@ -163,6 +192,13 @@ pub struct RxMeta {
 pub trait Sink {
     /// `count` payloads lie in `buf`, each `stride` bytes, the last possibly shorter.
     fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize);
+
+    /// One more payload by itself, whose `meta` is the same in every field as in the call before: there need not be looked at it again.
+    #[inline]
+    fn one_more(&mut self, meta: &RxMeta, payload: &[u8]) {
+        // Chunks of 0 bytes are none, and cannot be asked for.
+        self.run(meta, payload, payload.len().max(1), 1);
+    }
 }
 
 /// Packets that the queue itself lost, since it was opened.

@@ -10,7 +10,7 @@
 //! [`Producer`] and [`Consumer`] each keep private copies of both indices. They touch the shared ones once for a batch, because
 //! each touch may move a cache line from another CPU: [`reserve`](Producer::reserve) – [`write`](Producer::write) …
 //! – [`commit`](Producer::commit), and [`available`](Consumer::available) – [`read`](Consumer::read) … –
-//! [`release`](Consumer::release). Of AF_XDP's four rings the program produces into TX and fill, and consumes RX and completion;
+//! [`release`](Consumer::release). In a hot loop [`slots`](Producer::slots) and [`filled`](Consumer::filled) stand for the calls in the middle. Of AF_XDP's four rings the program produces into TX and fill, and consumes RX and completion;
 //! the kernel has the other ends. [`in_memory`] makes both ends over plain memory.
 #![expect(unsafe_code, reason = "the slots and indices are memory shared with the kernel or another thread")]
 
@@ -161,6 +161,18 @@ impl<T: Copy> Producer<T> {
         self.next = self.next.wrapping_add(1);
     }
 
+    /// The slots that are known to be free, to be written in a loop: what [`write`](Self::write) needs stays in registers there.
+    #[inline]
+    pub fn slots(&mut self) -> Slots<'_, T> {
+        Slots {
+            slots: self.ring.slots,
+            mask: self.ring.size - 1,
+            next: self.next,
+            end: self.end,
+            producer: self,
+        }
+    }
+
     /// Hands over what was written.
     #[inline]
     pub fn commit(&mut self) {
@@ -180,6 +192,38 @@ impl<T: Copy> Producer<T> {
     #[inline]
     pub fn needs_wakeup(&self) -> bool {
         self.ring.flagged().load(Ordering::Relaxed) & libc::XDP_RING_NEED_WAKEUP != 0
+    }
+}
+
+/// Free slots of a [`Producer`], which goes on behind those that were written when this is dropped.
+#[derive(Debug)]
+pub struct Slots<'a, T> {
+    producer: &'a mut Producer<T>,
+    slots: NonNull<T>,
+    mask: u32,
+    next: u32,
+    end: u32,
+}
+
+impl<T: Copy> Slots<'_, T> {
+    /// As [`Producer::write`].
+    ///
+    /// # Panics
+    /// When all have been written.
+    #[inline]
+    pub fn write(&mut self, value: T) {
+        assert!(self.next != self.end, "a slot that was not reserved");
+        // SAFETY: masked to less than the ring's slots, which are there as long as the producer; between the indices they are its own,
+        // and it is borrowed.
+        unsafe { self.slots.add((self.next & self.mask) as usize).write(value) };
+        self.next = self.next.wrapping_add(1);
+    }
+}
+
+impl<T> Drop for Slots<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.producer.next = self.next;
     }
 }
 
@@ -216,6 +260,15 @@ impl<T: Copy> Consumer<T> {
         Some(value)
     }
 
+    /// The next slots that [`available`](Self::available) found, at most `most`, to be read in a loop: what [`read`](Self::read) needs stays in
+    /// registers there.
+    #[inline]
+    pub fn filled(&mut self, most: u32) -> Filled<'_, T> {
+        let known = self.end.wrapping_sub(self.next);
+        let end = self.next.wrapping_add(known.min(most));
+        Filled { slots: self.ring.slots, mask: self.ring.size - 1, next: self.next, end, consumer: self }
+    }
+
     /// Gives the slots that were read back to the producer.
     #[inline]
     pub fn release(&mut self) {
@@ -226,6 +279,39 @@ impl<T: Copy> Consumer<T> {
     /// Slots in the ring, filled or not.
     pub fn size(&self) -> u32 {
         self.ring.size
+    }
+}
+
+/// Filled slots of a [`Consumer`], which goes on behind those that were read when this is dropped.
+#[derive(Debug)]
+pub struct Filled<'a, T> {
+    consumer: &'a mut Consumer<T>,
+    slots: NonNull<T>,
+    mask: u32,
+    next: u32,
+    end: u32,
+}
+
+impl<T: Copy> Iterator for Filled<'_, T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        if self.next == self.end {
+            return None;
+        }
+        // SAFETY: masked to less than the ring's slots, which are there as long as the consumer; up to the end they are filled, and the
+        // producer leaves them alone until `release`, which cannot be called meanwhile.
+        let value = unsafe { self.slots.add((self.next & self.mask) as usize).read() };
+        self.next = self.next.wrapping_add(1);
+        Some(value)
+    }
+}
+
+impl<T> Drop for Filled<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.consumer.next = self.next;
     }
 }
 
@@ -294,6 +380,34 @@ mod tests {
             assert_eq!(producer.reserve(4), 1, "not before the release");
             consumer.release();
         }
+    }
+
+    #[test]
+    fn loops_leave_off_where_they_were_left() {
+        let (mut producer, mut consumer) = in_memory::<u64>(8, u32::MAX - 5);
+        for n in 0..50 {
+            assert_eq!(producer.reserve(8), 8);
+            let mut slots = producer.slots();
+            (0..5).for_each(|k| slots.write(n * 10 + k));
+            drop(slots);
+            producer.write(n * 10 + 5);
+            producer.commit();
+            assert_eq!(consumer.available(8), 6);
+            assert_eq!(consumer.filled(8).next(), Some(n * 10));
+            assert!(consumer.filled(3).eq((1..4).map(|k| n * 10 + k)));
+            assert!(consumer.filled(8).eq((4..6).map(|k| n * 10 + k)));
+            assert_eq!(consumer.read(), None);
+            consumer.release();
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "not reserved")]
+    fn a_loop_ends_with_the_reserved_slots() {
+        let (mut producer, _consumer) = in_memory::<u64>(4, 0);
+        producer.reserve(4);
+        let mut slots = producer.slots();
+        (0..5).for_each(|n| slots.write(n));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::profile::payload::Payload;
+use crate::profile::segments::Segments;
+use crate::profile::size::Framing;
 use crate::target::Target;
 
 /// One stream's addresses.
@@ -39,6 +41,16 @@ pub struct TxSpec {
     pub payload: Arc<Payload>,
     /// Largest UDP payload that will be asked for, in bytes.
     pub max_payload: u16,
+    /// Datagrams handed over in one buffer (sockets).
+    pub segments: Segments,
+}
+
+impl TxSpec {
+    /// Bytes of the frame around each payload, FCS included.
+    pub fn overhead(&self) -> u16 {
+        let ipv6 = self.flows.iter().any(|flow| flow.destination.is_ipv6());
+        Framing { ipv6, vlan: self.vlan.is_some() }.overhead()
+    }
 }
 
 /// What a receive queue is to be opened with.
@@ -52,6 +64,8 @@ pub struct RxSpec {
     pub target: Target,
     /// Largest UDP payload to expect, in bytes.
     pub max_payload: u16,
+    /// Whether several datagrams may come in one buffer (sockets).
+    pub segments: Segments,
 }
 
 /// An interface of this network namespace, as far as a queue needs it.

@@ -96,7 +96,8 @@ pub struct Nic {
 pub struct Backend {
     /// `afxdp`, `uring`, `mmsg`, `xdp`.
     pub name: &'static str,
-    /// `zero-copy` or `copy` (afxdp); `plain` (sockets, one datagram a request).
+    /// `zero-copy` or `copy` (afxdp); `gso` (sockets that send several datagrams as one buffer), `gro` (sockets that
+    /// receive them so), `plain` (sockets, one datagram a buffer), `live` (xdp, made in the kernel).
     pub mode: &'static str,
     /// `native`, `generic` or `none`: how the XDP program is attached.
     pub xdp: &'static str,

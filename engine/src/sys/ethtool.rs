@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 const GDRVINFO: u32 = 0x03;
 const GRINGPARAM: u32 = 0x10;
+const GPAUSEPARAM: u32 = 0x12;
 const GSTRINGS: u32 = 0x1b;
 const GSSET_INFO: u32 = 0x37;
 const GFEATURES: u32 = 0x3a;
@@ -62,6 +63,15 @@ pub struct Rings {
     pub max_rx: u32,
     /// The largest transmit ring that can be set.
     pub max_tx: u32,
+}
+
+/// Pause frames (IEEE 802.3 annex 31B).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// Stops sending when told to.
+    pub rx: bool,
+    /// Tells the other end to stop.
+    pub tx: bool,
 }
 
 /// The requests to the driver of one interface, in the network namespace that the value was made in.
@@ -126,6 +136,16 @@ impl Ethtool {
         let mut r = RingSizes { cmd: GRINGPARAM, ..RingSizes::default() };
         self.call(&mut r)?;
         Ok(Rings { rx: r.rx, tx: r.tx, max_rx: r.max_rx, max_tx: r.max_tx })
+    }
+
+    /// Pause frames in use (ETHTOOL_GPAUSEPARAM).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where the driver has none.
+    pub fn pause(&self) -> io::Result<Pause> {
+        let mut p = PauseParameters { cmd: GPAUSEPARAM, ..PauseParameters::default() };
+        self.call(&mut p)?;
+        Ok(Pause { rx: p.rx != 0, tx: p.tx != 0 })
     }
 
     /// Link speed in Mbit/s; none while it is unknown, as on a link that is down (ETHTOOL_GLINKSETTINGS).
@@ -236,6 +256,16 @@ struct RingSizes {
     tx: u32,
 }
 
+/// `struct ethtool_pauseparam`.
+#[repr(C)]
+#[derive(Default)]
+struct PauseParameters {
+    cmd: u32,
+    autonegotiation: u32,
+    rx: u32,
+    tx: u32,
+}
+
 /// `struct ethtool_link_settings` with its masks.
 #[repr(C)]
 struct LinkSettings {
@@ -304,6 +334,8 @@ unsafe impl Request for DriverInfo {}
 unsafe impl Request for ChannelCounts {}
 // SAFETY: integers in the layout of linux/ethtool.h; fixed size.
 unsafe impl Request for RingSizes {}
+// SAFETY: integers in the layout of linux/ethtool.h; fixed size.
+unsafe impl Request for PauseParameters {}
 // SAFETY: integers in the layout of linux/ethtool.h; `words` is a signed char, so three masks have at most 3 × 127 words.
 unsafe impl Request for LinkSettings {}
 // SAFETY: integers in the layout of linux/ethtool.h; one bit is set in the mask, so one count comes back.
@@ -330,6 +362,7 @@ mod tests {
         assert_eq!(size_of::<DriverInfo>(), 196);
         assert_eq!(size_of::<ChannelCounts>(), 36);
         assert_eq!(size_of::<RingSizes>(), 36);
+        assert_eq!(size_of::<PauseParameters>(), 16);
         assert_eq!(std::mem::offset_of!(LinkSettings, words), 15);
         assert_eq!(std::mem::offset_of!(LinkSettings, masks), 48);
         assert_eq!(std::mem::offset_of!(StringSetInfo, counts), 16);

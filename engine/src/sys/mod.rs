@@ -2,7 +2,9 @@
 #![expect(unsafe_code, reason = "this room exists to keep unsafe calls in one place")]
 
 pub mod ethtool;
+pub mod interrupt;
 pub mod netns;
+pub mod packet;
 pub mod sched;
 pub mod socket;
 pub mod tsc;

@@ -5,9 +5,10 @@ use crate::host::interface::{Address, Link};
 use crate::host::kernel::Kernel;
 use crate::host::nic::{Interrupt, Nic, Offloads, XdpFeatures};
 use crate::host::privilege::Privileges;
+use crate::host::tuning::Tuning;
 
 /// A machine with nothing to complain about.
-fn machine() -> Machine {
+pub(in crate::doctor) fn machine() -> Machine {
     Machine {
         kernel: Kernel {
             release: "6.12.0".into(),
@@ -30,13 +31,14 @@ fn machine() -> Machine {
         cpus: "0-7".into(),
         isolated_cpus: "6-7".into(),
         numa_nodes: 2,
+        tuning: Tuning::default(),
         ipv4_multicast_route: true,
         ipv6_multicast_route: true,
     }
 }
 
 /// A NIC with nothing to complain about.
-fn interface() -> InterfaceFacts {
+pub(in crate::doctor) fn interface() -> InterfaceFacts {
     InterfaceFacts {
         link: Link {
             name: "ens1".into(),
@@ -75,7 +77,7 @@ fn interface() -> InterfaceFacts {
     }
 }
 
-fn codes(findings: &[Finding]) -> Vec<&'static str> {
+pub(in crate::doctor) fn codes(findings: &[Finding]) -> Vec<&'static str> {
     findings.iter().filter(|f| f.severity > Severity::Ok).map(|f| f.code).collect()
 }
 

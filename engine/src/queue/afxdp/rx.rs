@@ -4,15 +4,15 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use super::last::Last;
 use super::socket::{Sizes, Socket};
 use super::umem::{self, Frame, Frames, LARGE_CHUNK, RX_HEADROOM};
 use super::{Granted, Kernel};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::packet::ethernet::{FCS_LEN, HEADER_LEN, TAG_LEN};
-use crate::packet::frame::parse_udp;
+use crate::packet::ethernet::{HEADER_LEN, TAG_LEN};
 use crate::queue::ring::{Consumer, Desc, MORE, Producer};
-use crate::queue::{QueueError, QueueLoss, Receive, RxMeta, RxSpec, Sink, Wait};
+use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
 use crate::sys::xsk::Which;
 
 /// Slots of the RX ring, and frames. What arrives while the worker is off its CPU waits there.
@@ -34,6 +34,8 @@ pub struct FrameRx<K> {
     frames: Frames,
     /// The beginning of a packet that goes on in the next descriptor.
     beginning: Vec<u8>,
+    /// The last frame's headers.
+    last: Last,
     /// Frames that hold no UDP datagram.
     ignored: u64,
 }
@@ -86,10 +88,11 @@ impl<K: Kernel> FrameRx<K> {
     ) -> Self {
         fill.reserve(free.len() as u32);
         for frame in free {
-            give(&mut frames, &mut fill, frame);
+            frames.lend(frame, 1, |desc| fill.write(desc.address));
         }
         fill.commit();
-        Self { kernel, ring, fill, frames, beginning: Vec::with_capacity(LONGEST), ignored: 0 }
+        let beginning = Vec::with_capacity(LONGEST);
+        Self { kernel, ring, fill, frames, beginning, last: Last::default(), ignored: 0 }
     }
 
     /// Frames that arrived and hold no UDP datagram: fragments, other protocols, lengths that contradict each other.
@@ -123,27 +126,13 @@ impl<K: Kernel> FrameRx<K> {
     }
 }
 
-#[inline]
-fn give(frames: &mut Frames, fill: &mut Producer<u64>, frame: Frame) {
-    // There are enough slots for each frame to be there twice.
-    fill.reserve(1);
-    frames.lend(frame, 1, |desc| fill.write(desc.address));
-}
-
-/// Hands the datagram in `bytes`, a frame without FCS, to the sink.
-#[inline]
-fn deliver<S: Sink>(bytes: &[u8], arrived_ns: u64, sink: &mut S) -> bool {
-    let Some(found) = parse_udp(bytes) else { return false };
-    let meta = RxMeta {
-        source: found.source,
-        destination: found.destination,
-        arrived_ns,
-        overhead: found.overhead + FCS_LEN as u16,
-    };
-    let payload = &bytes[found.payload];
-    // Chunks of 0 bytes are none, and cannot be asked for.
-    sink.run(&meta, payload, payload.len().max(1), 1);
-    true
+/// Adds a piece to the beginning of a packet; whether that is the whole of it.
+#[cold]
+fn piece(beginning: &mut Vec<u8>, bytes: &[u8], desc: Desc) -> bool {
+    // Cut off rather than grown: what does not fit any IP packet fails to parse.
+    let room = LONGEST - beginning.len();
+    beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    desc.options & MORE == 0
 }
 
 impl<K: Kernel> Receive for FrameRx<K> {
@@ -153,32 +142,31 @@ impl<K: Kernel> Receive for FrameRx<K> {
         if ready == 0 {
             return Ok(0);
         }
-        let arrived_ns = clock::tai_ns();
+        self.last.batch(clock::tai_ns());
+        // There are enough slots for each frame to be there twice.
+        self.fill.reserve(BATCH);
+        let mut fill = self.fill.slots();
         let mut payloads = 0;
-        for _ in 0..ready.min(BATCH) {
-            let Some(desc) = self.ring.read() else { break };
-            let Some((mut frame, range)) = self.frames.take_received(desc) else {
+        for desc in self.ring.filled(BATCH) {
+            let Some((bytes, address)) = self.frames.received(desc) else {
                 self.ignored += 1;
                 continue;
             };
-            let bytes = &self.frames.bytes_mut(&mut frame)[range];
-            let whole = desc.options & MORE == 0;
-            let delivered = if whole && self.beginning.is_empty() {
-                deliver(bytes, arrived_ns, sink)
-            } else {
-                // Cut off rather than grown: what does not fit any IP packet fails to parse.
-                let room = LONGEST - self.beginning.len();
-                self.beginning.extend_from_slice(&bytes[..bytes.len().min(room)]);
-                let delivered = whole && deliver(&self.beginning, arrived_ns, sink);
-                if whole {
-                    self.beginning.clear();
+            if desc.options & MORE == 0 && self.beginning.is_empty() {
+                if self.last.deliver(bytes, sink) {
+                    payloads += 1;
+                } else {
+                    self.ignored += 1;
                 }
-                delivered
-            };
-            payloads += usize::from(delivered);
-            self.ignored += u64::from(whole && !delivered);
-            give(&mut self.frames, &mut self.fill, frame);
+            } else if piece(&mut self.beginning, bytes, desc) {
+                let delivered = self.last.deliver(&self.beginning, sink);
+                self.beginning.clear();
+                payloads += usize::from(delivered);
+                self.ignored += u64::from(!delivered);
+            }
+            fill.write(address);
         }
+        drop(fill);
         self.ring.release();
         self.fill.commit();
         Ok(payloads)

@@ -39,9 +39,7 @@ pub struct FrameTx<K> {
     holds: Vec<Holds>,
     /// By flow.
     flows: Vec<(Headers, u16)>,
-    payload: Arc<Payload>,
-    /// Absent when the payload varies.
-    sums: Option<BodySums>,
+    body: Body,
     max_payload: u16,
     /// Most descriptors that a packet takes.
     span: u32,
@@ -52,17 +50,26 @@ pub struct FrameTx<K> {
     refused: u64,
 }
 
-/// What a frame was last written for.
+/// What a frame was last written for: flow, length of the payload and length of the headers, where the payload begins; in one number, so that
+/// they are compared at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Holds {
-    flow: u16,
-    /// 0: nothing that can be used again.
-    len: u16,
-    /// Length of the headers: where the payload begins.
-    headers: u8,
-}
+struct Holds(u64);
 
-const NOTHING: Holds = Holds { flow: 0, len: 0, headers: 0 };
+/// Nothing that can be used again.
+const NOTHING: Holds = Holds(0);
+
+impl Holds {
+    #[inline]
+    fn new(flow: u16, len: u16, headers: usize) -> Self {
+        Self((headers as u64) << 32 | u64::from(len) << 16 | u64::from(flow))
+    }
+
+    /// Whether the payload lies in the same place, and so is the same but for its probe header.
+    #[inline]
+    fn same_body(self, other: Self) -> bool {
+        self.0 >> 16 == other.0 >> 16
+    }
+}
 
 /// What a queue needs for the longest of its frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +164,6 @@ impl<K: Kernel> FrameTx<K> {
         flows: Vec<(Headers, u16)>,
         spec: &TxSpec,
     ) -> Self {
-        let longest_body = usize::from(spec.max_payload).saturating_sub(probe::LEN);
         let span = frames.span();
         Self {
             kernel,
@@ -167,8 +173,7 @@ impl<K: Kernel> FrameTx<K> {
             frames,
             free,
             flows,
-            payload: Arc::clone(&spec.payload),
-            sums: (!spec.payload.varies()).then(|| BodySums::new(&spec.payload, longest_body)),
+            body: Body::new(spec),
             max_payload: spec.max_payload,
             span,
             in_flight: 0,
@@ -183,15 +188,15 @@ impl<K: Kernel> FrameTx<K> {
         if self.completion.available(1) == 0 {
             return;
         }
-        while let Some(address) = self.completion.read() {
+        let mut packets = 0;
+        for address in self.completion.filled(RING) {
             let Some(frame) = self.frames.take_back(address) else { continue };
             // A message holds nothing and is not counted.
-            if self.holds[frame.index()].len > 0 {
-                self.in_flight -= 1;
-                self.completed += 1;
-            }
+            packets += usize::from(self.holds[frame.index()] != NOTHING);
             self.free.push(frame);
         }
+        self.in_flight -= packets;
+        self.completed += packets as u64;
         self.completion.release();
     }
 
@@ -213,45 +218,72 @@ impl<K: Kernel> FrameTx<K> {
         Ok(())
     }
 
-    /// Writes what packet `sequence` of `run` has before its stamp; returns the payload's place and the frame's length.
+    /// Takes packets off the front of `run` as long as there are frames and slots; returns how many.
     #[inline]
-    fn write(&mut self, frame: &mut Frame, run: &Run, sequence: u64) -> (usize, usize) {
-        let headers = &self.flows[usize::from(run.flow)].0;
+    fn take(&mut self, run: &Run, stamper: &Stamper) -> usize {
+        let (headers, stream) = &self.flows[usize::from(run.flow)];
         let start = headers.len();
         let end = start + usize::from(run.len);
-        let held = &mut self.holds[frame.index()];
-        // MAX_HEADERS fits a byte.
-        let wanted = Holds { flow: run.flow, len: run.len, headers: start as u8 };
-        if *held != wanted || self.sums.is_none() {
-            let same_body = held.len == run.len && held.headers == wanted.headers;
-            let bytes = self.frames.bytes_mut(frame);
-            let sum = match &self.sums {
-                Some(sums) => {
-                    if !same_body {
-                        self.payload.fill(sequence, &mut bytes[start + probe::LEN..end]);
-                    }
-                    sums.payload_sum(run.len)
-                }
-                None => {
-                    self.payload.fill(sequence, &mut bytes[start + probe::LEN..end]);
-                    payload_sum(&bytes[start + probe::LEN..end])
-                }
-            };
-            if !same_body && end < ethernet::MIN_LEN {
-                bytes[end..ethernet::MIN_LEN].fill(0);
+        let wanted = Holds::new(run.flow, run.len, start);
+        let mut series = stamper.series(*stream, run.first_seq);
+        let slots = self.ring.reserve(u32::from(run.count) * self.span);
+        let room = if self.span == 1 { slots } else { slots / self.span };
+        let count = self.free.len().min(room as usize).min(usize::from(run.count));
+        let mut slots = self.ring.slots();
+        let free = self.free.len() - count;
+        for (nth, mut frame) in (0..).zip(self.free.drain(free..)) {
+            let bytes = self.frames.bytes_mut(&mut frame);
+            let held = &mut self.holds[frame.index()];
+            if *held != wanted || self.body.varies() {
+                self.body.surround(bytes, headers, run.len, run.first_seq + nth, held.same_body(wanted));
+                *held = wanted;
             }
-            headers.write(bytes, run.len, sum);
-            *held = wanted;
+            series.emit(&mut bytes[start..end]);
+            // A frame is shorter than 2³² bytes.
+            self.frames.lend(frame, end.max(ethernet::MIN_LEN) as u32, |desc| slots.write(desc));
         }
-        (start, end)
+        count
+    }
+}
+
+/// What follows the probe headers.
+#[derive(Debug)]
+struct Body {
+    payload: Arc<Payload>,
+    /// Absent when the payload varies.
+    sums: Option<BodySums>,
+}
+
+impl Body {
+    fn new(spec: &TxSpec) -> Self {
+        let payload = Arc::clone(&spec.payload);
+        let longest = usize::from(spec.max_payload).saturating_sub(probe::LEN);
+        let sums = (!payload.varies()).then(|| BodySums::new(&payload, longest));
+        Self { payload, sums }
     }
 
+    /// Whether each packet has another.
     #[inline]
-    fn hand_over(&mut self, frame: Frame, len: usize) {
-        // A frame is shorter than 2³² bytes.
-        let len = len.max(ethernet::MIN_LEN) as u32;
-        let ring = &mut self.ring;
-        self.frames.lend(frame, len, |desc| ring.write(desc));
+    fn varies(&self) -> bool {
+        self.sums.is_none()
+    }
+
+    /// Writes what the frame of packet `sequence` with `len` bytes of payload has around its probe header. `same`: the body in it is that of another packet in
+    /// the same place.
+    fn surround(&self, bytes: &mut [u8], headers: &Headers, len: u16, sequence: u64, same: bool) {
+        let (start, end) = (headers.len(), headers.len() + usize::from(len));
+        let body = start + probe::LEN..end;
+        if !same || self.varies() {
+            self.payload.fill(sequence, &mut bytes[body.clone()]);
+        }
+        let sum = match &self.sums {
+            Some(sums) => sums.payload_sum(len),
+            None => payload_sum(&bytes[body]),
+        };
+        if !same && end < ethernet::MIN_LEN {
+            bytes[end..ethernet::MIN_LEN].fill(0);
+        }
+        headers.write(bytes, len, sum);
     }
 }
 
@@ -261,26 +293,19 @@ fn broken(source: io::Error) -> QueueError {
 
 impl<K: Kernel> Transmit for FrameTx<K> {
     fn caps(&self) -> TxCaps {
-        TxCaps { batch: BATCH, max_payload: self.max_payload }
+        TxCaps { batch: BATCH, segments: 1, max_payload: self.max_payload }
     }
 
     fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> std::result::Result<usize, QueueError> {
         self.collect();
         stamper.refresh();
         let mut taken = 0;
-        'runs: for run in runs {
-            let stream = self.flows[usize::from(run.flow)].1;
+        for run in runs {
             assert!(usize::from(run.len) >= probe::LEN && run.len <= self.max_payload, "{run:?}");
-            for nth in 0..u64::from(run.count) {
-                if self.ring.reserve(self.span) < self.span {
-                    break 'runs;
-                }
-                let Some(mut frame) = self.free.pop() else { break 'runs };
-                let sequence = run.first_seq + nth;
-                let (start, end) = self.write(&mut frame, run, sequence);
-                stamper.stamp(&mut self.frames.bytes_mut(&mut frame)[start..end], stream, sequence);
-                self.hand_over(frame, end);
-                taken += 1;
+            let count = self.take(run, stamper);
+            taken += count;
+            if count < usize::from(run.count) {
+                break;
             }
         }
         self.in_flight += taken;
@@ -346,7 +371,10 @@ impl<K: Kernel> Transmit for FrameTx<K> {
         headers.write(bytes, payload.len() as u16, checksum::sum(payload));
         let alone = self.ring.pending() == 0;
         let refused = self.refused;
-        self.hand_over(frame, end);
+        // Shorter than a frame.
+        let len = end.max(ethernet::MIN_LEN) as u32;
+        let ring = &mut self.ring;
+        self.frames.lend(frame, len, |desc| ring.write(desc));
         self.ring.commit();
         self.kick()?;
         if alone && self.refused > refused {

@@ -155,6 +155,8 @@ impl Frame {
 pub struct Frames {
     region: Region,
     span: u32,
+    /// Bytes of a chunk are a power of two, of which this is the exponent.
+    chunk_shift: u32,
     /// Chunks of each frame that the kernel has.
     lent: Box<[u8]>,
 }
@@ -169,9 +171,11 @@ impl Frames {
     /// When `span` is more than 255 or 0.
     pub unsafe fn new(region: Region, span: u32) -> (Self, Vec<Frame>) {
         assert!((1..=255).contains(&span), "frames of {span} chunks");
+        assert!(region.chunk.is_power_of_two(), "chunks of {} bytes", region.chunk);
         let count = region.chunks / span;
         let frames = (0..count).map(Frame).collect();
-        (Self { region, span, lent: vec![0; count as usize].into() }, frames)
+        let chunk_shift = region.chunk.trailing_zeros();
+        (Self { region, span, chunk_shift, lent: vec![0; count as usize].into() }, frames)
     }
 
     /// Chunks of a frame.
@@ -184,17 +188,29 @@ impl Frames {
         self.region.chunk * self.span
     }
 
+    /// Where a frame begins.
+    ///
+    /// # Panics
+    /// When the kernel has it: a token of other frames must not open one.
+    #[inline]
     fn start(&self, frame: &Frame) -> u64 {
-        // A token of other frames must not open one that the kernel has.
-        assert_eq!(self.lent[frame.index()], 0, "frame {} is with the kernel", frame.0);
+        let ours = self.lent.get(frame.index()).is_some_and(|lent| *lent == 0);
+        assert!(ours, "frame {} is with the kernel", frame.0);
         u64::from(frame.0) * u64::from(self.size())
     }
 
     /// The content of a frame.
     #[inline]
     pub fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
-        // SAFETY: the frame is not lent, and both the token and this are borrowed exclusively.
-        unsafe { self.region.bytes(self.start(frame), self.size()) }
+        let start = self.start(frame);
+        // SAFETY: `start` found the number to be one of ours, and all frames are within the region, which is alive. The frame is not lent,
+        // and both the token and this are borrowed exclusively.
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.region.base.as_ptr().add(start as usize),
+                self.size() as usize,
+            )
+        }
     }
 
     /// Gives the first `len` bytes of a frame to the kernel, as descriptors for `each`.
@@ -203,6 +219,17 @@ impl Frames {
     /// When the frame is shorter.
     #[inline]
     pub fn lend(&mut self, frame: Frame, len: u32, mut each: impl FnMut(Desc)) {
+        let address = self.start(&frame);
+        if len <= self.region.chunk {
+            // Most often.
+            each(Desc { address, len, options: 0 });
+            self.lent[frame.index()] = 1;
+        } else {
+            self.lend_chunks(frame, len, each);
+        }
+    }
+
+    fn lend_chunks(&mut self, frame: Frame, len: u32, mut each: impl FnMut(Desc)) {
         assert!(len <= self.size(), "{len} bytes in a frame of {}", self.size());
         let mut address = self.start(&frame);
         let mut left = len;
@@ -224,21 +251,41 @@ impl Frames {
     /// is ignored.
     #[inline]
     pub fn take_back(&mut self, address: u64) -> Option<Frame> {
-        let index = u32::try_from(address / u64::from(self.size())).ok()?;
-        let lent = self.lent.get_mut(index as usize)?;
+        let index = self.frame_of(address);
+        let lent = self.lent.get_mut(index)?;
         *lent = lent.checked_sub(1)?;
-        (*lent == 0).then_some(Frame(index))
+        // There are fewer frames than 2³².
+        (*lent == 0).then_some(Frame(index as u32))
     }
 
-    /// Takes a received piece of a packet back from the kernel: the frame and the bytes that it wrote there. `None` for one that
-    /// was not lent or that does not lie within a frame.
+    /// Looks at a received piece of a packet: the bytes that the kernel wrote, and the address by which their frame goes back to the fill ring. The
+    /// frame counts as lent all the time, so there is no token to keep. `None` for one that was not lent or that does not lie
+    /// within a frame.
     #[inline]
-    pub fn take_received(&mut self, desc: Desc) -> Option<(Frame, std::ops::Range<usize>)> {
-        let frame = self.take_back(desc.address)?;
-        // Less than a frame's size.
-        let start = (desc.address % u64::from(self.size())) as usize;
-        let end = start.checked_add(desc.len as usize)?;
-        (end <= self.size() as usize).then_some((frame, start..end))
+    pub fn received(&mut self, desc: Desc) -> Option<(&mut [u8], u64)> {
+        let index = self.frame_of(desc.address);
+        if *self.lent.get(index)? == 0 {
+            return None;
+        }
+        let size = u64::from(self.size());
+        let address = index as u64 * size;
+        // The frame is the address's own, so this is not less than 0.
+        if desc.address - address + u64::from(desc.len) > size {
+            return None;
+        }
+        // SAFETY: within a frame of ours, and so within the region, which is alive. The kernel has given it back, or else its address would
+        // not stand in the RX ring; nobody else can name it, and this is borrowed exclusively.
+        let bytes = unsafe {
+            let first = self.region.base.as_ptr().add(desc.address as usize);
+            std::slice::from_raw_parts_mut(first, desc.len as usize)
+        };
+        Some((bytes, address))
+    }
+
+    #[inline]
+    fn frame_of(&self, address: u64) -> usize {
+        let chunk = address >> self.chunk_shift;
+        (if self.span == 1 { chunk } else { chunk / u64::from(self.span) }) as usize
     }
 }
 
@@ -272,11 +319,21 @@ mod tests {
     #[test]
     fn received_bytes_lie_within_the_frame() {
         let (mut frames, mut tokens) = frames(4096, 2, 1);
-        frames.lend(tokens.remove(0), 4096, |_| ());
-        let (frame, range) = frames.take_received(Desc { address: 256, len: 60, options: 0 }).unwrap();
-        assert_eq!((frame.index(), range), (0, 256..316));
-        frames.lend(frame, 4096, |_| ());
-        assert!(frames.take_received(Desc { address: 256, len: 4000, options: 0 }).is_none());
+        frames.lend(tokens.remove(1), 4096, |_| ());
+        let (bytes, address) = frames.received(Desc { address: 4096 + 256, len: 60, options: 0 }).unwrap();
+        assert_eq!((bytes.len(), address), (60, 4096));
+        bytes.fill(7);
+        let desc = |address, len| Desc { address, len, options: 0 };
+        assert!(frames.received(desc(4096 + 256, 3840)).is_some());
+        assert!(frames.received(desc(4096 + 256, 3841)).is_none(), "longer than the frame");
+        assert!(frames.received(desc(256, 60)).is_none(), "never lent");
+        assert!(frames.received(desc(8192, 1)).is_none(), "not in the region");
+        assert!(frames.received(desc(u64::MAX, u32::MAX)).is_none());
+        let mut frame = frames.take_back(4096 + 256).unwrap();
+        let content = frames.bytes_mut(&mut frame);
+        assert!(content[256..316].iter().all(|b| *b == 7));
+        assert!(content[..256].iter().chain(&content[316..]).all(|b| *b == 0));
+        assert!(frames.received(desc(4096 + 256, 60)).is_none(), "not lent any more");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub mod setup;
 pub mod uring;
 
 mod explain;
+mod messages;
+pub mod offload;
 mod outgoing;
 mod received;
 mod slots;
@@ -33,8 +35,11 @@ use socket2::Socket;
 use super::QueueLoss;
 use crate::sys;
 
-/// Packets handed over at once, and the longest run.
+/// Packets handed over at once without segmentation offload.
 pub const BATCH: usize = 64;
+
+/// Buffers of several packets handed over at once.
+const SUPER_BATCH: usize = 16;
 
 /// Follows a socket's drop counter, which is 32 bits wide.
 #[derive(Debug, Default)]

@@ -10,14 +10,20 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use socket2::Socket;
 
+use super::offload::{Offload, Segmentation};
 use super::setup;
-use super::slots::{Content, Slots};
+use super::slots::Slots;
 use super::verdict::{TRIES, Verdict};
+use super::{BATCH, SUPER_BATCH};
 use crate::error::Result;
-use crate::packet::probe;
 use crate::profile::payload::Payload;
 use crate::queue::spec::{Flow, Interface, TxSpec};
-use crate::queue::{Completed, QueueError, Run, Stamper};
+use crate::queue::{Completed, QueueError, Run, Stamper, TxCaps};
+use crate::sys;
+
+/// Bytes of one batch with segmentation offload: enough that the system call does not matter, and well within a CPU's
+/// second-level cache.
+const BATCH_BYTES: usize = 128 << 10;
 
 /// The sending side of a queue, without the way of handing over.
 #[derive(Debug)]
@@ -30,44 +36,88 @@ pub(super) struct Outgoing {
     pub(super) done: Completed,
     /// The flow whose socket had no room.
     pub(super) blocked: Option<u16>,
-    pub(super) max_payload: u16,
+    pub(super) segmentation: Segmentation,
+    /// What the queue can take, whether or not segmentation is refused later.
+    caps: TxCaps,
     payload: Arc<Payload>,
     interface: Option<Interface>,
 }
 
 impl Outgoing {
-    /// Opens the sockets of `spec` and `slots` buffers.
-    pub(super) fn open(spec: &TxSpec, slots: usize) -> Result<Self> {
+    /// Opens the sockets of `spec`, and buffers for `batches` batches.
+    pub(super) fn open(spec: &TxSpec, batches: usize) -> Result<Self> {
         let sockets = setup::senders(spec)?;
+        let segmentation = segmentation(spec, &sockets);
+        let segments = segmentation.limit();
+        let size = usize::from(segments) * usize::from(spec.max_payload);
+        let buffers = match segments {
+            1 => BATCH,
+            _ => (BATCH_BYTES / size).clamp(2, SUPER_BATCH),
+        };
+        let caps = TxCaps { batch: buffers as u16 * segments, segments, max_payload: spec.max_payload };
         Ok(Self {
             flows: spec.flows.clone(),
             sockets,
-            slots: Slots::new(slots, spec.max_payload, &spec.payload),
+            slots: Slots::new(batches * buffers, size, &spec.payload),
             done: Completed::default(),
             blocked: None,
-            max_payload: spec.max_payload,
+            segmentation,
+            caps,
             payload: Arc::clone(&spec.payload),
             interface: spec.interface.clone(),
         })
     }
 
-    /// Writes packet `offset` of `run` into buffer `slot`.
+    /// What the queue can take.
+    pub(super) fn caps(&self) -> TxCaps {
+        self.caps
+    }
+
+    /// Buffers of one batch.
+    pub(super) fn buffers(&self) -> usize {
+        usize::from(self.caps.batch / self.caps.segments)
+    }
+
+    /// How many packets may leave as one buffer, and whether that was refused.
+    pub(super) fn offload(&self) -> Offload {
+        self.segmentation.offload()
+    }
+
+    /// Writes the packets of `run` from number `from` of it on into buffer `slot`, as many as may be there together. Returns
+    /// how many.
     ///
     /// # Panics
     /// When the run's payload is shorter than a probe header or longer than the queue was opened for.
     #[inline]
-    pub(super) fn write(&mut self, slot: usize, run: &Run, offset: usize, stamper: &Stamper) {
-        assert!(
-            usize::from(run.len) >= probe::LEN && run.len <= self.max_payload,
-            "payload length of the run"
-        );
+    pub(super) fn write(&mut self, slot: usize, run: &Run, from: u16, stamper: &Stamper) -> u16 {
+        assert!(run.len <= self.caps.max_payload, "payload length of the run");
+        let count = self.fitting(run, from);
         let stream = self.flows[usize::from(run.flow)].stream;
-        let content = Content { flow: run.flow, len: run.len };
-        self.slots.write(slot, content, &self.payload, stamper, stream, run.first_seq + offset as u64);
+        self.slots.write(slot, run, from, count, stream, &self.payload, stamper);
+        count
     }
 
-    /// Decides about a packet that the kernel refused for the `tries`th time.
-    pub(super) fn judge(&mut self, flow: u16, errno: i32, tries: u8) -> Fate {
+    /// How many packets of `run` from number `from` of it on may leave as one buffer.
+    #[inline]
+    pub(super) fn fitting(&self, run: &Run, from: u16) -> u16 {
+        let limit = self.segmentation.limit();
+        // What fits with the longest payload fits with any; more of shorter ones is no use.
+        limit.min(self.caps.segments).min(run.count - from)
+    }
+
+    /// The kernel took buffer `slot`. Returns how many packets it holds.
+    #[inline]
+    pub(super) fn taken(&mut self, slot: usize) -> u16 {
+        let count = self.slots.content(slot).count;
+        if count == 1 {
+            self.segmentation.single(true);
+        }
+        self.done.packets += u64::from(count);
+        count
+    }
+
+    /// Decides about a buffer of `segments` packets that the kernel refused for the `tries`th time.
+    pub(super) fn judge(&mut self, flow: u16, errno: i32, tries: u8, segments: u16) -> Fate {
         match Verdict::of(errno) {
             Verdict::Later => {
                 self.blocked = Some(flow);
@@ -77,7 +127,12 @@ impl Outgoing {
             Verdict::Unsure if tries < TRIES => Fate::Again,
             Verdict::Unsure | Verdict::Refused => match self.interface_lost(flow) {
                 Some(lost) if errno == libc::ENETUNREACH => Fate::Stop(lost),
+                _ if segments > 1 => {
+                    self.segmentation.refused(errno, segments);
+                    Fate::Smaller
+                }
                 _ => {
+                    self.segmentation.single(false);
                     self.done.failed += 1;
                     Fate::Failed
                 }
@@ -117,17 +172,30 @@ impl Outgoing {
     }
 }
 
-/// What happens to a packet that the kernel refused.
+/// What happens to a packet, or a buffer of several, that the kernel refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// The same again, when there is room.
     Later,
     /// The same again at once.
     Again,
+    /// The same again in smaller buffers.
+    Smaller,
     /// It never leaves; counted.
     Failed,
     /// The queue is of no more use, with this errno.
     Stop(i32),
+}
+
+/// What `spec` wants and the kernel has.
+fn segmentation(spec: &TxSpec, sockets: &[Socket]) -> Segmentation {
+    let around = if spec.flows.iter().any(|flow| flow.destination.is_ipv6()) { 48 } else { 28 };
+    let fits = (u16::MAX - around) / spec.max_payload.max(1);
+    let most = spec.segments.most().min(fits);
+    let refused = sockets.first().filter(|_| most > 1).and_then(|socket| {
+        sys::socket::get_int(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).err()?.raw_os_error()
+    });
+    Segmentation::new(most, refused)
 }
 
 /// Waits until `socket` is ready, at most for `limit`; a signal ends the wait early.

@@ -1,50 +1,84 @@
-//! What a receiving socket knows of each datagram: who sent it, and where to.
+//! What a receiving socket knows of what it receives: who sent it, where to, and how many datagrams it is.
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use crate::queue::RxMeta;
+use crate::queue::{RxMeta, RxSpec, Sink};
 
 /// Room for a source address of either version.
 pub(super) const NAME_LEN: usize = size_of::<libc::sockaddr_in6>();
 
-/// Room for the control messages of one datagram: IPV6_PKTINFO is the largest (16 + 20, aligned).
-pub(super) const CONTROL_LEN: usize = 64;
+/// Room for the control messages: IPV6_PKTINFO (16 + 20, aligned) and UDP_GRO.
+pub(super) const CONTROL_LEN: usize = 40 + GRO_LEN;
+
+/// Room for UDP_GRO: a header of 16 bytes and an `int`, aligned.
+const GRO_LEN: usize = 24;
 
 /// What the datagrams of one socket have in common.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Addressing {
     destination: SocketAddr,
     overhead: u16,
+    /// Whether the kernel delivers several datagrams in one buffer.
+    gro: bool,
 }
 
 impl Addressing {
-    /// For a socket bound to `destination`.
-    pub(super) fn new(destination: SocketAddr) -> Self {
+    /// For a socket bound to `destination`, with UDP_GRO or without.
+    pub(super) fn new(destination: SocketAddr, gro: bool) -> Self {
         // Ethernet 14, IP without options, UDP 8, FCS 4. The socket sees no frames; the kernel takes VLAN tags off.
         let ip = if destination.is_ipv6() { 40 } else { 20 };
-        Self { destination, overhead: 14 + ip + 8 + 4 }
+        Self { destination, overhead: 14 + ip + 8 + 4, gro }
     }
 
-    /// Bytes of control messages to ask for: none when the socket is bound to an address.
+    /// Whether the kernel may deliver several datagrams in one buffer.
+    pub(super) fn gro(&self) -> bool {
+        self.gro
+    }
+
+    /// Bytes of control messages to ask for: no destination when the socket is bound to an address.
     pub(super) fn control_len(&self) -> usize {
-        if self.destination.ip().is_unspecified() { CONTROL_LEN } else { 0 }
+        match (self.destination.ip().is_unspecified(), self.gro) {
+            (true, _) => CONTROL_LEN,
+            (false, true) => GRO_LEN,
+            (false, false) => 0,
+        }
     }
 
-    /// The meta data of a datagram with this source address and these control messages, as the kernel wrote them.
+    /// Hands to `sink` a buffer that came with this source address and these control messages, as the kernel wrote them. Returns how
+    /// many datagrams it was.
     #[inline]
-    pub(super) fn meta(&self, name: &[u8], control: &[u8], arrived_ns: u64) -> RxMeta {
+    pub(super) fn hand_over<S: Sink>(
+        &self,
+        sink: &mut S,
+        name: &[u8],
+        control: &[u8],
+        payload: &[u8],
+        arrived_ns: u64,
+    ) -> usize {
+        let told = control_messages(control);
         let mut destination = self.destination;
-        if let Some(address) = packet_destination(control) {
+        if let Some(address) = told.destination {
             destination.set_ip(address);
         }
-        RxMeta {
+        let meta = RxMeta {
             source: socket_address(name).unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)),
             destination,
             arrived_ns,
             overhead: self.overhead,
-        }
+        };
+        let (stride, count) = match told.segment {
+            Some(size) if size < payload.len() => (size, payload.len().div_ceil(size)),
+            _ => (payload.len(), 1),
+        };
+        sink.run(&meta, payload, stride, count);
+        count
     }
+}
+
+/// Bytes of payload that a buffer has to hold: several datagrams together are as long as the longest that there is.
+pub(super) fn buffer_len(spec: &RxSpec, addressing: &Addressing) -> usize {
+    if addressing.gro() { usize::from(u16::MAX) } else { usize::from(spec.max_payload) }
 }
 
 /// Reads a `sockaddr_in` or `sockaddr_in6`.
@@ -66,29 +100,49 @@ fn socket_address(bytes: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// The destination address in an IP_PKTINFO or IPV6_PKTINFO message.
+/// What control messages tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Told {
+    /// Of IP_PKTINFO or IPV6_PKTINFO: where the packet was sent to.
+    destination: Option<IpAddr>,
+    /// Of UDP_GRO: payload of each datagram but the last, in bytes; never 0.
+    segment: Option<usize>,
+}
+
 #[inline]
-fn packet_destination(mut control: &[u8]) -> Option<IpAddr> {
-    const HEADER: usize = size_of::<libc::cmsghdr>();
-    while control.len() >= HEADER {
-        let len = usize::from_ne_bytes(*control.first_chunk()?);
-        let int = |at: usize| control.get(at..)?.first_chunk().map(|b| i32::from_ne_bytes(*b));
-        let (level, kind) = (int(HEADER - 8)?, int(HEADER - 4)?);
-        let data = control.get(HEADER..len)?;
+fn control_messages(mut control: &[u8]) -> Told {
+    let mut told = Told::default();
+    while let Some((level, kind, data, rest)) = next_message(control) {
         match (level, kind) {
             // struct in_pktinfo: index, local address, destination address of the header.
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                let address: [u8; 4] = *data.get(8..)?.first_chunk()?;
-                return Some(Ipv4Addr::from(address).into());
+                let address = data.get(8..).and_then(|d| d.first_chunk::<4>());
+                told.destination = address.map(|a| Ipv4Addr::from(*a).into());
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                let address: [u8; 16] = *data.first_chunk()?;
-                return Some(Ipv6Addr::from(address).into());
+                told.destination = data.first_chunk::<16>().map(|a| Ipv6Addr::from(*a).into());
             }
-            _ => control = control.get(len.next_multiple_of(size_of::<usize>())..)?,
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                let size = data.first_chunk().map(|size| i32::from_ne_bytes(*size));
+                told.segment = size.and_then(|size| usize::try_from(size).ok()).filter(|&size| size > 0);
+            }
+            _ => {}
         }
+        control = rest;
     }
-    None
+    told
+}
+
+/// Level, type and data of the first message, and what follows it.
+#[inline]
+fn next_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
+    const HEADER: usize = size_of::<libc::cmsghdr>();
+    let len = usize::from_ne_bytes(*control.first_chunk()?);
+    let int = |at: usize| control.get(at..)?.first_chunk().map(|b| i32::from_ne_bytes(*b));
+    let (level, kind) = (int(HEADER - 8)?, int(HEADER - 4)?);
+    let data = control.get(HEADER..len)?;
+    let rest = control.get(len.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
+    Some((level, kind, data, rest))
 }
 
 #[cfg(test)]
@@ -122,18 +176,18 @@ mod tests {
                           control in proptest::collection::vec(proptest::num::u8::ANY, 0..80),
                           len in 0usize..100, level in 0i32..50, kind in 0i32..60) {
             let _ = socket_address(&name);
-            let _ = packet_destination(&control);
+            let _ = control_messages(&control);
             let mut message = vec![];
             message.extend(len.to_ne_bytes());
             message.extend(level.to_ne_bytes());
             message.extend(kind.to_ne_bytes());
             message.extend(&control);
-            let _ = packet_destination(&message);
+            let _ = control_messages(&message);
         }
     }
 
     #[test]
     fn a_message_of_length_zero_ends_the_search() {
-        assert_eq!(packet_destination(&[0; 64]), None);
+        assert_eq!(control_messages(&[0; 64]), Told::default());
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Receiver {
     pub(super) socket: Socket,
     /// What its packets have in common.
     pub(super) addressing: Addressing,
+    /// The errno with which the kernel declined UDP_GRO, when it was wanted.
+    pub(super) gro_refused: Option<i32>,
     /// Bytes of receive buffer that the kernel granted, in the terms of `net.core.rmem_max`.
     pub(super) granted: usize,
 }
@@ -185,12 +187,16 @@ pub(super) fn receiver(spec: &RxSpec, buffer: usize) -> Result<Receiver> {
         };
         sys::socket::set_int(socket.as_fd(), level, name, 1).map_err(|e| failed("IP_PKTINFO", e))?;
     }
+    let wanted = spec.segments.most() > 1;
+    let refused = wanted.then(|| sys::socket::set_int(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).err());
+    let gro_refused = refused.flatten().and_then(|error| error.raw_os_error());
     // Joined before it is bound: what arrives in between is what is wanted, and nothing else is let in.
     if target.is_group() {
         membership::join_on(&socket, interface, target)?;
     }
     socket.bind(&SockAddr::from(destination)).map_err(|e| failed("bind", e))?;
-    Ok(Receiver { socket, addressing: Addressing::new(destination), granted })
+    let addressing = Addressing::new(destination, wanted && gro_refused.is_none());
+    Ok(Receiver { socket, addressing, gro_refused, granted })
 }
 
 fn open(ipv6: bool) -> io::Result<Socket> {

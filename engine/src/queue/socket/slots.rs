@@ -1,76 +1,110 @@
 //! Payload buffers that remember what was written into them.
 #![forbid(unsafe_code)]
 
+use crate::packet::probe;
 use crate::profile::payload::Payload;
-use crate::queue::Stamper;
+use crate::queue::{Run, Stamper};
 
-/// What a buffer holds behind the probe header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a buffer holds: datagrams of one flow and one size, one behind the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Content {
     /// Index of the flow.
     pub(super) flow: u16,
-    /// Payload length in bytes.
+    /// Payload length of each datagram in bytes.
     pub(super) len: u16,
+    /// Datagrams.
+    pub(super) count: u16,
+}
+
+impl Content {
+    /// Payload of all datagrams in bytes.
+    #[inline]
+    pub(super) fn bytes(self) -> usize {
+        usize::from(self.len) * usize::from(self.count)
+    }
 }
 
 /// A fixed number of buffers of one size, allocated once. Where the payload is the same for every packet of one
-/// flow and size, only the probe header is written anew.
+/// flow and size, only the probe headers are written anew.
 #[derive(Debug)]
 pub(super) struct Slots {
     memory: Box<[u8]>,
+    size: usize,
     stride: usize,
-    contents: Box<[Option<Content>]>,
+    contents: Box<[Content]>,
+    /// Length and number of the bodies that lie in each buffer, from an earlier packet or this one.
+    bodies: Box<[(u16, u16)]>,
     varies: bool,
 }
 
 impl Slots {
-    /// `count` buffers for payloads of at most `max_payload` bytes.
-    pub(super) fn new(count: usize, max_payload: u16, payload: &Payload) -> Self {
-        // Buffers of two packets never share a cache line.
-        let stride = usize::from(max_payload).next_multiple_of(64).max(64);
+    /// `count` buffers of `size` bytes.
+    pub(super) fn new(count: usize, size: usize, payload: &Payload) -> Self {
+        let stride = stride(size);
         Self {
             memory: vec![0; stride * count].into_boxed_slice(),
+            size,
             stride,
-            contents: vec![None; count].into_boxed_slice(),
+            contents: vec![Content::default(); count].into_boxed_slice(),
+            bodies: vec![(0, 0); count].into_boxed_slice(),
             varies: payload.varies(),
         }
     }
 
-    /// Writes packet `sequence` of `stream` into buffer `slot`.
+    /// Writes packets `from..from + count` of `run` into buffer `slot`, as packets of `stream`.
+    ///
+    /// # Panics
+    /// When a packet is shorter than a probe header, or all of them are longer than the buffer.
     #[inline]
     pub(super) fn write(
         &mut self,
         slot: usize,
-        content: Content,
+        run: &Run,
+        from: u16,
+        count: u16,
+        stream: u16,
         payload: &Payload,
         stamper: &Stamper,
-        stream: u16,
-        sequence: u64,
     ) {
-        let start = slot * self.stride;
-        let buffer = &mut self.memory[start..start + usize::from(content.len)];
-        if self.varies || self.contents[slot] != Some(content) {
-            payload.fill(sequence, &mut buffer[crate::packet::probe::LEN..]);
-            self.contents[slot] = Some(content);
+        let content = Content { flow: run.flow, len: run.len, count };
+        let len = usize::from(run.len);
+        assert!(len >= probe::LEN && content.bytes() <= self.size, "payload length of the run");
+        let buffer = &mut self.memory[slot * self.stride..][..content.bytes()];
+        let first = run.first_seq + u64::from(from);
+        let (body_len, bodies) = self.bodies[slot];
+        if self.varies || body_len != run.len || bodies < count {
+            for (packet, sequence) in buffer.chunks_exact_mut(len).zip(first..) {
+                payload.fill(sequence, &mut packet[probe::LEN..]);
+            }
+            self.bodies[slot] = (run.len, count);
         }
-        stamper.stamp(buffer, stream, sequence);
+        for (packet, sequence) in buffer.chunks_exact_mut(len).zip(first..) {
+            stamper.stamp(packet, stream, sequence);
+        }
+        self.contents[slot] = content;
     }
 
     /// What buffer `slot` holds.
     #[inline]
     pub(super) fn content(&self, slot: usize) -> Content {
-        self.contents[slot].expect("only written buffers are asked for")
+        self.contents[slot]
     }
 
-    /// Where buffer `slot` lies; it stays there for as long as the slots live.
-    #[inline]
-    pub(super) fn address(&self, slot: usize) -> *const u8 {
-        self.memory[slot * self.stride..].as_ptr()
+    /// Packet `n` of buffer `slot`.
+    pub(super) fn packet(&self, slot: usize, n: u16) -> &[u8] {
+        let len = usize::from(self.contents[slot].len);
+        &self.memory[slot * self.stride + usize::from(n) * len..][..len]
     }
 
-    /// The address for structures of the kernel that want it mutable, though sending only reads.
-    #[inline]
+    /// Where buffer `slot` lies, for structures of the kernel that want it mutable though sending only reads; it stays there for as
+    /// long as the slots live.
     pub(super) fn address_mut(&mut self, slot: usize) -> *mut u8 {
         self.memory[slot * self.stride..].as_mut_ptr()
     }
+}
+
+/// From one buffer of `size` bytes to the next: two never share a cache line, and large ones do not all begin in
+/// the same sets of the cache.
+pub(super) fn stride(size: usize) -> usize {
+    size.next_multiple_of(64).max(64) + if size > 4096 { 4096 + 64 } else { 0 }
 }

@@ -11,6 +11,7 @@ use super::*;
 use crate::error::Kind;
 use crate::packet::probe::Probe;
 use crate::profile::payload::Payload;
+use crate::profile::segments::Segments;
 use crate::queue::spec::Interface;
 use crate::queue::{Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait};
 use crate::target::Target;
@@ -30,11 +31,18 @@ fn tx_spec(destination: SocketAddr, interface: Option<Interface>) -> TxSpec {
         vlan: None,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1000,
+        segments: Segments::Auto,
     }
 }
 
 fn rx_spec(target: &str, interface: Option<Interface>) -> RxSpec {
-    RxSpec { interface, queue: 0, target: target.parse().unwrap(), max_payload: 1000 }
+    RxSpec {
+        interface,
+        queue: 0,
+        target: target.parse().unwrap(),
+        max_payload: 1000,
+        segments: Segments::Auto,
+    }
 }
 
 /// A port that nobody has at the moment.
@@ -240,7 +248,7 @@ fn no_packet_costs_more_room_than_is_reckoned() {
         sender.send_to(&vec![0; usize::from(len)], to.as_socket().unwrap()).unwrap();
         // The same buffer, now charged to the receiver.
         let charged = sys::socket::memory(receiver.as_fd()).unwrap()[libc::SK_MEMINFO_RMEM_ALLOC as usize];
-        assert!(i64::from(charged) <= uring::cost(len), "{len}: {charged}");
+        assert!(i64::from(charged) <= uring::cost(len, 1), "{len}: {charged}");
         let mut buffer = [std::mem::MaybeUninit::uninit(); 1];
         receiver.recv(&mut buffer).unwrap();
     }

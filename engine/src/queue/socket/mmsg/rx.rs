@@ -10,12 +10,17 @@ use socket2::Socket;
 
 use crate::clock;
 use crate::error::Result;
+use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::wait_for;
-use crate::queue::socket::received::{Addressing, CONTROL_LEN, NAME_LEN};
+use crate::queue::socket::received::{Addressing, CONTROL_LEN, NAME_LEN, buffer_len};
 use crate::queue::socket::setup::{self, RECEIVE_BUFFER};
+use crate::queue::socket::slots::stride;
 use crate::queue::socket::{BATCH, SocketDrops};
 use crate::queue::spec::Interface;
 use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
+
+/// Bytes taken at once at most: what a CPU's second-level cache keeps until they are looked at.
+const HOT_BYTES: usize = 256 << 10;
 
 /// Where the kernel writes one datagram's addresses.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +30,7 @@ struct Addresses {
     name: [u8; NAME_LEN],
 }
 
-/// A receive queue over `recvmmsg`. A datagram longer than [`RxSpec::max_payload`] is cut to that.
+/// A receive queue over `recvmmsg`. Without UDP_GRO a datagram longer than [`RxSpec::max_payload`] is cut to that.
 ///
 /// It stays on the thread that opened it.
 #[derive(Debug)]
@@ -33,9 +38,12 @@ pub struct MmsgRx {
     socket: Socket,
     addressing: Addressing,
     granted: usize,
+    offload: Offload,
     drops: SocketDrops,
     interface: Option<Interface>,
     stride: usize,
+    /// Messages to ask for: fewer when they are long.
+    ask: usize,
     memory: Box<[u8]>,
     addresses: Box<[Addresses]>,
     messages: Box<[libc::mmsghdr]>,
@@ -56,11 +64,11 @@ impl MmsgRx {
     /// As [`open`](Self::open), asking for so many bytes of receive buffer.
     pub(in crate::queue::socket) fn with_buffer(spec: &RxSpec, buffer: usize) -> Result<Self> {
         let receiver = setup::receiver(spec, buffer)?;
-        let stride = usize::from(spec.max_payload).next_multiple_of(64).max(64);
+        let len = buffer_len(spec, &receiver.addressing);
+        let stride = stride(len);
         let mut memory = vec![0u8; stride * BATCH].into_boxed_slice();
         let mut addresses =
             vec![Addresses { control: [0; CONTROL_LEN], name: [0; NAME_LEN] }; BATCH].into_boxed_slice();
-        let len = usize::from(spec.max_payload);
         let mut vectors: Box<[libc::iovec]> = memory
             .chunks_exact_mut(stride)
             .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: len })
@@ -70,9 +78,11 @@ impl MmsgRx {
             socket: receiver.socket,
             addressing: receiver.addressing,
             granted: receiver.granted,
+            offload: Offload::of_receiver(spec, receiver.gro_refused),
             drops: SocketDrops::default(),
             interface: spec.interface.clone(),
             stride,
+            ask: BATCH,
             memory,
             addresses,
             messages,
@@ -85,6 +95,11 @@ impl MmsgRx {
         self.granted
     }
 
+    /// How many datagrams the kernel may deliver as one buffer.
+    pub fn offload(&self) -> Offload {
+        self.offload.clone()
+    }
+
     /// Whether the interface that the queue was opened on was deleted: nothing else tells a receiver. A system call: not for the hot path.
     pub fn interface_gone(&self) -> bool {
         setup::interface_lost(&self.socket, self.interface.as_ref()) == Some(libc::ENODEV)
@@ -93,7 +108,7 @@ impl MmsgRx {
     /// Takes what has arrived, without waiting.
     fn take(&mut self) -> std::result::Result<usize, QueueError> {
         let control_len = self.addressing.control_len();
-        for message in &mut self.messages {
+        for message in &mut self.messages[..self.ask] {
             message.msg_hdr.msg_namelen = NAME_LEN as libc::socklen_t;
             message.msg_hdr.msg_controllen = control_len;
         }
@@ -102,7 +117,7 @@ impl MmsgRx {
             libc::recvmmsg(
                 self.socket.as_raw_fd(),
                 self.messages.as_mut_ptr(),
-                BATCH as u32,
+                self.ask as u32,
                 libc::MSG_DONTWAIT,
                 std::ptr::null_mut(),
             )
@@ -131,16 +146,18 @@ impl Receive for MmsgRx {
             return Ok(0);
         }
         let arrived_ns = clock::tai_ns();
+        let (mut datagrams, mut bytes) = (0, 0);
         for n in 0..taken {
             let header = &self.messages[n];
             let addresses = &self.addresses[n];
             let name = &addresses.name[..NAME_LEN.min(header.msg_hdr.msg_namelen as usize)];
             let control = &addresses.control[..CONTROL_LEN.min(header.msg_hdr.msg_controllen)];
-            let meta = self.addressing.meta(name, control, arrived_ns);
             let payload = &self.memory[n * self.stride..][..header.msg_len as usize];
-            sink.run(&meta, payload, payload.len(), 1);
+            datagrams += self.addressing.hand_over(sink, name, control, payload, arrived_ns);
+            bytes += payload.len();
         }
-        Ok(taken)
+        self.ask = (HOT_BYTES * taken).checked_div(bytes).unwrap_or(BATCH).clamp(1, BATCH);
+        Ok(datagrams)
     }
 
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {

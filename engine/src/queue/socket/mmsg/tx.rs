@@ -6,7 +6,8 @@ use std::mem;
 use std::os::fd::AsRawFd;
 
 use crate::error::Result;
-use crate::queue::socket::BATCH;
+use crate::queue::socket::messages::Messages;
+use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::{Fate, Outgoing};
 use crate::queue::{Completed, QueueError, Run, Stamper, Transmit, TxCaps, TxSpec, Wait};
 
@@ -20,10 +21,8 @@ const ERRORS_IN_A_ROW: u32 = 16;
 #[derive(Debug)]
 pub struct MmsgTx {
     outgoing: Outgoing,
-    /// One for each buffer; only lengths change.
-    vectors: Box<[libc::iovec]>,
-    /// Points to the vector of the same index.
-    messages: Box<[libc::mmsghdr]>,
+    /// One for each buffer.
+    messages: Messages,
 }
 
 impl MmsgTx {
@@ -33,12 +32,15 @@ impl MmsgTx {
     /// Usage: TTL, DSCP or payload size do not fit. Environment: interface missing or down, no address or
     /// route, source port in use.
     pub fn open(spec: &TxSpec) -> Result<Self> {
-        let mut outgoing = Outgoing::open(spec, BATCH)?;
-        let mut vectors: Box<[libc::iovec]> = (0..BATCH)
-            .map(|slot| libc::iovec { iov_base: outgoing.slots.address_mut(slot).cast(), iov_len: 0 })
-            .collect();
-        let messages = vectors.iter_mut().map(message).collect();
-        Ok(Self { outgoing, vectors, messages })
+        let mut outgoing = Outgoing::open(spec, 1)?;
+        let buffers = outgoing.buffers();
+        let messages = Messages::new(&mut outgoing.slots, buffers);
+        Ok(Self { outgoing, messages })
+    }
+
+    /// How many packets leave as one buffer, now and later.
+    pub fn offload(&self) -> Offload {
+        self.outgoing.offload()
     }
 
     /// Whether the interface that the queue was opened on was deleted. A system call: not for the hot path.
@@ -46,34 +48,40 @@ impl MmsgTx {
         self.outgoing.interface_gone()
     }
 
-    /// Sends buffers `from..to`, which hold packets of `flow`. Returns how many have a known fate.
+    /// Sends buffers `from..to`, which hold packets of `flow`. Returns how many packets have a known fate.
     fn send(&mut self, flow: u16, from: usize, to: usize) -> std::result::Result<usize, QueueError> {
         let fd = self.outgoing.sockets[usize::from(flow)].as_raw_fd();
         let mut next = from;
+        let mut known = 0;
         let mut tries = 0;
         let mut errors = 0;
         while next < to {
-            let messages = &mut self.messages[next..to];
+            let messages = self.messages.range(next, to);
             // At most 64 of them.
             let count = messages.len() as u32;
             // SAFETY: the messages and the vectors they point to are owned by self; each vector is a buffer of the slots
             // with a length that was written.
             let sent = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
             if sent > 0 {
-                let sent = sent.unsigned_abs() as usize;
-                self.outgoing.done.packets += sent as u64;
-                next += sent;
+                for _ in 0..sent {
+                    let packets = self.outgoing.taken(next);
+                    known += usize::from(packets);
+                    next += 1;
+                }
                 tries = 0;
                 continue;
             }
             let error = io::Error::last_os_error();
             tries += 1;
             errors += 1;
-            match self.outgoing.judge(flow, error.raw_os_error().unwrap_or(0), tries) {
+            let segments = self.outgoing.slots.content(next).count;
+            match self.outgoing.judge(flow, error.raw_os_error().unwrap_or(0), tries, segments) {
                 Fate::Again if errors < ERRORS_IN_A_ROW => {}
-                Fate::Again | Fate::Later => break,
+                // What was not taken comes again, in smaller buffers where it has to.
+                Fate::Again | Fate::Later | Fate::Smaller => break,
                 Fate::Failed => {
                     next += 1;
+                    known += 1;
                     tries = 0;
                 }
                 // What is wrong stays wrong: the next call reports it, this one what was sent before.
@@ -84,30 +92,34 @@ impl MmsgTx {
                 }
             }
         }
-        Ok(next - from)
+        Ok(known)
     }
 }
 
 impl Transmit for MmsgTx {
     fn caps(&self) -> TxCaps {
-        TxCaps { batch: BATCH as u16, max_payload: self.outgoing.max_payload }
+        self.outgoing.caps()
     }
 
     fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> std::result::Result<usize, QueueError> {
         stamper.refresh();
         self.outgoing.blocked = None;
-        let mut taken = 0;
+        let buffers = self.outgoing.buffers();
+        let (mut taken, mut from) = (0, 0);
         for run in runs {
-            let count = usize::from(run.count).min(BATCH - taken);
-            for offset in 0..count {
-                self.outgoing.write(taken + offset, run, offset, stamper);
-                self.vectors[taken + offset].iov_len = usize::from(run.len);
+            let mut written = 0;
+            let mut to = from;
+            while written < run.count && to < buffers {
+                written += self.outgoing.write(to, run, written, stamper);
+                self.messages.set(to, self.outgoing.slots.content(to));
+                to += 1;
             }
-            let sent = self.send(run.flow, taken, taken + count)?;
+            let sent = self.send(run.flow, from, to)?;
             taken += sent;
             if sent < usize::from(run.count) {
                 break;
             }
+            from = to;
         }
         Ok(taken)
     }
@@ -130,13 +142,4 @@ impl Transmit for MmsgTx {
     fn send_message(&mut self, flow: u16, payload: &[u8]) -> std::result::Result<(), QueueError> {
         self.outgoing.send_message(flow, payload)
     }
-}
-
-/// A message of one buffer to the address that the socket is connected to.
-fn message(vector: &mut libc::iovec) -> libc::mmsghdr {
-    // SAFETY: all zeros is a valid mmsghdr: no address, no control messages.
-    let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
-    message.msg_hdr.msg_iov = vector;
-    message.msg_hdr.msg_iovlen = 1;
-    message
 }

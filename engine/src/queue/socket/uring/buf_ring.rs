@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
+use crate::queue::socket::slots::stride;
+
 const PAGE: usize = 4096;
 
 /// The group that the buffers form; a ring of ours has one only.
@@ -36,7 +38,7 @@ impl BufRing {
     /// [`unregister`](Self::unregister) has to succeed before the value is dropped; else it has to be forgotten.
     pub(super) unsafe fn new(ring: &IoUring, count: u16, size: usize) -> io::Result<Self> {
         assert!(count.is_power_of_two() && count <= 1 << 15 && size > 0);
-        let stride = size.next_multiple_of(64);
+        let stride = stride(size);
         let mut this = Self {
             entries: allocate(Self::ring_layout(count)).cast(),
             buffers: allocate(Self::buffer_layout(count, stride)),

@@ -15,20 +15,24 @@ use super::ring;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::queue::socket::SocketDrops;
-use crate::queue::socket::received::{Addressing, NAME_LEN};
+use crate::queue::socket::offload::Offload;
+use crate::queue::socket::received::{Addressing, NAME_LEN, buffer_len};
 use crate::queue::socket::setup::{self, RECEIVE_BUFFER};
 use crate::queue::spec::Interface;
 use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
 
-/// Bytes of buffers: enough that the ring seldom runs dry, little enough for a CPU's second-level cache to help.
-const BUFFER_BYTES: usize = 4 << 20;
+/// Buffers for a datagram each: enough that the ring seldom runs dry.
+const BUFFERS: u16 = 256;
+
+/// Buffers for many datagrams each: as the kernel uses them in turn, few enough for a CPU's second-level cache.
+const SUPER_BUFFERS: u16 = 16;
 
 /// What the kernel writes before name, control messages and payload (`struct io_uring_recvmsg_out`).
 const OUT_LEN: usize = 16;
 
 /// A receive queue over io_uring: a standing request that the kernel answers once for each datagram. When the
 /// buffers run out the request ends, datagrams stay in the socket's buffer, and it is made again.
-/// A datagram longer than [`RxSpec::max_payload`] is cut to that.
+/// Without UDP_GRO a datagram longer than [`RxSpec::max_payload`] is cut to that.
 ///
 /// It stays on the thread that opened it: the ring belongs to that thread.
 pub struct UringRx {
@@ -43,6 +47,7 @@ pub struct UringRx {
     armed: bool,
     ran_dry: u64,
     granted: usize,
+    offload: Offload,
     drops: SocketDrops,
     interface: Option<Interface>,
 }
@@ -54,10 +59,8 @@ impl UringRx {
     /// Usage: the target does not fit. Environment: no io_uring here; interface missing or down, address or port not to be had,
     /// membership refused.
     pub fn open(spec: &RxSpec) -> Result<Self> {
-        let size = buffer_size(spec, 0).max(64);
-        let count = (BUFFER_BYTES / size).clamp(64, 4096);
-        // The power of two below.
-        Self::with_sizes(spec, RECEIVE_BUFFER, 1 << count.ilog2())
+        let count = if spec.segments.most() > 1 { SUPER_BUFFERS } else { BUFFERS };
+        Self::with_sizes(spec, RECEIVE_BUFFER, count)
     }
 
     /// As [`open`](Self::open), asking for so many bytes of receive buffer and so many buffers, a power of two.
@@ -75,8 +78,9 @@ impl UringRx {
         let mut form: Box<libc::msghdr> = Box::new(unsafe { mem::zeroed() });
         form.msg_namelen = NAME_LEN as libc::socklen_t;
         form.msg_controllen = control;
+        let size = OUT_LEN + NAME_LEN + control + buffer_len(spec, &receiver.addressing);
         // SAFETY: Drop unregisters it, or leaks it.
-        let buffers = unsafe { BufRing::new(&ring, count, buffer_size(spec, control)) }.map_err(|error| {
+        let buffers = unsafe { BufRing::new(&ring, count, size) }.map_err(|error| {
             Error::environment("no ring of receive buffers (Linux 5.19)")
                 .because(error)
                 .fix("use --backend mmsg")
@@ -91,6 +95,7 @@ impl UringRx {
             armed: false,
             ran_dry: 0,
             granted: receiver.granted,
+            offload: Offload::of_receiver(spec, receiver.gro_refused),
             drops: SocketDrops::default(),
             interface: spec.interface.clone(),
         })
@@ -99,6 +104,11 @@ impl UringRx {
     /// Bytes of receive buffer that the kernel granted, of the 64 MiB asked for.
     pub fn receive_buffer(&self) -> usize {
         self.granted
+    }
+
+    /// How many datagrams the kernel may deliver as one buffer.
+    pub fn offload(&self) -> Offload {
+        self.offload.clone()
     }
 
     /// How often the ring of buffers ran dry: no loss, but a sign that the reader is slow.
@@ -162,10 +172,9 @@ impl Receive for UringRx {
                     // SAFETY: the kernel has just completed a request with this buffer.
                     let answer = unsafe { self.buffers.filled(id, len) };
                     if let Ok(out) = RecvMsgOut::parse(answer, &self.form) {
-                        let meta = self.addressing.meta(out.name_data(), out.control_data(), arrived_ns);
+                        let (name, control) = (out.name_data(), out.control_data());
                         let payload = out.payload_data();
-                        sink.run(&meta, payload, payload.len(), 1);
-                        taken += 1;
+                        taken += self.addressing.hand_over(sink, name, control, payload, arrived_ns);
                     }
                 }
                 (Ok(_), None) => {}
@@ -213,9 +222,4 @@ impl Drop for UringRx {
         }
         // Else the kernel may still write into the buffers: they are leaked.
     }
-}
-
-/// Bytes that one answer of the kernel needs.
-fn buffer_size(spec: &RxSpec, control: usize) -> usize {
-    OUT_LEN + NAME_LEN + control + usize::from(spec.max_payload)
 }

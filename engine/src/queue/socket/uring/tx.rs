@@ -14,15 +14,17 @@ use socket2::Socket;
 
 use super::ring;
 use crate::error::Result;
-use crate::queue::socket::BATCH;
+use crate::queue::socket::messages::Messages;
+use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::{Fate, Outgoing};
+use crate::queue::socket::slots::Content;
 use crate::queue::{Completed, QueueError, Run, Stamper, Transmit, TxCaps, TxSpec, Wait};
 use crate::sys;
 
-/// Buffers: four batches, so that a batch is made while others are under way.
-const SLOTS: u16 = 4 * BATCH as u16;
+/// Batches that there are buffers for, so that one is made while others are under way.
+const BATCHES: usize = 4;
 
-/// A transmit queue over io_uring: one system call for a batch of up to 64 packets of whichever flows.
+/// A transmit queue over io_uring: one system call for a batch of buffers, of one packet or several, of whichever flows.
 ///
 /// A batch is never larger than what the sockets have room for. Otherwise a packet could be refused for lack of room and the
 /// next one, a moment later, be taken: the sender would reorder its own stream.
@@ -31,13 +33,19 @@ const SLOTS: u16 = 4 * BATCH as u16;
 pub struct UringTx {
     ring: IoUring,
     outgoing: ManuallyDrop<Outgoing>,
+    /// One for each buffer.
+    messages: ManuallyDrop<Messages>,
     fixed: bool,
     /// Buffers that hold nothing under way.
     free: Vec<u16>,
-    /// Buffers whose packet was refused and is to be sent again.
+    /// Buffers that were refused and are to be sent again.
     again: VecDeque<u16>,
-    /// How often the packet in each buffer was refused.
+    /// How often each buffer was refused.
     tries: Box<[u8]>,
+    /// How many packets of each buffer have a known fate, when it is sent packet by packet.
+    known: Box<[u16]>,
+    /// Packets in buffers that are not free.
+    in_flight: usize,
     rooms: Vec<Room>,
     /// The errno after which the queue is of no more use.
     stopped: Option<i32>,
@@ -52,18 +60,24 @@ impl UringTx {
     /// Usage: TTL, DSCP or payload size do not fit. Environment: no io_uring here; interface missing or down, no address or
     /// route, source port in use.
     pub fn open(spec: &TxSpec) -> Result<Self> {
-        let outgoing = Outgoing::open(spec, usize::from(SLOTS))?;
-        let ring = ring::open(u32::from(SLOTS), 2 * u32::from(SLOTS))?;
+        let mut outgoing = Outgoing::open(spec, BATCHES)?;
+        // At most 256.
+        let slots = (BATCHES * outgoing.buffers()) as u16;
+        let messages = Messages::new(&mut outgoing.slots, usize::from(slots));
+        let ring = ring::open(u32::from(slots), 2 * u32::from(slots))?;
         let descriptors: Vec<RawFd> = outgoing.sockets.iter().map(AsRawFd::as_raw_fd).collect();
         let fixed = ring::register(&ring, &descriptors);
         let rooms = outgoing.sockets.iter().map(Room::of).collect();
         Ok(Self {
             ring,
             outgoing: ManuallyDrop::new(outgoing),
+            messages: ManuallyDrop::new(messages),
             fixed,
-            free: (0..SLOTS).rev().collect(),
-            again: VecDeque::with_capacity(usize::from(SLOTS)),
-            tries: vec![0; usize::from(SLOTS)].into_boxed_slice(),
+            free: (0..slots).rev().collect(),
+            again: VecDeque::with_capacity(usize::from(slots)),
+            tries: vec![0; usize::from(slots)].into_boxed_slice(),
+            known: vec![0; usize::from(slots)].into_boxed_slice(),
+            in_flight: 0,
             rooms,
             stopped: None,
             _thread: PhantomData,
@@ -75,18 +89,37 @@ impl UringTx {
         self.outgoing.interface_gone()
     }
 
+    /// How many packets leave as one buffer, now and later.
+    pub fn offload(&self) -> Offload {
+        self.outgoing.offload()
+    }
+
     /// Queues the request that sends buffer `slot`.
     fn push(&mut self, slot: u16) {
         let content = self.outgoing.slots.content(usize::from(slot));
-        let address = self.outgoing.slots.address(usize::from(slot));
-        let len = u32::from(content.len);
         let flow = usize::from(content.flow);
         // Refused rather than parked: a parked packet would be overtaken.
-        let entry: squeue::Entry = if self.fixed {
-            opcode::Send::new(Fixed(u32::from(content.flow)), address, len).flags(libc::MSG_DONTWAIT).build()
+        let entry: squeue::Entry = if content.count == 1 {
+            let (address, len) =
+                (self.outgoing.slots.packet(usize::from(slot), 0).as_ptr(), content.bytes() as u32);
+            if self.fixed {
+                opcode::Send::new(Fixed(u32::from(content.flow)), address, len)
+                    .flags(libc::MSG_DONTWAIT)
+                    .build()
+            } else {
+                let fd = Fd(self.outgoing.sockets[flow].as_raw_fd());
+                opcode::Send::new(fd, address, len).flags(libc::MSG_DONTWAIT).build()
+            }
         } else {
-            let fd = Fd(self.outgoing.sockets[flow].as_raw_fd());
-            opcode::Send::new(fd, address, len).flags(libc::MSG_DONTWAIT).build()
+            self.messages.set(usize::from(slot), content);
+            let message = self.messages.address(usize::from(slot));
+            let flags = libc::MSG_DONTWAIT as u32;
+            if self.fixed {
+                opcode::SendMsg::new(Fixed(u32::from(content.flow)), message).flags(flags).build()
+            } else {
+                let fd = Fd(self.outgoing.sockets[flow].as_raw_fd());
+                opcode::SendMsg::new(fd, message).flags(flags).build()
+            }
         };
         let entry = entry.user_data(u64::from(slot));
         // SAFETY: the buffer is not written or freed before its completion is seen: it is in neither `free` nor `again`, and
@@ -101,19 +134,24 @@ impl UringTx {
             // Only slots are ever put there.
             let slot = completion.user_data() as u16;
             if completion.result() >= 0 {
-                self.outgoing.done.packets += 1;
+                let packets = self.outgoing.taken(usize::from(slot));
+                self.in_flight -= usize::from(packets);
                 self.free.push(slot);
                 continue;
             }
-            let content = self.outgoing.slots.content(usize::from(slot));
+            let Content { flow, count, .. } = self.outgoing.slots.content(usize::from(slot));
             let tries = &mut self.tries[usize::from(slot)];
             *tries = tries.saturating_add(1);
-            match self.outgoing.judge(content.flow, -completion.result(), *tries) {
-                Fate::Later | Fate::Again => self.again.push_back(slot),
-                Fate::Failed => self.free.push(slot),
+            match self.outgoing.judge(flow, -completion.result(), *tries, count) {
+                Fate::Later | Fate::Again | Fate::Smaller => self.again.push_back(slot),
+                Fate::Failed => {
+                    self.in_flight -= 1;
+                    self.free.push(slot);
+                }
                 Fate::Stop(errno) => {
                     // Taken, and never to leave.
-                    self.outgoing.done.failed += 1;
+                    self.outgoing.done.failed += u64::from(count);
+                    self.in_flight -= usize::from(count);
                     self.free.push(slot);
                     self.stopped = Some(errno);
                 }
@@ -124,17 +162,65 @@ impl UringTx {
     /// Sends again what was refused.
     fn send_again(&mut self) -> std::result::Result<(), QueueError> {
         for _ in 0..self.again.len() {
-            let Some(slot) = self.again.pop_front() else { break };
-            self.push(slot);
+            let Some(&slot) = self.again.front() else { break };
+            let count = self.outgoing.slots.content(usize::from(slot)).count;
+            let begun = self.known[usize::from(slot)] > 0;
+            if count > 1 && (begun || count > self.outgoing.segmentation.limit()) {
+                // Those before it go first.
+                ring::submit(&self.ring)?;
+                if !self.send_one_by_one(usize::from(slot)) {
+                    break;
+                }
+                self.again.pop_front();
+                self.free.push(slot);
+            } else {
+                self.again.pop_front();
+                self.push(slot);
+            }
         }
         ring::submit(&self.ring)?;
         self.collect();
         Ok(())
     }
 
-    /// Requests that the kernel has not answered.
+    /// Sends the packets of buffer `slot`, which was refused as a whole, each by itself. Returns whether all have a known fate.
+    #[cold]
+    fn send_one_by_one(&mut self, slot: usize) -> bool {
+        let Content { flow, count, .. } = self.outgoing.slots.content(slot);
+        let mut tries = 0;
+        while self.known[slot] < count {
+            let packet = self.outgoing.slots.packet(slot, self.known[slot]);
+            match self.outgoing.sockets[usize::from(flow)].send(packet) {
+                Ok(_) => {
+                    self.outgoing.segmentation.single(true);
+                    self.outgoing.done.packets += 1;
+                }
+                Err(error) => {
+                    tries += 1;
+                    match self.outgoing.judge(flow, error.raw_os_error().unwrap_or(0), tries, 1) {
+                        Fate::Later => return false,
+                        Fate::Again | Fate::Smaller => continue,
+                        Fate::Failed => {}
+                        Fate::Stop(errno) => {
+                            let rest = count - self.known[slot];
+                            self.outgoing.done.failed += u64::from(rest);
+                            self.in_flight -= usize::from(rest);
+                            self.stopped = Some(errno);
+                            return true;
+                        }
+                    }
+                }
+            }
+            tries = 0;
+            self.known[slot] += 1;
+            self.in_flight -= 1;
+        }
+        true
+    }
+
+    /// Buffers that the kernel has not answered.
     fn unanswered(&self) -> usize {
-        usize::from(SLOTS) - self.free.len() - self.again.len()
+        self.tries.len() - self.free.len() - self.again.len()
     }
 
     fn check(&self) -> std::result::Result<(), QueueError> {
@@ -147,7 +233,7 @@ impl UringTx {
 
 impl Transmit for UringTx {
     fn caps(&self) -> TxCaps {
-        TxCaps { batch: BATCH as u16, max_payload: self.outgoing.max_payload }
+        self.outgoing.caps()
     }
 
     fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> std::result::Result<usize, QueueError> {
@@ -159,31 +245,37 @@ impl Transmit for UringTx {
         }
         stamper.refresh();
         self.outgoing.blocked = None;
-        let mut taken = 0;
+        let (mut taken, mut left) = (0, self.outgoing.buffers());
         'runs: for run in runs {
             let flow = usize::from(run.flow);
-            for offset in 0..usize::from(run.count) {
-                if taken == BATCH {
+            let mut of_run = 0;
+            while of_run < run.count {
+                if left == 0 {
                     break 'runs;
                 }
-                if !self.rooms[flow].take(run.len) {
+                let cost = cost(run.len, self.outgoing.fitting(run, of_run));
+                if !self.rooms[flow].take(cost) {
                     // Packets that are queued and not yet submitted are not in the socket's figures.
                     if taken > 0 {
                         break 'runs;
                     }
                     self.rooms[flow] = Room::of(&self.outgoing.sockets[flow]);
-                    if !self.rooms[flow].take_first(run.len) {
+                    if !self.rooms[flow].take_first(cost) {
                         self.outgoing.blocked = Some(run.flow);
                         break 'runs;
                     }
                 }
                 let Some(slot) = self.free.pop() else { break 'runs };
-                self.outgoing.write(usize::from(slot), run, offset, stamper);
+                let written = self.outgoing.write(usize::from(slot), run, of_run, stamper);
                 self.tries[usize::from(slot)] = 0;
+                self.known[usize::from(slot)] = 0;
                 self.push(slot);
-                taken += 1;
+                left -= 1;
+                of_run += written;
+                taken += usize::from(written);
             }
         }
+        self.in_flight += taken;
         if taken > 0 {
             ring::submit(&self.ring)?;
             self.collect();
@@ -214,7 +306,7 @@ impl Transmit for UringTx {
     }
 
     fn in_flight(&self) -> usize {
-        usize::from(SLOTS) - self.free.len()
+        self.in_flight
     }
 
     fn send_message(&mut self, flow: u16, payload: &[u8]) -> std::result::Result<(), QueueError> {
@@ -229,8 +321,11 @@ impl Drop for UringTx {
             self.collect();
             if self.unanswered() == 0 {
                 ring::release(&self.ring, self.fixed);
-                // SAFETY: no request points into the buffers, and self is not used again.
-                unsafe { ManuallyDrop::drop(&mut self.outgoing) };
+                // SAFETY: no request points into buffers or headers, and self is not used again.
+                unsafe {
+                    ManuallyDrop::drop(&mut self.messages);
+                    ManuallyDrop::drop(&mut self.outgoing);
+                }
                 return;
             }
             let _ = ring::submit_and_wait(&self.ring, Duration::from_millis(100));
@@ -256,10 +351,9 @@ impl Room {
         Self { bytes }
     }
 
-    /// Reserves room for one packet with `len` bytes of payload, when there surely is.
+    /// Reserves room for a buffer of this cost, when there surely is.
     #[inline]
-    fn take(&mut self, len: u16) -> bool {
-        let cost = cost(len);
+    fn take(&mut self, cost: i64) -> bool {
         let enough = self.bytes >= cost;
         if enough {
             self.bytes -= cost;
@@ -267,18 +361,20 @@ impl Room {
         enough
     }
 
-    /// Reserves room for one packet as the kernel does, which takes one of any size when there is room at all.
+    /// Reserves room as the kernel does, which takes a buffer of any size when there is room at all.
     #[inline]
-    fn take_first(&mut self, len: u16) -> bool {
+    fn take_first(&mut self, cost: i64) -> bool {
         let enough = self.bytes > 0;
-        self.bytes -= cost(len);
+        self.bytes -= cost;
         enough
     }
 }
 
-/// At most what the kernel charges a socket for a packet: headers, the end-of-buffer structure and rounding up to a
-/// slab size, and the packet's own structure.
+/// At most what the kernel charges a socket for a buffer of `count` packets with `len` bytes of payload: headers, the end-of-buffer
+/// structure and rounding up to a slab size, and the buffer's own structure. The payload of several packets lies in pages, and is
+/// charged as it is.
 #[inline]
-pub(in crate::queue::socket) fn cost(len: u16) -> i64 {
-    i64::from((u32::from(len) + 512).next_power_of_two() + 512)
+pub(in crate::queue::socket) fn cost(len: u16, count: u16) -> i64 {
+    let (len, count) = (u32::from(len), u32::from(count));
+    i64::from(if count > 1 { len * count + 2048 } else { (len + 512).next_power_of_two() + 512 })
 }

@@ -1,0 +1,128 @@
+//! A fixed amount of work for callgrind to count the instructions of; `scripts/instructions` runs it twice and divides the difference.
+//!
+//! `instructions WHAT LENGTH PACKETS`, with the UDP payload's length in bytes. What is counted stands in functions that are not inlined:
+//! [`receive`] and [`check`] here, `wake_tx` of the wire in memory, which plays the kernel and is taken off what sending costs.
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use wirerate_engine::generate::send_on;
+use wirerate_engine::observe::{Observer, ObserverSpec};
+use wirerate_engine::profile::payload::Payload;
+use wirerate_engine::profile::size::{Framing, SizeList, Sizes};
+use wirerate_engine::queue::memory::{Fate, pair, pair_with};
+use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, TxSpec, Wait};
+
+const BATCH: u16 = 64;
+/// Segments of a super-buffer.
+const SEGMENTS: usize = 64;
+
+fn spec(flows: u16, max_payload: u16) -> TxSpec {
+    let flow = |stream: u16| Flow {
+        stream,
+        source: ([192, 0, 2, 1], 1000 + stream).into(),
+        destination: ([239, 1, 2, 3], 5001).into(),
+        destination_mac: [1, 0, 0x5e, 1, 2, 3],
+    };
+    TxSpec {
+        interface: None,
+        queue: 0,
+        flows: (0..flows).map(flow).collect(),
+        ttl: 1,
+        dscp: 0,
+        vlan: None,
+        segments: wirerate_engine::profile::segments::Segments::Auto,
+        payload: Arc::new(Payload::pattern()),
+        max_payload,
+    }
+}
+
+/// The send worker as it is: schedule, frames, stamps, rings. Without a pace, or with one that never makes it wait.
+fn transmit(streams: u16, length: u16, packets: u64, pps: Option<f64>) {
+    let (tx, _rx) = pair_with(&spec(streams, length), |_| Fate::Drop).expect("a pair in memory");
+    let sizes = Sizes::from_lengths(&SizeList::Cycle(vec![length.into()]), Framing::default())
+        .expect("a length that fits");
+    let (tally, broken) = send_on(tx, sizes, streams, pps, packets);
+    assert!(broken.is_none() && tally.packets == packets, "{tally:?}");
+}
+
+/// Each datagram in a frame of its own: ring, frame, header, figures.
+fn receive_frames(flows: u16, length: u16, packets: u64) {
+    let (mut tx, mut rx) = pair(&spec(flows, length)).expect("a pair in memory");
+    let mut observer = Observer::new(ObserverSpec::default());
+    let mut stamper = Stamper::new(1);
+    let each = BATCH / flows;
+    for batch in 0..packets / u64::from(BATCH) {
+        // In turn, as the schedule has it.
+        let runs: Vec<_> = (0..BATCH)
+            .map(|n| Run {
+                flow: n % flows,
+                len: length,
+                count: 1,
+                first_seq: batch * u64::from(each) + u64::from(n / flows),
+            })
+            .collect();
+        assert_eq!(tx.submit(&runs, &mut stamper).expect("a queue that works"), runs.len());
+        tx.reap(Wait::No).expect("a queue that works");
+        receive(&mut rx, &mut observer);
+    }
+    assert_eq!(observer.packets(), packets);
+}
+
+#[inline(never)]
+fn receive<R: Receive>(rx: &mut R, observer: &mut Observer) {
+    while rx.poll(observer, Wait::No).expect("a queue that works") > 0 {}
+}
+
+/// Super-buffers as a socket with GRO delivers them.
+fn check_segments(length: u16, packets: u64) {
+    let stride = usize::from(length);
+    let mut buf = vec![0; stride * SEGMENTS];
+    let mut observer = Observer::new(ObserverSpec::default());
+    let mut stamper = Stamper::new(1);
+    for first in (0..packets).step_by(SEGMENTS) {
+        let sent_ns = stamper.refresh();
+        for (n, payload) in buf.chunks_exact_mut(stride).enumerate() {
+            stamper.stamp(payload, 0, first + n as u64);
+        }
+        let meta = RxMeta {
+            source: ([192, 0, 2, 1], 1000).into(),
+            destination: ([239, 1, 2, 3], 5001).into(),
+            arrived_ns: sent_ns + 10_000,
+            overhead: 46,
+        };
+        check(&mut observer, &meta, &buf, stride);
+    }
+    assert_eq!(observer.packets(), packets);
+}
+
+#[inline(never)]
+fn check(observer: &mut Observer, meta: &RxMeta, buf: &[u8], stride: usize) {
+    observer.run(meta, black_box(buf), stride, SEGMENTS);
+}
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args().skip(1).collect();
+    let [what, length, packets] = &args[..] else {
+        eprintln!("usage: instructions WHAT LENGTH PACKETS");
+        return ExitCode::from(2);
+    };
+    let (Ok(length), Ok(packets)) = (length.parse(), packets.parse()) else {
+        eprintln!("LENGTH and PACKETS are whole numbers");
+        return ExitCode::from(2);
+    };
+    match what.as_str() {
+        "tx" => transmit(1, length, packets, None),
+        "tx-paced" => transmit(1, length, packets, Some(100e6)),
+        "tx-16" => transmit(16, length, packets, None),
+        "rx" => receive_frames(1, length, packets),
+        "rx-16" => receive_frames(16, length, packets),
+        "rx-gro" => check_segments(length, packets),
+        _ => {
+            eprintln!("unknown: {what}");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
