@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wirerate_engine::host::cpu;
 use wirerate_engine::host::sched::Policy;
+use wirerate_engine::pacing::MAX_BURST;
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::afxdp::steer::QUEUES;
 use wirerate_engine::target::Target;
@@ -145,6 +146,11 @@ pub struct Send {
     /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps
     #[arg(long, value_name = "RATE", default_value = "1000pps")]
     pub rate: String,
+
+    /// How packets leave at --rate: auto, as they become due, at most 100 µs' worth at once; N, in bursts of N packets (1 to
+    /// 16384, of each worker) back to back and then a silence that keeps the rate; 1, packet by packet
+    #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = parse_burst)]
+    pub burst: Burst,
 
     /// Frame size with FCS, in bytes: 64, 64,594,1518 (in turn), 64-1518 (all of them in turn), imix
     #[arg(long, value_name = "SIZE", conflicts_with = "length")]
@@ -328,6 +334,10 @@ pub enum Format {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List(pub Vec<usize>);
 
+/// Packets of a burst; `None`: automatic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Burst(pub Option<u32>);
+
 /// First and last port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports(pub u16, pub u16);
@@ -347,6 +357,14 @@ fn parse_cpus(text: &str) -> Result<List, String> {
 fn at_least_one(numbers: Result<Vec<usize>, wirerate_engine::Error>) -> Result<List, String> {
     let numbers = numbers.map_err(|e| e.what)?;
     if numbers.is_empty() { Err("name at least one, as 2-5 or 2,4".to_owned()) } else { Ok(List(numbers)) }
+}
+
+fn parse_burst(text: &str) -> Result<Burst, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Burst(None)),
+        Ok(packets @ 1..=MAX_BURST) => Ok(Burst(Some(packets))),
+        _ => Err(format!("auto or a number of packets from 1 to {MAX_BURST} is needed")),
+    }
 }
 
 fn parse_ports(text: &str) -> Result<Ports, String> {

@@ -42,6 +42,7 @@ fn configuration(args: &Send) -> Result<SendConfig> {
         on_irq_cpu: d.on_irq_cpu,
         policy: d.sched,
         rate: args.rate.parse()?,
+        burst: args.burst.0,
         duration: args.until.duration,
         count: args.until.count,
         bytes: args.bytes,

@@ -2,6 +2,10 @@
 //! user space and in eBPF (`bpf_ktime_get_tai_ns`). Nanoseconds since 1970-01-01 TAI.
 #![forbid(unsafe_code)]
 
+mod quick;
+
+pub use quick::Quick;
+
 use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of `CLOCK_TAI`; no system call where the vDSO serves the clock source.

@@ -18,7 +18,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Holds a rate.
 ///
 /// Packet `k` is due at the start plus `k` intervals, never earlier, so that a run of a whole number of seconds has exactly its
-/// count. No more than [`burst`](Self::burst) packets are released at once. What a stall held up is made good
+/// count. No more than [`burst`](Self::burst) packets are released at once, and no fewer than [together](Self::together). What a stall held up is made good
 /// at no more than twice the rate: in any time T at most `burst + 2 × rate × T` packets are released.
 ///
 /// Time is any clock in ns; one that steps back costs nothing but the step. A worker that sleeps until
@@ -34,6 +34,10 @@ pub struct Pacer {
     /// Earned at twice the rate, at most a burst's worth: the limit on bursts and on catching up.
     peak: u128,
     last_ns: u64,
+    /// Fewest packets released at once.
+    together: u32,
+    /// Released and not yet sent.
+    open: u32,
     /// Whether the start has passed; a clock behind it means waiting, one that falls back later has stepped.
     started: bool,
 }
@@ -64,13 +68,37 @@ impl Pacer {
             credit: COST,
             peak: COST,
             last_ns: start_ns,
+            together: 1,
+            open: 0,
             started: false,
+        }
+    }
+
+    /// Releases no fewer than `packets` at once, 1 to the burst: the first of them waits for the last.
+    #[must_use]
+    pub fn together(mut self, packets: u32) -> Self {
+        assert!((1..=self.burst).contains(&packets), "{packets} together in bursts of {}", self.burst);
+        self.together = packets;
+        self
+    }
+
+    /// No more than `packets` are still to come: nothing waits for more.
+    #[inline]
+    pub fn expect(&mut self, packets: u64) {
+        if packets < self.together.into() {
+            self.together = (packets as u32).max(1);
         }
     }
 
     /// Most packets released at once.
     pub fn burst(&self) -> u32 {
         self.burst
+    }
+
+    /// Whether packets that were [`due`](Self::due) have not been sent yet.
+    #[inline]
+    pub fn is_burst_open(&self) -> bool {
+        self.open > 0
     }
 
     /// Packets that may leave now: at most a burst. They stay due until [`sent`](Self::sent).
@@ -85,7 +113,12 @@ impl Pacer {
         self.credit += earned;
         self.peak = (self.peak + 2 * earned).min(u128::from(self.burst) * COST);
         // At most a burst's worth, which without its binary places is small enough for the quick division.
-        ((self.credit.min(self.peak) >> FRACTION) as u64 / SECOND_NS) as u32
+        let earned = ((self.credit.min(self.peak) >> FRACTION) as u64 / SECOND_NS) as u32;
+        // The rest of a burst whose beginning has left goes on; otherwise a whole one is waited for.
+        if self.together == 1 || self.open == 0 {
+            self.open = if earned < self.together { 0 } else { earned };
+        }
+        self.open
     }
 
     /// `packets` of those that were [`due`](Self::due) have left.
@@ -98,6 +131,7 @@ impl Pacer {
         debug_assert!(cost <= self.peak && cost <= self.credit, "more were sent than were due");
         self.peak = self.peak.saturating_sub(cost);
         self.credit = self.credit.saturating_sub(cost);
+        self.open = self.open.saturating_sub(packets);
     }
 
     /// When the next packet is due; not after now when one is.
@@ -108,7 +142,12 @@ impl Pacer {
     /// When `packets` are due together, at most a burst: a worker that hands over in batches waits for
     /// `min(burst, packets left)`.
     pub fn due_ns(&self, packets: u32) -> u64 {
-        let want = u128::from(packets.clamp(1, self.burst)) * COST;
+        let want = if self.together > 1 && self.open > 0 {
+            packets.clamp(1, self.open)
+        } else {
+            packets.clamp(self.together, self.burst)
+        };
+        let want = u128::from(want) * COST;
         let short = want.saturating_sub(self.credit);
         let peak_short = want.saturating_sub(self.peak);
         let rate = u128::from(self.rate);
@@ -182,7 +221,48 @@ mod tests {
         assert_eq!(pacer.due(at), 100);
     }
 
+    #[test]
+    fn together_or_not_at_all() {
+        let mut pacer = Pacer::with_burst(1000.0, 10, 0).together(10);
+        assert_eq!((pacer.due(0), pacer.next_ns()), (0, 9_000_000));
+        assert_eq!(pacer.due(8_999_999), 0);
+        assert_eq!(pacer.due(9_000_000), 10);
+        pacer.sent(4);
+        assert!(pacer.is_burst_open());
+        assert_eq!((pacer.due(9_500_000), pacer.next_ns()), (6, 9_500_000), "the rest waits for nothing");
+        pacer.sent(6);
+        assert!(!pacer.is_burst_open());
+        assert_eq!((pacer.due(18_000_000), pacer.next_ns()), (0, 19_000_000), "the mean rate is kept");
+        // The last ones are fewer.
+        pacer.expect(3);
+        assert_eq!((pacer.next_ns(), pacer.due(18_000_000)), (18_000_000, 9));
+    }
+
     proptest! {
+        #[test]
+        fn bursts_of_a_pattern_are_whole_and_in_time(
+            pps in 1u64..30_000_000,
+            burst in 2u32..5_000,
+            steps in prop::collection::vec((0u64..3_000_000, 1u32..=100), 1..300),
+        ) {
+            let mut pacer = Pacer::with_burst(pps as f64, burst, 0).together(burst);
+            let (mut now, mut sent, mut in_burst) = (0u64, 0u64, 0);
+            for (wait, percent) in steps {
+                now += wait;
+                let due = pacer.due(now);
+                prop_assert!(due == 0 || due + in_burst == burst, "{} of {}", due, burst);
+                prop_assert_eq!(due > 0, pacer.next_ns() <= now);
+                // The queue may take a burst in pieces.
+                let taken = (due * percent).div_ceil(100);
+                pacer.sent(taken);
+                sent += u64::from(taken);
+                in_burst = if pacer.is_burst_open() { in_burst + taken } else { 0 };
+                prop_assert!(sent <= scheduled(pps, now));
+                let next = pacer.next_ns();
+                prop_assert!(next <= now || (pacer.clone().due(next) > 0 && pacer.clone().due(next - 1) == 0));
+            }
+        }
+
         #[test]
         fn never_a_longer_burst_never_ahead_never_over_twice_the_rate(
             pps in 1u64..30_000_000,

@@ -68,6 +68,9 @@ pub struct SendConfig {
     pub policy: Policy,
     /// Offered load.
     pub rate: Rate,
+    /// Packets that each worker sends back to back, followed by a silence that keeps the rate; `None`: what is due when it looks, at
+    /// most 100 µs' worth.
+    pub burst: Option<u32>,
     /// Packet sizes.
     pub sizes: SizeSpec,
     /// Stop after this time.
@@ -113,6 +116,7 @@ impl SendConfig {
             on_irq_cpu: false,
             policy: Policy::Other,
             rate: Rate::Pps(1000.0),
+            burst: None,
             sizes: SizeSpec::Length(SizeList::Cycle(vec![1400])),
             duration: None,
             count: None,
@@ -145,6 +149,7 @@ impl SendConfig {
             "on_irq_cpu": self.on_irq_cpu,
             "sched": self.policy.to_string(),
             "rate": self.rate.to_string(),
+            "burst": self.burst.map_or(json!("auto"), |n| json!(n)),
             "frame_size": self.sizes.frames().map(ToString::to_string),
             "length": self.sizes.lengths().map(ToString::to_string),
             "duration_ns": self.duration.map(|d| d.as_nanos() as u64),

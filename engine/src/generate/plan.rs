@@ -17,6 +17,8 @@ use crate::host::placement::{Device, Place, Request, place};
 use crate::host::sched::Policy;
 use crate::host::{neighbour, route};
 use crate::multicast::mac;
+use crate::pacing::MAX_BURST;
+use crate::profile::rate::Rate;
 use crate::profile::size::{Framing, Sizes};
 use crate::queue::spec::{Flow, Interface, TxSpec};
 
@@ -104,6 +106,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         Nic::require_queues(&interface.name, &queues, nic.queues.tx)?;
     }
     let pps = config.rate.pps(&sizes, nic.speed_bps)?;
+    check_burst(config, backend)?;
     let count = [config.count, config.bytes.map(|b| packets_for(b, &sizes))].into_iter().flatten().min();
     let places = {
         let nic_queue = |&queue: &usize| backend.is_below_sockets().then_some(queue as u32);
@@ -144,13 +147,28 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
             },
             job: TxJob {
                 run,
-                schedule: Schedule::new(sizes.clone(), streams, pps, limit),
+                schedule: Schedule::new(sizes.clone(), streams, pps, limit).in_bursts(config.burst),
                 duration: config.duration,
             },
             load: Load { sizes: sizes.clone(), pps, limit },
         }
     });
     Ok(Plan { backend, why, interface: used.clone(), pps, workers: plans.collect() })
+}
+
+fn check_burst(config: &SendConfig, backend: Backend) -> Result<()> {
+    let Some(burst) = config.burst else { return Ok(()) };
+    if config.rate == Rate::Max {
+        Err(Error::usage(format!("--burst {burst}: without a pace there is no silence between bursts"))
+            .fix("give a --rate, or leave --burst out"))
+    } else if !(1..=MAX_BURST).contains(&burst) {
+        Err(Error::usage(format!("--burst {burst}: from 1 to {MAX_BURST} packets are possible")))
+    } else if backend == Backend::Xdp {
+        Err(Error::usage("--burst: the generator in the kernel paces packet by packet")
+            .fix("use another --backend"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Where nothing is to be cut, every datagram is one frame.

@@ -15,6 +15,8 @@ pub(crate) struct Schedule {
     streams: Vec<u16>,
     /// Packets a second; `None`: as fast as the queue takes them.
     pps: Option<f64>,
+    /// Packets that leave back to back before a silence; `None`: as they become due.
+    burst: Option<u32>,
     /// Holds the rate, from the start on.
     pacer: Option<Pacer>,
     /// Packets to send in all.
@@ -36,20 +38,45 @@ impl Schedule {
     pub(crate) fn new(sizes: Sizes, streams: Vec<u16>, pps: Option<f64>, limit: Option<u64>) -> Self {
         assert!(!streams.is_empty(), "a worker has a stream");
         let limit = limit.unwrap_or(u64::MAX);
-        Self { sizes, streams, pps, pacer: None, limit, next: 0, turn: 1 }
+        Self { sizes, streams, pps, burst: None, pacer: None, limit, next: 0, turn: 1 }
+    }
+
+    /// The same in bursts of this many packets, 1 to [`MAX_BURST`](crate::pacing::MAX_BURST), if any.
+    pub(crate) fn in_bursts(self, burst: Option<u32>) -> Self {
+        Self { burst, ..self }
     }
 
     /// Starts the clock of the pace. `segments` packets of a stream may leave as one buffer: so many are a turn, but with a
-    /// pace no more than its burst, or streams of a low rate would come in trains.
+    /// pace no more than its burst, or streams of a low rate would come in trains. What makes a buffer is waited for.
     pub(crate) fn start(&mut self, now_ns: u64, segments: u16) {
-        self.pacer = self.pps.map(|pps| Pacer::new(pps, now_ns));
-        let burst = self.pacer.as_ref().map_or(u32::MAX, Pacer::burst);
-        self.turn = u64::from(burst.min(u32::from(segments)));
+        let segments = u32::from(segments);
+        self.turn = segments.into();
+        let Some(pps) = self.pps else { return };
+        let pacer = match self.burst {
+            None => Pacer::new(pps, now_ns),
+            Some(burst) => Pacer::with_burst(pps, burst, now_ns),
+        };
+        let turn = pacer.burst().min(segments);
+        self.turn = turn.into();
+        self.pacer = Some(pacer.together(self.burst.unwrap_or(turn)));
     }
 
     #[inline]
     pub(crate) fn is_paced(&self) -> bool {
         self.pps.is_some()
+    }
+
+    /// Whether packets of a burst that has begun are still due.
+    #[inline]
+    pub(crate) fn is_burst_open(&self) -> bool {
+        self.pacer.as_ref().is_some_and(Pacer::is_burst_open)
+    }
+
+    /// Time is up: what is due now is the last, also when it is less than a burst.
+    pub(crate) fn close(&mut self) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.expect(0);
+        }
     }
 
     #[inline]
@@ -61,8 +88,12 @@ impl Schedule {
     #[inline]
     pub(crate) fn due(&mut self, now_ns: u64, batch: u16, runs: &mut Vec<Run>) {
         runs.clear();
-        let allowed = self.pacer.as_mut().map_or(u64::MAX, |p| u64::from(p.due(now_ns)));
-        let mut left = allowed.min(u64::from(batch)).min(self.limit - self.next);
+        let mut left = self.limit - self.next;
+        let allowed = self.pacer.as_mut().map_or(u64::MAX, |pacer| {
+            pacer.expect(left);
+            u64::from(pacer.due(now_ns))
+        });
+        left = allowed.min(u64::from(batch)).min(left);
         let mut k = self.next;
         let streams = self.streams.len() as u64;
         while left > 0 && runs.len() < runs.capacity() {

@@ -43,6 +43,9 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let (backend, why, interface) = (plan.backend, plan.why.clone(), plan.interface.clone());
     let destinations = destinations(&plan);
     let asked_pps = plan.pps;
+    if let Some(pps) = asked_pps {
+        report.config["rate_pps"] = pps.into();
+    }
     let mut team = open(plan, stop)?;
     report.backend = Some(report::Backend {
         name: backend.name(),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::schedule::Schedule;
-use crate::clock;
+use crate::clock::{self, Quick};
 use crate::control::Stop;
 use crate::measure::gaps::Gaps;
 use crate::measure::handover::Filler;
@@ -118,42 +118,56 @@ fn send<T: Transmit>(
     job.schedule.start(start_ns, caps.segments);
     let deadline_ns = job.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));
     let mut handover_ns = start_ns + HANDOVER_NS;
+    let mut time = Quick::new();
     loop {
-        let now_ns = clock::tai_ns();
-        // With a slow collector, what is new stays here.
-        if now_ns >= handover_ns && tallies.can_hand_over() {
+        let now_ns = time.now_ns();
+        if now_ns >= handover_ns {
             handover_ns = now_ns + HANDOVER_NS;
-            totals.fill(tallies.tally(), now_ns);
-            tallies.hand_over();
-            tallies.tally().burst.reset();
+            time.anchor();
+            // With a slow collector, what is new stays here.
+            if tallies.can_hand_over() {
+                totals.fill(tallies.tally(), now_ns);
+                tallies.hand_over();
+                tallies.tally().burst.reset();
+            }
         }
-        if now_ns >= deadline_ns || stop.is_requested() || job.schedule.is_done() {
+        let time_is_up = now_ns >= deadline_ns;
+        if (time_is_up && !job.schedule.is_paced()) || stop.is_requested() || job.schedule.is_done() {
             totals.end_burst(tallies.tally());
             return Ok(());
         }
-        job.schedule.due(now_ns, caps.batch, &mut runs);
+        if time_is_up {
+            job.schedule.close();
+        }
+        // What is due before the deadline leaves, also when this thread comes late.
+        job.schedule.due(now_ns.min(deadline_ns - 1), caps.batch, &mut runs);
         let taken = if runs.is_empty() { 0 } else { queue.submit(&runs, &mut stamper)? };
         if taken == 0 {
             totals.end_burst(tallies.tally());
+            if time_is_up {
+                return Ok(());
+            }
             // With nothing due there is time; with no room, the queue says when there is.
             let done =
                 queue.reap(if runs.is_empty() { Wait::No } else { Wait::For(Duration::from_millis(1)) })?;
             totals.packets += done.packets;
             totals.errors += done.failed;
             if runs.is_empty() {
-                wait_until(job.schedule.next_ns().min(deadline_ns).min(handover_ns));
+                wait_until(&time, job.schedule.next_ns().min(deadline_ns).min(handover_ns));
             }
             continue;
         }
         let took = job.schedule.took(taken, &runs);
-        totals.gaps.mark(now_ns);
+        if totals.burst == 0 || !job.schedule.is_paced() {
+            totals.gaps.mark(now_ns);
+        }
         totals.last_ns = now_ns;
         if totals.first_ns == 0 {
             totals.first_ns = now_ns;
         }
         totals.issued += taken as u64;
         totals.burst += taken as u64;
-        if job.schedule.is_paced() {
+        if job.schedule.is_paced() && !job.schedule.is_burst_open() {
             // What comes next is due later, by the pace.
             totals.end_burst(tallies.tally());
         }
@@ -211,9 +225,9 @@ fn say_end<T: Transmit>(queue: &mut T, job: &TxJob, totals: &mut Totals) -> Resu
     Ok(())
 }
 
-fn wait_until(due_ns: u64) {
+fn wait_until(time: &Quick, due_ns: u64) {
     loop {
-        let now_ns = clock::tai_ns();
+        let now_ns = time.now_ns();
         let Some(left) = due_ns.checked_sub(now_ns).filter(|&left| left > 0) else { return };
         if left > SPIN_NS {
             std::thread::sleep(Duration::from_nanos(left - SPIN_NS));
@@ -226,3 +240,7 @@ fn wait_until(due_ns: u64) {
 fn nanos(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -183,7 +183,8 @@ pub struct TxTally {
     pub last_ns: u64,
     /// Packets handed over at once (without a pace: until the queue was full), since the last hand-over.
     pub burst: Histogram<u64>,
-    /// Time in ns from one hand-over of packets to the kernel or the NIC to the next, since the last hand-over.
+    /// Time in ns from the start of a burst to that of the next (without a pace: from one hand-over to the kernel or the NIC to the next), since the
+    /// last hand-over.
     pub gaps: Histogram<u64>,
 }
 

@@ -214,8 +214,8 @@ pub struct Tx {
     pub messages: u64,
     /// Packets handed over at once; without a pace, until the queue was full.
     pub burst: Burst,
-    /// Time from one hand-over of packets to the kernel or the NIC to the next, of each worker: the packets of one leave
-    /// back to back.
+    /// Time from the start of a burst to that of the next, of each worker; without a pace, from one hand-over of packets to the
+    /// kernel or the NIC to the next.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inter_departure_ns: Option<Distribution>,
 }

@@ -7,4 +7,5 @@ pub mod netns;
 pub mod packet;
 pub mod sched;
 pub mod socket;
+pub mod tsc;
 pub mod xsk;

@@ -1,0 +1,123 @@
+use super::*;
+use crate::measure::handover::handover;
+use crate::profile::size::{Framing, SizeList, Sizes};
+use crate::queue::{Completed, TxCaps};
+use crate::report::{Tx, TxCollector};
+
+/// A queue that keeps a log of what it took, in pieces of at most `room`.
+struct Log<'a> {
+    batch: u16,
+    segments: u16,
+    room: usize,
+    taken: &'a mut Vec<(u64, usize)>,
+    done: u64,
+}
+
+impl Transmit for Log<'_> {
+    fn caps(&self) -> TxCaps {
+        TxCaps { batch: self.batch, segments: self.segments, max_payload: 1472 }
+    }
+
+    fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> Result<usize, QueueError> {
+        let taken = runs.iter().map(|run| usize::from(run.count)).sum::<usize>().min(self.room);
+        self.taken.push((stamper.refresh(), taken));
+        self.done += taken as u64;
+        Ok(taken)
+    }
+
+    fn reap(&mut self, _: Wait) -> Result<Completed, QueueError> {
+        Ok(Completed { packets: std::mem::take(&mut self.done), failed: 0 })
+    }
+
+    fn in_flight(&self) -> usize {
+        0
+    }
+
+    fn send_message(&mut self, _: u16, _: &[u8]) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+/// Sends for 200 ms, and gives what left when, beside the report.
+fn paced(
+    pps: u32,
+    burst: Option<u32>,
+    (batch, segments): (u16, u16),
+    room: usize,
+) -> (Vec<(u64, usize)>, Tx) {
+    let sizes = Sizes::from_lengths(&SizeList::Cycle(vec![18]), Framing::default()).unwrap();
+    let schedule = Schedule::new(sizes, vec![0], Some(pps.into()), None).in_bursts(burst);
+    let job = TxJob { run: 1, schedule, duration: Some(Duration::from_millis(200)) };
+    let (filler, emptier) = handover(|| TxTally::new(0));
+    let mut taken = Vec::new();
+    let begin_ns = clock::tai_ns();
+    let queue = Log { batch, segments, room, taken: &mut taken, done: 0 };
+    let (last, broken) = run(queue, job, filler, &Stop::default());
+    assert!(broken.is_none());
+    let mut collector = TxCollector::new();
+    emptier.drain(|t| collector.absorb(t));
+    collector.absorb(&last);
+    let tx = collector.finish();
+
+    // Whatever the machine does: at no time more has left than was due, by clocks that differ by less than this, and never
+    // more than fits the time.
+    const APART_NS: u64 = 1_000_000;
+    let mut sent = 0;
+    for (at_ns, packets) in &taken {
+        sent += *packets as u64;
+        let due = u128::from(at_ns - begin_ns + APART_NS) * u128::from(pps) / 1_000_000_000 + 1;
+        assert!(u128::from(sent) <= due, "{sent} left when {due} were due");
+    }
+    assert_eq!(tx.packets, sent);
+    assert!(sent > 0 && sent <= u64::from(pps / 5), "{sent} in 200 ms");
+    (taken, tx)
+}
+
+#[test]
+fn batches_never_defeat_the_rate() {
+    // Super-buffers of 128 segments, sixteen a call; a ring of 64; and a queue that takes seven at a time.
+    for (pps, batch, room) in
+        [(2_000_000, (2048, 128), 2048), (300_000, (64, 1), 64), (100_000, (2048, 128), 7)]
+    {
+        let (taken, tx) = paced(pps, None, batch, room);
+        let burst = u64::from(pps / 10_000);
+        // In pieces, what falls due meanwhile joins in.
+        let whole = room as u64 >= burst;
+        assert!(!whole || tx.burst.max <= burst + burst / 50 + 1, "above 100 µs' worth: {:?}", tx.burst);
+        assert!(taken.iter().all(|(_, packets)| *packets <= room));
+    }
+}
+
+#[test]
+fn packet_by_packet() {
+    let (taken, tx) = paced(20_000, Some(1), (2048, 128), 2048);
+    assert!(taken.iter().all(|(_, packets)| *packets == 1));
+    assert_eq!(tx.burst.max, 1);
+    assert_eq!(tx.inter_departure_ns.unwrap().count, taken.len() as u64 - 1);
+}
+
+#[test]
+fn bursts_are_whole_and_the_last_is_the_rest() {
+    for (batch, room) in [((2048, 128), 2048), ((64, 1), 64), ((2048, 16), 30)] {
+        let (taken, tx) = paced(20_000, Some(100), batch, room);
+        // A queue with room for less takes a burst in pieces, and it counts as one all the same.
+        let most = room.min(batch.0.into()).min(100);
+        assert!(taken.iter().all(|(_, packets)| *packets <= most));
+        assert!(taken[0].1 == most, "the first waited for the others: {taken:?}");
+        assert!(tx.burst.p50.abs_diff(100) <= 1 && tx.burst.max <= 101, "{:?}", tx.burst);
+        assert!(tx.inter_departure_ns.unwrap().count < 40, "4,000 packets are 40 bursts at most");
+    }
+}
+
+#[test]
+fn a_count_below_a_burst_is_sent() {
+    let sizes = Sizes::from_lengths(&SizeList::Cycle(vec![18]), Framing::default()).unwrap();
+    let schedule = Schedule::new(sizes, vec![0], Some(10_000.0), Some(130)).in_bursts(Some(50));
+    let (filler, emptier) = handover(|| TxTally::new(0));
+    let mut taken = Vec::new();
+    let queue = Log { batch: 64, segments: 1, room: 64, taken: &mut taken, done: 0 };
+    let (_, broken) = run(queue, TxJob { run: 1, schedule, duration: None }, filler, &Stop::default());
+    drop(emptier);
+    assert!(broken.is_none());
+    assert_eq!(taken.iter().map(|(_, packets)| *packets).collect::<Vec<_>>(), [50, 50, 30]);
+}
