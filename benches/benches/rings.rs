@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::queue::memory::{Fate, pair, pair_with};
 use wirerate_engine::queue::ring;
-use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, TxSpec, Wait};
+use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, Tuning, TxSpec, Wait};
 
 const BATCH: u16 = 64;
 
@@ -27,6 +27,7 @@ fn spec(flows: u16, max_payload: u16) -> TxSpec {
         vlan: None,
         payload: Arc::new(Payload::pattern()),
         max_payload,
+        tuning: Tuning::default(),
     }
 }
 

@@ -16,19 +16,25 @@ pub(crate) struct Granted {
     pub mode: &'static str,
     /// What a reader should know about it.
     pub notes: Vec<String>,
+    /// The NUMA node that frames lie on, where the kernel has nodes.
+    pub memory_node: Option<u32>,
 }
 
 impl Granted {
     /// UDP sockets, a datagram for each request.
     pub(crate) fn plain() -> Self {
-        Self { mode: "plain", notes: Vec::new() }
+        Self { mode: "plain", notes: Vec::new(), memory_node: None }
     }
 
     /// AF_XDP.
     pub(crate) fn of(granted: &afxdp::Granted) -> Self {
         let notes =
             granted.refused.iter().map(|why| format!("zero-copy was refused ({why}); the kernel copies"));
-        Self { mode: if granted.zero_copy { "zero-copy" } else { "copy" }, notes: notes.collect() }
+        Self {
+            mode: if granted.zero_copy { "zero-copy" } else { "copy" },
+            notes: notes.collect(),
+            memory_node: granted.memory_node,
+        }
     }
 }
 

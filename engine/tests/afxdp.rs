@@ -14,7 +14,7 @@ use wirerate_engine::queue::afxdp::steer::{Mode, Rule, Steer};
 use wirerate_engine::queue::afxdp::{AfxdpRx, AfxdpTx};
 use wirerate_engine::queue::spec::Interface;
 use wirerate_engine::queue::{
-    Flow, QueueError, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait,
+    Flow, QueueError, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, Tuning, TxSpec, Wait,
 };
 use wirerate_engine::target::{Scheme, Target};
 use wirerate_engine::{Error, Kind as ErrorKind};
@@ -100,6 +100,7 @@ impl Pair {
             vlan: None,
             payload: Arc::new(payload),
             max_payload,
+            tuning: Tuning::default(),
         }
     }
 
@@ -114,6 +115,7 @@ impl Pair {
                 queue: 0,
                 target: target(&destinations[0]),
                 max_payload: 1472,
+                tuning: Tuning::default(),
             };
             let rx = AfxdpRx::open(&spec).unwrap();
             let mut steer = Steer::attach(&self.vb, &rules).unwrap();

@@ -9,7 +9,7 @@ use wirerate_engine::measure::tally::RxTally;
 use wirerate_engine::observe::{Observer, ObserverSpec};
 use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::queue::memory::pair;
-use wirerate_engine::queue::{Flow, Receive, Run, Stamper, Transmit, TxSpec, Wait};
+use wirerate_engine::queue::{Flow, Receive, Run, Stamper, Transmit, Tuning, TxSpec, Wait};
 
 struct Counting;
 
@@ -72,6 +72,7 @@ fn sending_and_receiving_allocate_nothing_once_a_stream_is_known() {
         vlan: None,
         payload: Arc::new(Payload::pattern()),
         max_payload: 100,
+        tuning: Tuning::default(),
     };
     let (mut tx, mut rx) = pair(&spec).unwrap();
     let mut observer = Observer::new(ObserverSpec::default());

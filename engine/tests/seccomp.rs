@@ -9,7 +9,9 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use wirerate_engine::Kind;
 use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::queue::socket::{MmsgRx, MmsgTx, UringRx, UringTx, available};
-use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait};
+use wirerate_engine::queue::{
+    Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, Tuning, TxSpec, Wait,
+};
 
 struct Count(usize);
 
@@ -45,9 +47,10 @@ fn specs() -> (TxSpec, RxSpec) {
         vlan: None,
         payload: Arc::new(Payload::Zero),
         max_payload: 100,
+        tuning: Tuning::default(),
     };
     let target = destination.to_string().parse().unwrap();
-    (tx, RxSpec { interface: None, queue: 0, target, max_payload: 100 })
+    (tx, RxSpec { interface: None, queue: 0, target, max_payload: 100, tuning: Tuning::default() })
 }
 
 fn refused(errno: i32, says: &str) {

@@ -14,7 +14,7 @@ use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::queue::socket::{MmsgRx, MmsgTx, UringRx, UringTx};
 use wirerate_engine::queue::spec::Interface;
 use wirerate_engine::queue::{
-    Flow, QueueError, QueueLoss, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait,
+    Flow, QueueError, QueueLoss, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, Tuning, TxSpec, Wait,
 };
 use wirerate_engine::sys::netns::Netns;
 use wirerate_engine::target::Target;
@@ -117,11 +117,18 @@ fn tx_spec(flows: Vec<Flow>) -> TxSpec {
         vlan: None,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1400,
+        tuning: Tuning::default(),
     }
 }
 
 fn rx_spec(target: &str) -> RxSpec {
-    RxSpec { interface: Some(interface()), queue: 0, target: target.parse().unwrap(), max_payload: 1400 }
+    RxSpec {
+        interface: Some(interface()),
+        queue: 0,
+        target: target.parse().unwrap(),
+        max_payload: 1400,
+        tuning: Tuning::default(),
+    }
 }
 
 /// Demands consecutive numbers of one source, and tells how far it is.

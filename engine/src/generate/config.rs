@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::profile::payload::Payload;
 use crate::profile::rate::Rate;
 use crate::profile::size::{Framing, SizeList, Sizes};
+use crate::queue::Tuning;
 use crate::report::effective;
 use crate::target::Target;
 
@@ -58,6 +59,8 @@ pub struct SendConfig {
     pub queues: Vec<usize>,
     /// Worker threads for sockets.
     pub workers: usize,
+    /// How AF_XDP sockets work with their driver.
+    pub tuning: Tuning,
     /// CPUs for the workers; empty: chosen.
     pub cpus: Vec<usize>,
     /// Offered load.
@@ -99,6 +102,7 @@ impl SendConfig {
             backend: Choice::Auto,
             queues: Vec::new(),
             workers: 1,
+            tuning: Tuning::default(),
             cpus: Vec::new(),
             rate: Rate::Pps(1000.0),
             sizes: SizeSpec::Length(SizeList::Cycle(vec![1400])),
@@ -128,6 +132,7 @@ impl SendConfig {
             "target": self.target.to_string(),
             "iface": self.interface,
             "backend": self.backend,
+            "busy_poll": self.tuning.busy_poll,
             "rate": self.rate.to_string(),
             "frame_size": self.sizes.frames().map(ToString::to_string),
             "length": self.sizes.lengths().map(ToString::to_string),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::config::SendConfig;
 use super::plan::{self, Plan, WorkerPlan};
 use super::worker;
+use crate::advice::{LinkWatch, interrupts_between_polls};
 use crate::backend::Backend;
 use crate::clock;
 use crate::control::{Event, Outcome, Stop};
@@ -16,6 +17,7 @@ use crate::host::{cpu, neighbour};
 use crate::measure::handover::{Emptier, handover};
 use crate::measure::tally::TxTally;
 use crate::queue::afxdp::AfxdpTx;
+use crate::queue::outage::{Downtime, Patient};
 use crate::queue::socket::{MmsgTx, UringTx};
 use crate::queue::spec::{Interface, TxSpec};
 use crate::queue::{QueueError, Transmit};
@@ -50,6 +52,13 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     for text in std::mem::take(&mut team.granted.notes) {
         report.warn(report::Warning { code: "datapath", text, fix: None }, on_event);
     }
+    if backend == Backend::Afxdp
+        && config.tuning.busy_poll.is_some()
+        && let Some(warning) = interface.as_ref().and_then(interrupts_between_polls)
+    {
+        report.warn(warning, on_event);
+    }
+    let link = LinkWatch::begin(interface.as_ref());
     on_event(Event::Ready);
 
     let mut collector = TxCollector::new();
@@ -81,6 +90,9 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         }
     }
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
+    if let Some(warning) = link.warning(team.downtime.total()) {
+        report.warn(warning, on_event);
+    }
     let tx = collector.finish();
     if tx.packets > 0 {
         look_for_neighbours(&destinations, interface.as_ref(), &mut report, on_event);
@@ -175,6 +187,7 @@ struct Team {
     emptiers: Vec<Emptier<TxTally>>,
     places: Vec<report::Worker>,
     granted: Granted,
+    downtime: Downtime,
 }
 
 fn open(plan: Plan, stop: &Stop) -> Result<Team> {
@@ -195,21 +208,34 @@ fn open_each<T: Transmit + 'static>(
     stop: &Stop,
     open: fn(&TxSpec) -> Result<(T, Granted)>,
 ) -> Result<Team> {
-    let mut team =
-        Team { workers: Vec::new(), emptiers: Vec::new(), places: Vec::new(), granted: Granted::plain() };
+    let mut team = Team {
+        workers: Vec::new(),
+        emptiers: Vec::new(),
+        places: Vec::new(),
+        granted: Granted::plain(),
+        downtime: Downtime::default(),
+    };
     for (n, WorkerPlan { cpu, spec, job }) in plans.into_iter().enumerate() {
         let (filler, emptier) = handover(move || TxTally::new(n));
         let stop = stop.clone();
+        let downtime = team.downtime.clone();
         let queue = spec.queue;
         let (worker, granted) = start(
             format!("send {n}"),
             cpu,
             move || open(&spec),
-            move |queue: T, _| worker::run(queue, job, filler, &stop),
+            move |queue: T, _| worker::run(Patient::new(queue, downtime), job, filler, &stop),
         )?;
         team.workers.push(worker);
         team.emptiers.push(emptier);
-        team.places.push(report::Worker { queue, cpu, numa_node: cpu::node_of(cpu), packets: 0 });
+        let memory_node = granted.memory_node;
+        team.places.push(report::Worker {
+            queue,
+            cpu,
+            numa_node: cpu::node_of(cpu),
+            memory_node,
+            packets: 0,
+        });
         team.granted = granted;
     }
     Ok(team)

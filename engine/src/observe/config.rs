@@ -11,6 +11,7 @@ use super::FormatChoice;
 use super::observer::ObserverSpec;
 use crate::backend::Choice;
 use crate::profile::payload::Payload;
+use crate::queue::Tuning;
 use crate::report::effective;
 use crate::target::Target;
 
@@ -30,6 +31,10 @@ pub struct RecvConfig {
     pub backend: Choice,
     /// NIC queues for `afxdp`; empty: all.
     pub queues: Vec<usize>,
+    /// How AF_XDP sockets work with their driver.
+    pub tuning: Tuning,
+    /// Whether the NIC is to direct packets to the queues that were named, where it can (`afxdp`).
+    pub steer: bool,
     /// CPUs for the workers; empty: chosen.
     pub cpus: Vec<usize>,
     /// UDP destination ports; `None`: the target's.
@@ -64,6 +69,8 @@ impl RecvConfig {
             interface: None,
             backend: Choice::Auto,
             queues: Vec::new(),
+            tuning: Tuning::default(),
+            steer: true,
             cpus: Vec::new(),
             destination_ports: None,
             groups: 1,
@@ -90,6 +97,7 @@ impl RecvConfig {
             "target": self.target.to_string(),
             "iface": self.interface,
             "backend": self.backend,
+            "busy_poll": self.tuning.busy_poll,
             "queues": self.queues,
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use super::config::RecvConfig;
 use super::observer::Observer;
 use super::worker;
+use crate::advice::interrupts_between_polls;
 use crate::backend::{self, Backend, Settled};
 use crate::control::Stop;
 use crate::error::{Error, Result};
@@ -18,7 +19,9 @@ use crate::measure::tally::RxTally;
 use crate::multicast::membership::Membership;
 use crate::queue::Receive;
 use crate::queue::afxdp::AfxdpRx;
+use crate::queue::afxdp::ntuple::Placed;
 use crate::queue::afxdp::steer::{Rule, Steer};
+use crate::queue::outage::{Downtime, Patient};
 use crate::queue::socket::{MmsgRx, UringRx};
 use crate::queue::spec::{Interface, RxSpec};
 use crate::report::{self, Warning};
@@ -43,6 +46,10 @@ pub(crate) struct Team {
     pub backend: report::Backend,
     pub steer: Option<Steer>,
     pub warnings: Vec<Warning>,
+    /// How long the link was down.
+    pub downtime: Downtime,
+    /// Rules in the NIC, removed with this.
+    _placed: Option<Placed>,
     /// Held open: the kernel answers queries as long as they are.
     _memberships: Vec<Membership>,
 }
@@ -78,6 +85,8 @@ pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
         },
         steer: None,
         warnings: Vec::new(),
+        downtime: Downtime::default(),
+        _placed: None,
         _memberships: Vec::new(),
     };
     match backend {
@@ -180,6 +189,12 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &S
             fix: None,
         });
     }
+    if config.tuning.busy_poll.is_some() {
+        team.warnings.extend(interrupts_between_polls(&interface));
+    }
+    if config.steer && queues.len() < nic.queues.rx as usize {
+        direct(team, &interface, targets, &queues);
+    }
     let specs = queues.iter().map(|&queue| (queue, targets[0])).collect();
     let opened = open_each(team, config, specs, stop, |spec| {
         let queue = AfxdpRx::open(spec)?;
@@ -198,6 +213,25 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &S
     Ok(())
 }
 
+/// Has the NIC direct what is wanted to `queues`, which are not all that it has.
+fn direct(team: &mut Team, interface: &Interface, targets: &[Target], queues: &[u32]) {
+    let destinations: Vec<SocketAddr> = targets.iter().map(|t| t.destination).collect();
+    match Placed::place(interface, &destinations, queues) {
+        Ok(placed) => team._placed = Some(placed),
+        Err(refusal) => {
+            let name = &interface.name;
+            team.warnings.push(Warning {
+                code: "not-directed",
+                text: format!(
+                    "{name}: the NIC takes no rule that directs packets to the queues of --queues ({refusal}): those that it puts into other \
+                     queues are not received, and count as no-socket"
+                ),
+                fix: Some(format!("receive on all queues, leaving --queues out, or try: ethtool -K {name} ntuple on")),
+            });
+        }
+    }
+}
+
 fn open_each<Q: Receive + 'static>(
     team: &mut Team,
     config: &RecvConfig,
@@ -211,13 +245,20 @@ fn open_each<Q: Receive + 'static>(
     let mut all = Vec::new();
     for (n, ((queue, target), cpu)) in specs.into_iter().zip(cpus).enumerate() {
         let (filler, emptier) = handover(move || RxTally::new(n));
-        let spec = RxSpec { interface: team.interface.clone(), queue, target, max_payload: MAX_PAYLOAD };
-        let (stop, config) = (stop.clone(), config.clone());
+        let spec = RxSpec {
+            interface: team.interface.clone(),
+            queue,
+            target,
+            max_payload: MAX_PAYLOAD,
+            tuning: config.tuning,
+        };
+        let (stop, config, downtime) = (stop.clone(), config.clone(), team.downtime.clone());
         let (worker, opened) = start(
             format!("recv {n}"),
             cpu,
             move || open(&spec),
             move |queue: Q, ready_ns| {
+                let queue = Patient::new(queue, downtime);
                 let mut observer = Observer::new(config.observer(ready_ns));
                 if let Some(inspect) = config.inspect {
                     observer.set_hexdump(Box::new(inspect));
@@ -231,6 +272,7 @@ fn open_each<Q: Receive + 'static>(
             queue: queue.max(n as u32),
             cpu,
             numa_node: cpu::node_of(cpu),
+            memory_node: opened.granted.memory_node,
             packets: 0,
         });
         team.backend.mode = opened.granted.mode;

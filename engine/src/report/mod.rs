@@ -118,6 +118,9 @@ pub struct Worker {
     /// NUMA node of the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numa_node: Option<u32>,
+    /// NUMA node of the frames (afxdp).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_node: Option<u32>,
     /// Packets it sent or received.
     pub packets: u64,
 }

@@ -12,7 +12,7 @@ use crate::error::Kind;
 use crate::packet::probe::Probe;
 use crate::profile::payload::Payload;
 use crate::queue::spec::Interface;
-use crate::queue::{Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait};
+use crate::queue::{Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, Tuning, TxSpec, Wait};
 use crate::target::Target;
 
 fn loopback() -> Interface {
@@ -30,11 +30,18 @@ fn tx_spec(destination: SocketAddr, interface: Option<Interface>) -> TxSpec {
         vlan: None,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1000,
+        tuning: Tuning::default(),
     }
 }
 
 fn rx_spec(target: &str, interface: Option<Interface>) -> RxSpec {
-    RxSpec { interface, queue: 0, target: target.parse().unwrap(), max_payload: 1000 }
+    RxSpec {
+        interface,
+        queue: 0,
+        target: target.parse().unwrap(),
+        max_payload: 1000,
+        tuning: Tuning::default(),
+    }
 }
 
 /// A port that nobody has at the moment.
