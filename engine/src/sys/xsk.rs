@@ -193,7 +193,7 @@ fn set_integer(
 }
 
 /// The NUMA node that the page at `address` lies on; `None` when it was never touched or the kernel has no nodes.
-pub fn memory_node(address: *const u8) -> Option<u32> {
+pub fn memory_node(address: usize) -> Option<u32> {
     let mut node: libc::c_int = -1;
     // SAFETY: the address is only looked up in this process's tables; node has room for the answer.
     let result = unsafe {

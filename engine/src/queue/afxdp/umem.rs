@@ -165,7 +165,7 @@ pub fn create(
     let region = Region { base, chunk, chunks, _memory: Arc::new(umem.clone()) };
     // SAFETY: the region was just made; the library does not touch it by itself.
     let (frames, free) = unsafe { Frames::new(region, span) };
-    Ok(Memory { umem, frames, free, huge_pages, node: xsk::memory_node(base.as_ptr()) })
+    Ok(Memory { umem, frames, free, huge_pages, node: xsk::memory_node(base.as_ptr().addr()) })
 }
 
 fn no_huge_pages(bytes: u64, size: u64, total: u64, error: &dyn std::error::Error) -> Error {
