@@ -9,7 +9,7 @@ use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::memory::{Fate, pair, pair_with};
 use wirerate_engine::queue::ring;
-use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, TxSpec, Wait};
+use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, Tuning, TxSpec, Wait};
 
 const BATCH: u16 = 64;
 
@@ -31,6 +31,7 @@ fn spec(flows: u16, max_payload: u16) -> TxSpec {
         payload: Arc::new(Payload::pattern()),
         max_payload,
         segments: Segments::Auto,
+        tuning: Tuning::default(),
     }
 }
 

@@ -61,6 +61,15 @@ pub struct Datapath {
     #[arg(long, value_name = "auto|N|off", default_value = "auto")]
     pub segments: Segments,
 
+    /// Let the workers run the NIC's driver (busy polling), up to N packets at a time, 8 to 1024: less latency, a CPU for each (afxdp)
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "64",
+        value_parser = clap::value_parser!(u16).range(8..=1024))]
+    pub busy_poll: Option<u16>,
+
+    /// Frames in huge pages (afxdp): auto uses those that are free; on fails without
+    #[arg(long, value_enum, default_value_t = HugePages::Auto)]
+    pub huge_pages: HugePages,
+
     /// CPUs for the workers: 2-5 or 2,4. Default: the NIC's NUMA node, isolated CPUs first, away from the queues' interrupts,
     /// no two on one core while there is another
     #[arg(long, value_name = "LIST", value_parser = parse_cpus)]
@@ -164,7 +173,7 @@ pub struct Send {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
 
-    /// Streams, 1 to 4096, each with its own sequence numbers and UDP source port; default: as many as ports or groups
+    /// Streams, 1 to 4096, each with its own sequence numbers and UDP source port; default: as many as ports or groups, and with several NIC queues at least 8 for each
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub streams: Option<u16>,
 
@@ -217,6 +226,10 @@ pub struct Recv {
 
     #[command(flatten)]
     pub until: Until,
+
+    /// Rules in the NIC that direct the packets to the queues of --queues, where these are not all and the NIC has such rules (afxdp)
+    #[arg(long, value_enum, default_value_t = Steer::Auto)]
+    pub steer: Steer,
 
     /// End when nothing has arrived for this time, counted from the first arrival: 2s
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -313,6 +326,19 @@ pub enum Backend {
     Uring,
     Mmsg,
     Xdp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HugePages {
+    Auto,
+    On,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Steer {
+    Auto,
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

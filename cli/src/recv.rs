@@ -7,9 +7,9 @@ use wirerate_engine::control::Event;
 use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
 use wirerate_engine::queue::RxMeta;
 
-use crate::args::{Format, Recv};
+use crate::args::{Format, Recv, Steer};
 use crate::output::{self, ReadyFd, Sink};
-use crate::send::{choice, payload};
+use crate::send::{choice, payload, tuning};
 use crate::signals::stop_on_signals;
 use crate::{Result, Status};
 
@@ -41,6 +41,8 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         interface: d.iface.clone(),
         backend: choice(d.backend),
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
+        tuning: tuning(d),
+        steer: args.steer == Steer::Auto,
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
         on_irq_cpu: d.on_irq_cpu,
         policy: d.sched,

@@ -6,6 +6,7 @@ use wirerate_engine::Error;
 use wirerate_engine::backend::Choice;
 use wirerate_engine::generate::{self, SendConfig, SizeSpec};
 use wirerate_engine::profile::payload::Payload;
+use wirerate_engine::queue::{HugePages, Tuning};
 
 use crate::args::{self, Backend, PayloadKind, Send};
 use crate::output::{self, Sink};
@@ -37,6 +38,7 @@ fn configuration(args: &Send) -> Result<SendConfig> {
         interface: d.iface.clone(),
         backend: choice(d.backend),
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
+        tuning: tuning(d),
         workers: usize::from(args.workers.unwrap_or(1)),
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
         on_irq_cpu: d.on_irq_cpu,
@@ -67,6 +69,18 @@ fn configuration(args: &Send) -> Result<SendConfig> {
         config.duration = Some(std::time::Duration::from_secs(10));
     }
     Ok(config)
+}
+
+/// How AF_XDP sockets are to work.
+pub fn tuning(datapath: &args::Datapath) -> Tuning {
+    Tuning {
+        busy_poll: datapath.busy_poll,
+        huge_pages: match datapath.huge_pages {
+            args::HugePages::Auto => HugePages::Auto,
+            args::HugePages::On => HugePages::On,
+            args::HugePages::Off => HugePages::Off,
+        },
+    }
 }
 
 /// The engine's word for a datapath.

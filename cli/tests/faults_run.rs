@@ -128,6 +128,52 @@ fn transmitted(lab: &Lab) -> u64 {
     number(&link, "/0/stats64/rx/packets")
 }
 
+/// Sets the link of `host` down for 300 ms.
+fn reset(host: &Host) {
+    ip(&host.netns, "link set wr0 down");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    ip(&host.netns, "link set wr0 up");
+}
+
+fn warned(report: &Value, code: &str) -> bool {
+    report["warnings"].as_array().unwrap().iter().any(|w| w["code"] == code)
+}
+
+#[test]
+fn a_link_that_goes_down_and_comes_back_ends_nothing() {
+    common::require_root!();
+    for backend in BACKENDS {
+        let lab = Lab::bridge(1).unwrap();
+        let mut receiver = receiver(&lab.receivers[0], backend, "");
+        let sender = sender(&lab.sender, backend);
+        receiver.wait_for("interval");
+
+        reset(&lab.sender);
+        // Intervals without a packet are not told: these are of packets that came later.
+        let before = receiver.wait_for("interval")["interval"]["end_ns"].as_u64().unwrap();
+        eventually("packets arrive again", || {
+            receiver.wait_for("interval")["interval"]["start_ns"].as_u64().unwrap() > before + 300_000_000
+        });
+        reset(&lab.receivers[0]);
+        let before = receiver.wait_for("interval")["interval"]["end_ns"].as_u64().unwrap();
+        eventually("packets arrive again", || {
+            receiver.wait_for("interval")["interval"]["start_ns"].as_u64().unwrap() > before + 300_000_000
+        });
+
+        sender.signal("INT");
+        let sent = sender.report();
+        assert!(warned(&sent, "link-down"), "{backend}: {}", sent["warnings"]);
+        adds_up(&sent);
+        let received = receiver.report();
+        assert!(warned(&received, "link-down"), "{backend}: {}", received["warnings"]);
+        // What was sent while the receiver's link was down is lost, and said to be.
+        assert!(number(&received, "/rx/lost") > 0, "{backend}: {}", received["rx"]);
+        let path = &received["ledger"]["paths"][0];
+        let used = number(&sent, "/tx/packets") + number(&sent, "/tx/errors");
+        assert_eq!(number(path, "/sent"), used, "{backend}: {path}");
+    }
+}
+
 #[test]
 fn signals_end_a_run_with_its_report() {
     common::require_root!();

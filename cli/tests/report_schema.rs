@@ -112,7 +112,14 @@ fn full() -> Report {
             packets: 1,
             frame_bytes: 60,
         }],
-        workers: vec![Worker { queue: 0, cpu: 1, numa_node: Some(0), why: "asked for".into(), packets: 3 }],
+        workers: vec![Worker {
+            queue: 0,
+            cpu: 1,
+            numa_node: Some(0),
+            memory_node: Some(0),
+            why: "asked for".into(),
+            packets: 3,
+        }],
         intervals: vec![Interval {
             start_ns: 0,
             end_ns: 1_000_000_000,

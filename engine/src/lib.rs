@@ -28,6 +28,8 @@ pub mod report;
 pub mod sys;
 pub mod target;
 pub mod verdict;
+
+mod advice;
 mod worker;
 #[cfg(test)]
 mod worker_tests;

@@ -20,12 +20,14 @@ pub(crate) struct Granted {
     pub notes: Vec<String>,
     /// How many datagrams sockets hand over in one buffer; it may be refused later.
     pub offload: Option<Offload>,
+    /// The NUMA node that frames lie on, where the kernel has nodes.
+    pub memory_node: Option<u32>,
 }
 
 impl Granted {
     /// Nothing yet.
     pub(crate) fn none() -> Self {
-        Self { mode: "plain", notes: Vec::new(), offload: None }
+        Self { mode: "plain", notes: Vec::new(), offload: None, memory_node: None }
     }
 
     /// UDP sockets that send.
@@ -50,8 +52,12 @@ impl Granted {
     pub(crate) fn of(granted: &afxdp::Granted) -> Self {
         let notes =
             granted.refused.iter().map(|why| format!("zero-copy was refused ({why}); the kernel copies"));
-        let mode = if granted.zero_copy { "zero-copy" } else { "copy" };
-        Self { mode, notes: notes.collect(), offload: None }
+        Self {
+            mode: if granted.zero_copy { "zero-copy" } else { "copy" },
+            notes: notes.collect(),
+            offload: None,
+            memory_node: granted.memory_node,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
 use crate::profile::size::{Framing, SizeList, Sizes};
 use crate::queue::memory::{Fate, pair_with};
-use crate::queue::{Flow, TxSpec};
+use crate::queue::{Flow, Tuning, TxSpec};
 use crate::report::{Rx, RxCollector, Tx, TxCollector};
 
 /// Offset of the UDP payload in an IPv4 frame without tags.
@@ -41,6 +41,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
         payload: Arc::new(Payload::pattern()),
         max_payload: 200,
         segments: Segments::Auto,
+        tuning: Tuning::default(),
     };
     let (tx, rx) = pair_with(&spec, move |frame| match Probe::parse(&frame[PAYLOAD..]) {
         Ok(Probe { kind: Kind::Data, stream, sequence, .. }) => fate(stream, sequence),

@@ -15,7 +15,7 @@ use wirerate_engine::queue::afxdp::steer::{Mode, Rule, Steer};
 use wirerate_engine::queue::afxdp::{AfxdpRx, AfxdpTx};
 use wirerate_engine::queue::spec::Interface;
 use wirerate_engine::queue::{
-    Flow, QueueError, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait,
+    Flow, QueueError, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, Tuning, TxSpec, Wait,
 };
 use wirerate_engine::target::{Scheme, Target};
 use wirerate_engine::{Error, Kind as ErrorKind};
@@ -103,6 +103,7 @@ impl Pair {
             payload: Arc::new(payload),
             max_payload,
             segments: Segments::Auto,
+            tuning: Tuning::default(),
         }
     }
 
@@ -118,6 +119,7 @@ impl Pair {
                 target: target(&destinations[0]),
                 max_payload: 1472,
                 segments: Segments::Auto,
+                tuning: Tuning::default(),
             };
             let rx = AfxdpRx::open(&spec).unwrap();
             let mut steer = Steer::attach(&self.vb, &rules).unwrap();

@@ -10,7 +10,7 @@ use wirerate_engine::observe::{Observer, ObserverSpec};
 use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::memory::pair;
-use wirerate_engine::queue::{Flow, Receive, Run, Stamper, Transmit, TxSpec, Wait};
+use wirerate_engine::queue::{Flow, Receive, Run, Stamper, Transmit, Tuning, TxSpec, Wait};
 
 struct Counting;
 
@@ -75,6 +75,7 @@ fn sending_and_receiving_allocate_nothing_once_a_stream_is_known() {
         payload: Arc::new(Payload::pattern()),
         max_payload: 100,
         segments: Segments::Auto,
+        tuning: Tuning::default(),
     };
     let (mut tx, mut rx) = pair(&spec).unwrap();
     let mut observer = Observer::new(ObserverSpec::default());

@@ -10,7 +10,9 @@ use wirerate_engine::Kind;
 use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::socket::{MmsgRx, MmsgTx, UringRx, UringTx, available};
-use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait};
+use wirerate_engine::queue::{
+    Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, Tuning, TxSpec, Wait,
+};
 
 struct Count(usize);
 
@@ -48,9 +50,20 @@ fn specs() -> (TxSpec, RxSpec) {
         payload: Arc::new(Payload::Zero),
         max_payload: 100,
         segments: Segments::Auto,
+        tuning: Tuning::default(),
     };
     let target = destination.to_string().parse().unwrap();
-    (tx, RxSpec { interface: None, queue: 0, target, max_payload: 100, segments: Segments::Auto })
+    (
+        tx,
+        RxSpec {
+            interface: None,
+            queue: 0,
+            target,
+            max_payload: 100,
+            segments: Segments::Auto,
+            tuning: Tuning::default(),
+        },
+    )
 }
 
 fn refused(errno: i32, says: &str) {

@@ -15,7 +15,7 @@ use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::socket::{MmsgRx, MmsgTx, UringRx, UringTx};
 use wirerate_engine::queue::spec::Interface;
 use wirerate_engine::queue::{
-    Flow, QueueError, QueueLoss, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait,
+    Flow, QueueError, QueueLoss, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, Tuning, TxSpec, Wait,
 };
 use wirerate_engine::sys::netns::Netns;
 use wirerate_engine::target::Target;
@@ -120,6 +120,7 @@ fn tx_spec(flows: Vec<Flow>) -> TxSpec {
         payload: Arc::new(Payload::Pattern),
         max_payload: 1400,
         segments: Segments::Auto,
+        tuning: Tuning::default(),
     }
 }
 
@@ -130,6 +131,7 @@ fn rx_spec(target: &str) -> RxSpec {
         target: target.parse().unwrap(),
         max_payload: 1400,
         segments: Segments::Auto,
+        tuning: Tuning::default(),
     }
 }
 

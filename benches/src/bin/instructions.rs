@@ -14,9 +14,10 @@ use std::sync::Arc;
 use wirerate_engine::generate::send_on;
 use wirerate_engine::observe::{Observer, ObserverSpec};
 use wirerate_engine::profile::payload::Payload;
+use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::profile::size::{Framing, SizeList, Sizes};
 use wirerate_engine::queue::memory::{Fate, pair, pair_with};
-use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, TxSpec, Wait};
+use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, Tuning, TxSpec, Wait};
 
 const BATCH: u16 = 64;
 /// Segments of a super-buffer.
@@ -37,7 +38,8 @@ fn spec(flows: u16, max_payload: u16) -> TxSpec {
         dscp: 0,
         fragment: false,
         vlan: None,
-        segments: wirerate_engine::profile::segments::Segments::Auto,
+        segments: Segments::Auto,
+        tuning: Tuning::default(),
         payload: Arc::new(Payload::pattern()),
         max_payload,
     }

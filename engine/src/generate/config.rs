@@ -14,6 +14,7 @@ use crate::profile::payload::Payload;
 use crate::profile::rate::Rate;
 use crate::profile::segments::Segments;
 use crate::profile::size::{Framing, SizeList, Sizes};
+use crate::queue::Tuning;
 use crate::report::effective;
 use crate::target::Target;
 
@@ -60,6 +61,8 @@ pub struct SendConfig {
     pub queues: Vec<usize>,
     /// Worker threads for sockets and `xdp`.
     pub workers: usize,
+    /// How AF_XDP sockets work with their driver.
+    pub tuning: Tuning,
     /// CPUs for the workers; empty: chosen.
     pub cpus: Vec<usize>,
     /// Put workers on the CPUs that serve their queues' interrupts, rather than away from them.
@@ -112,6 +115,7 @@ impl SendConfig {
             backend: Choice::Auto,
             queues: Vec::new(),
             workers: 1,
+            tuning: Tuning::default(),
             cpus: Vec::new(),
             on_irq_cpu: false,
             policy: Policy::Other,
@@ -148,6 +152,7 @@ impl SendConfig {
             "backend": self.backend,
             "on_irq_cpu": self.on_irq_cpu,
             "sched": self.policy.to_string(),
+            "busy_poll": self.tuning.busy_poll,
             "rate": self.rate.to_string(),
             "burst": self.burst.map_or(json!("auto"), |n| json!(n)),
             "frame_size": self.sizes.frames().map(ToString::to_string),

@@ -25,6 +25,10 @@ use crate::queue::spec::{Flow, Interface, TxSpec};
 /// First of the source ports that are used when none is asked for and the queue writes the frames itself (RFC 6335 §6).
 const FIRST_EPHEMERAL: u16 = 49_152;
 
+/// Streams of each NIC queue, where there are several and nobody says how many: the NIC at the far end spreads packets over its own queues by a
+/// hash of addresses and ports (RSS), and this many ports leave none of them idle.
+const STREAMS_PER_QUEUE: usize = 8;
+
 /// How long a neighbour may take to answer.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -144,6 +148,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
                 payload: Arc::clone(&config.payload),
                 max_payload: sizes.max(),
                 segments: config.segments,
+                tuning: config.tuning,
             },
             job: TxJob {
                 run,
@@ -209,7 +214,8 @@ fn flows(config: &SendConfig, backend: Backend, used: Option<&Interface>, run: u
     let destination_ports: Vec<u16> = config.destination_ports.clone().unwrap_or(port..=port).collect();
     let streams = config.streams.unwrap_or_else(|| {
         let most = source_ports.len().max(destination_ports.len()).max(usize::from(config.groups));
-        most.max(config.workers).max(config.queues.len()).min(4096) as u16
+        let spread = if config.queues.len() > 1 { config.queues.len() * STREAMS_PER_QUEUE } else { 1 };
+        most.max(config.workers).max(spread).min(4096) as u16
     });
     let unspecified =
         if target.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };

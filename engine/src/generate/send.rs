@@ -11,6 +11,7 @@ use super::kernel::{self, Pace};
 use super::plan::{self, Plan, WorkerPlan};
 use super::source::{Generate, QueueWorker};
 use super::worker;
+use crate::advice::{LinkWatch, interrupts_between_polls};
 use crate::backend::Backend;
 use crate::clock;
 use crate::control::{Event, Outcome, Stop};
@@ -20,6 +21,7 @@ use crate::host::{neighbour, sched};
 use crate::measure::handover::handover;
 use crate::measure::tally::TxTally;
 use crate::queue::afxdp::AfxdpTx;
+use crate::queue::outage::{Downtime, Patient};
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::{MmsgTx, UringTx};
 use crate::queue::spec::{Interface, TxSpec};
@@ -60,6 +62,13 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     for text in std::mem::take(&mut team.granted.notes) {
         report.warn(report::Warning { code: "datapath", text, fix: None }, on_event);
     }
+    if backend == Backend::Afxdp
+        && config.tuning.busy_poll.is_some()
+        && let Some(warning) = interface.as_ref().and_then(interrupts_between_polls)
+    {
+        report.warn(warning, on_event);
+    }
+    let link = LinkWatch::begin(interface.as_ref());
     on_event(Event::Ready);
 
     let mut refusal = Refusal::default();
@@ -94,6 +103,9 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     refusal.look(&team.offloads, &mut report, on_event);
     if let Some(backend) = &mut report.backend {
         backend.segments = most_segments(&team.offloads);
+    }
+    if let Some(warning) = link.warning(team.downtime.total()) {
+        report.warn(warning, on_event);
     }
     let tx = collector.finish();
     if tx.packets > 0 {
@@ -242,16 +254,23 @@ struct Team {
     granted: Granted,
     /// Of each worker with sockets.
     offloads: Vec<Offload>,
+    downtime: Downtime,
 }
 
 impl Team {
     fn new(granted: Granted) -> Self {
-        Self { sources: Vec::new(), places: Vec::new(), granted, offloads: Vec::new() }
+        Self {
+            sources: Vec::new(),
+            places: Vec::new(),
+            granted,
+            offloads: Vec::new(),
+            downtime: Downtime::default(),
+        }
     }
 
-    fn add(&mut self, source: Box<dyn Generate>, queue: u32, place: Place) {
+    fn add(&mut self, source: Box<dyn Generate>, queue: u32, place: Place, memory_node: Option<u32>) {
         self.sources.push(source);
-        self.places.push(report::Worker::at(queue, place));
+        self.places.push(report::Worker::at(queue, place, memory_node));
     }
 }
 
@@ -289,7 +308,7 @@ fn open_kernel(plan: Plan, stop: &Stop) -> Result<Team> {
         let pace = Pace { pps: load.pps, limit: load.limit, duration: job.duration };
         let queue = spec.queue;
         let source = KernelWorker::start(n, (place.cpu, policy), spec, job.run, pace, stop)?;
-        team.add(Box::new(source), queue, place);
+        team.add(Box::new(source), queue, place, None);
     }
     Ok(team)
 }
@@ -303,14 +322,16 @@ fn open_each<T: Transmit + 'static>(
     for (n, WorkerPlan { place, policy, spec, job, .. }) in plans.into_iter().enumerate() {
         let (filler, tallies) = handover(move || TxTally::new(n));
         let stop = stop.clone();
+        let downtime = team.downtime.clone();
         let queue = spec.queue;
         let (worker, granted) = start(
             format!("send {n}"),
             (place.cpu, policy),
             move || open(&spec),
-            move |queue: T, _| worker::run(queue, job, filler, &stop),
+            move |queue: T, _| worker::run(Patient::new(queue, downtime), job, filler, &stop),
         )?;
-        team.add(Box::new(QueueWorker { worker, tallies }), queue, place);
+        let memory_node = granted.memory_node;
+        team.add(Box::new(QueueWorker { worker, tallies }), queue, place, memory_node);
         team.offloads.extend(granted.offload.clone());
         team.granted = granted;
     }

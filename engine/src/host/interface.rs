@@ -127,6 +127,20 @@ pub fn by_index(index: u32) -> Result<Option<Link>> {
     }
 }
 
+/// How often the link of the interface with this index has gone down, ever; none when it is gone.
+pub fn carrier_downs(index: u32) -> Option<u32> {
+    let mut message = get_link();
+    message.header.index = index;
+    let answers = netlink::route(&Rtnl::GetLink(message), 0).ok()?;
+    answers.iter().find_map(|answer| match answer {
+        Rtnl::NewLink(message) => message.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::CarrierDownCount(count) => Some(*count),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
 /// Whether there is an interface with this index.
 pub fn exists(index: u32) -> bool {
     // nix takes the null that if_indextoname(3) returns on failure for an empty name.

@@ -30,6 +30,6 @@ fn read_line(path: impl AsRef<Path>) -> Option<String> {
 }
 
 /// A number from a small file under /proc or /sys.
-fn read_number<T: std::str::FromStr>(path: impl AsRef<Path>) -> Option<T> {
+pub(crate) fn read_number<T: std::str::FromStr>(path: impl AsRef<Path>) -> Option<T> {
     read_line(path)?.parse().ok()
 }

@@ -84,7 +84,8 @@ fn siblings(cpus: &Path, online: &[usize]) -> Vec<usize> {
     online.iter().copied().filter(|&cpu| is_second(cpu)).collect()
 }
 
-fn huge_pages(meminfo: &Path) -> Option<HugePages> {
+/// The pool of huge pages, as the file `meminfo` has it.
+pub(crate) fn huge_pages(meminfo: &Path) -> Option<HugePages> {
     let text = std::fs::read_to_string(meminfo).ok()?;
     let field = |name: &str| -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

@@ -13,6 +13,7 @@ use crate::backend::Choice;
 use crate::host::sched::Policy;
 use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
+use crate::queue::Tuning;
 use crate::report::effective;
 use crate::target::Target;
 
@@ -32,6 +33,10 @@ pub struct RecvConfig {
     pub backend: Choice,
     /// NIC queues for `afxdp`; empty: all.
     pub queues: Vec<usize>,
+    /// How AF_XDP sockets work with their driver.
+    pub tuning: Tuning,
+    /// Whether the NIC is to direct packets to the queues that were named, where it can (`afxdp`).
+    pub steer: bool,
     /// CPUs for the workers; empty: chosen.
     pub cpus: Vec<usize>,
     /// Put workers on the CPUs that serve their queues' interrupts, rather than away from them.
@@ -72,6 +77,8 @@ impl RecvConfig {
             interface: None,
             backend: Choice::Auto,
             queues: Vec::new(),
+            tuning: Tuning::default(),
+            steer: true,
             cpus: Vec::new(),
             on_irq_cpu: false,
             policy: Policy::Other,
@@ -103,6 +110,7 @@ impl RecvConfig {
             "backend": self.backend,
             "on_irq_cpu": self.on_irq_cpu,
             "sched": self.policy.to_string(),
+            "busy_poll": self.tuning.busy_poll,
             "queues": self.queues,
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::config::RecvConfig;
 use super::ending::Ending;
 use super::team::{self, Team};
+use crate::advice::LinkWatch;
 use crate::clock::{self, Steadiness};
 use crate::control::{Event, Outcome, Stop};
 use crate::drops::witness::Witness;
@@ -47,6 +48,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     let mut collector = RxCollector::new();
     let mut clocks = Steadiness::begin();
+    let link = LinkWatch::begin(team.interface.as_ref());
     let start_ns = clock::tai_ns();
     team.workers.iter_mut().for_each(|w| w.go(start_ns));
     on_event(Event::Ready);
@@ -82,6 +84,9 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         failure.get_or_insert(error);
     }
     look_at_clock(&mut clocks, &mut report, on_event);
+    if let Some(warning) = link.warning(team.downtime.total()) {
+        report.warn(warning, on_event);
+    }
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
     conclude(&mut report, &collector, &team, witness, on_event);
     Ok(Outcome { report, losses: collector.losses(), failure })

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use super::config::RecvConfig;
 use super::observer::Observer;
 use super::worker;
+use crate::advice::interrupts_between_polls;
 use crate::backend::{self, Backend, Settled};
 use crate::control::Stop;
 use crate::error::{Error, Result};
@@ -20,7 +21,9 @@ use crate::measure::tally::RxTally;
 use crate::multicast::membership::Membership;
 use crate::queue::Receive;
 use crate::queue::afxdp::AfxdpRx;
+use crate::queue::afxdp::ntuple::Placed;
 use crate::queue::afxdp::steer::{Rule, Steer};
+use crate::queue::outage::{Downtime, Patient};
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::{MmsgRx, UringRx};
 use crate::queue::spec::{Interface, RxSpec};
@@ -46,6 +49,10 @@ pub(crate) struct Team {
     pub backend: report::Backend,
     pub steer: Option<Steer>,
     pub warnings: Vec<Warning>,
+    /// How long the link was down.
+    pub downtime: Downtime,
+    /// Rules in the NIC, removed with this.
+    _placed: Option<Placed>,
     /// Held open: the kernel answers queries as long as they are.
     _memberships: Vec<Membership>,
 }
@@ -81,6 +88,8 @@ pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
         },
         steer: None,
         warnings: Vec::new(),
+        downtime: Downtime::default(),
+        _placed: None,
         _memberships: Vec::new(),
     };
     match backend {
@@ -199,6 +208,12 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &S
             fix: None,
         });
     }
+    if config.tuning.busy_poll.is_some() {
+        team.warnings.extend(interrupts_between_polls(&interface));
+    }
+    if config.steer && queues.len() < nic.queues.rx as usize {
+        direct(team, &interface, targets, &queues);
+    }
     let specs = queues.iter().map(|&queue| (queue, targets[0])).collect();
     let opened = open_each(team, config, specs, stop, |spec| {
         let queue = AfxdpRx::open(spec)?;
@@ -215,6 +230,25 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &S
         team._memberships.push(Membership::join(&interface, target)?);
     }
     Ok(())
+}
+
+/// Has the NIC direct what is wanted to `queues`, which are not all that it has.
+fn direct(team: &mut Team, interface: &Interface, targets: &[Target], queues: &[u32]) {
+    let destinations: Vec<SocketAddr> = targets.iter().map(|t| t.destination).collect();
+    match Placed::place(interface, &destinations, queues) {
+        Ok(placed) => team._placed = Some(placed),
+        Err(refusal) => {
+            let name = &interface.name;
+            team.warnings.push(Warning {
+                code: "not-directed",
+                text: format!(
+                    "{name}: the NIC takes no rule that directs packets to the queues of --queues ({refusal}): those that it puts into other \
+                     queues are not received, and count as no-socket"
+                ),
+                fix: Some(format!("receive on all queues, leaving --queues out, or try: ethtool -K {name} ntuple on")),
+            });
+        }
+    }
 }
 
 fn open_each<Q: Receive + 'static>(
@@ -242,13 +276,15 @@ fn open_each<Q: Receive + 'static>(
             target,
             max_payload: MAX_PAYLOAD,
             segments: config.segments,
+            tuning: config.tuning,
         };
-        let (stop, config) = (stop.clone(), config.clone());
+        let (stop, config, downtime) = (stop.clone(), config.clone(), team.downtime.clone());
         let (worker, opened) = start(
             format!("recv {n}"),
             (place.cpu, config.policy),
             move || open(&spec),
             move |queue: Q, ready_ns| {
+                let queue = Patient::new(queue, downtime);
                 let mut observer = Observer::new(config.observer(ready_ns));
                 if let Some(inspect) = config.inspect {
                     observer.set_hexdump(Box::new(inspect));
@@ -258,7 +294,8 @@ fn open_each<Q: Receive + 'static>(
         )?;
         team.workers.push(worker);
         team.emptiers.push(emptier);
-        team.places.push(report::Worker::at(queue.max(n as u32), place));
+        let memory_node = opened.granted.memory_node;
+        team.places.push(report::Worker::at(queue.max(n as u32), place, memory_node));
         team.backend.mode = opened.granted.mode;
         for text in &opened.granted.notes {
             team.warnings.push(Warning { code: "datapath", text: text.clone(), fix: None });

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::afxdp::rx::{self, FrameRx};
+use super::afxdp::sizes;
 use super::afxdp::tx::{self, FrameTx, Layout};
 use super::afxdp::umem::{Frames, LARGE_CHUNK, RX_HEADROOM, Region};
 use super::afxdp::{Kernel, Woken};
@@ -64,19 +65,19 @@ pub fn pair_with(
     fate: impl FnMut(&[u8]) -> Fate + Send + 'static,
 ) -> Result<(MemoryTx, MemoryRx)> {
     let flows = tx::flows(spec, spec.interface.as_ref().map_or(MAC, |i| i.mac))?;
-    let layout = Layout::new(&flows, spec.max_payload);
+    let layout = Layout::new(&flows, spec.max_payload, sizes::TX);
     let sent = Region::in_memory(layout.chunk, layout.frames * layout.span);
-    let received = Region::in_memory(LARGE_CHUNK, rx::RING);
+    let received = Region::in_memory(LARGE_CHUNK, sizes::RX);
     // SAFETY: both regions are new; the wire only touches what was lent to it.
     let (tx_frames, tx_free) = unsafe { Frames::new(sent.clone(), layout.span) };
     // SAFETY: as above.
     let (rx_frames, rx_free) = unsafe { Frames::new(received.clone(), 1) };
     // The indices start before they wrap around, so that every use crosses it.
     let start = u32::MAX - 100;
-    let (tx_ring, mut tx_end) = ring::in_memory::<Desc>(tx::RING, start);
-    let (completion_end, completion) = ring::in_memory::<u64>(tx::RING, start);
-    let (rx_end, rx_ring) = ring::in_memory::<Desc>(rx::RING, start);
-    let (fill, fill_end) = ring::in_memory::<u64>(rx::FILL, start);
+    let (tx_ring, mut tx_end) = ring::in_memory::<Desc>(sizes::TX, start);
+    let (completion_end, completion) = ring::in_memory::<u64>(sizes::TX, start);
+    let (rx_end, rx_ring) = ring::in_memory::<Desc>(sizes::RX, start);
+    let (fill, fill_end) = ring::in_memory::<u64>(rx::FILL_PER_FRAME * sizes::RX, start);
     tx_end.ask_for_wakeup(true);
     let state = Arc::new(State::default());
     let wire = Wire {
@@ -266,7 +267,7 @@ mod tests {
     use crate::packet::probe::{Kind, Probe};
     use crate::packet::udp::{self, Checksum};
     use crate::profile::payload::Payload;
-    use crate::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, Wait};
+    use crate::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, Tuning, Wait};
 
     fn spec(payload: Payload, max_payload: u16) -> TxSpec {
         let flow = |stream, source: &str, destination: &str| Flow {
@@ -290,6 +291,7 @@ mod tests {
             payload: Arc::new(payload),
             max_payload,
             segments: crate::profile::segments::Segments::Auto,
+            tuning: Tuning::default(),
         }
     }
 
@@ -395,13 +397,13 @@ mod tests {
         let spec = spec(Payload::zero(), 18);
         let (mut tx, mut rx) = pair(&spec).unwrap();
         let mut sent = 0;
-        while sent < u64::from(rx::RING) + 500 {
+        while sent < u64::from(sizes::RX) + 500 {
             sent += tx.submit(&[run(0, 18, 64, sent)], &mut Stamper::new(1)).unwrap() as u64;
         }
         let received = drain(&mut rx, &spec.payload).packets.len() as u64;
         let mut losses = Vec::new();
         rx.losses(&mut losses);
-        assert_eq!(received, u64::from(rx::RING));
+        assert_eq!(received, u64::from(sizes::RX));
         assert_eq!(received + losses.iter().map(|l| l.packets).sum::<u64>(), sent);
     }
 

@@ -6,6 +6,7 @@
 
 pub mod afxdp;
 pub mod memory;
+pub mod outage;
 pub mod ring;
 pub mod socket;
 pub mod spec;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::packet::probe::{Kind, Probe, Series};
 
-pub use spec::{Flow, RxSpec, TxSpec};
+pub use spec::{Flow, HugePages, RxSpec, Tuning, TxSpec};
 
 /// Packets of one flow and one size with consecutive sequence numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,11 @@ impl QueueError {
     /// An error of `call` with the kernel's last answer.
     pub fn last(call: &'static str) -> Self {
         Self { call, source: io::Error::last_os_error() }
+    }
+
+    /// Whether the interface under the queue is down; it may come back.
+    pub fn is_link_down(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::ENETDOWN)
     }
 
     /// Whether the interface under the queue went away or down.

@@ -45,6 +45,8 @@ pub struct TxSpec {
     pub max_payload: u16,
     /// Datagrams handed over in one buffer (sockets).
     pub segments: Segments,
+    /// How the socket works (`afxdp`).
+    pub tuning: Tuning,
 }
 
 impl TxSpec {
@@ -68,6 +70,29 @@ pub struct RxSpec {
     pub max_payload: u16,
     /// Whether several datagrams may come in one buffer (sockets).
     pub segments: Segments,
+    /// How the socket works (`afxdp`).
+    pub tuning: Tuning,
+}
+
+/// How an AF_XDP socket works with its driver.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// Packets that one busy poll of the driver may handle; `None`: interrupts drive it.
+    pub busy_poll: Option<u16>,
+    /// Whether frames lie in huge pages.
+    pub huge_pages: HugePages,
+}
+
+/// Whether the frames of an AF_XDP socket lie in huge pages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HugePages {
+    /// When the machine has some free.
+    #[default]
+    Auto,
+    /// Yes, or the run does not begin.
+    On,
+    /// No.
+    Off,
 }
 
 /// An interface of this network namespace, as far as a queue needs it.

@@ -55,9 +55,10 @@ impl Report {
 }
 
 impl Worker {
-    /// A worker of `queue` at `place` that has not begun.
-    pub(crate) fn at(queue: u32, place: Place) -> Self {
-        Self { queue, cpu: place.cpu, numa_node: place.numa_node, why: place.why, packets: 0 }
+    /// A worker of `queue` at `place`, with its frames on `memory_node`, that has not begun.
+    pub(crate) fn at(queue: u32, place: Place, memory_node: Option<u32>) -> Self {
+        let Place { cpu, numa_node, why } = place;
+        Self { queue, cpu, numa_node, why, memory_node, packets: 0 }
     }
 }
 

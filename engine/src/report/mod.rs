@@ -123,6 +123,9 @@ pub struct Worker {
     pub numa_node: Option<u32>,
     /// Why it is there.
     pub why: String,
+    /// NUMA node of the frames (afxdp).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_node: Option<u32>,
     /// Packets it sent or received.
     pub packets: u64,
 }

@@ -193,7 +193,7 @@ impl Ethtool {
     }
 
     /// Hands `request` to the driver, which writes its answer into it.
-    fn call<T: Request>(&self, request: &mut T) -> io::Result<()> {
+    pub(super) fn call<T: Request>(&self, request: &mut T) -> io::Result<()> {
         // SAFETY: ifreq is a plain C structure, for which all zeros is a value.
         let mut ifreq: libc::ifreq = unsafe { zeroed() };
         ifreq.ifr_name = self.name;
@@ -210,7 +210,7 @@ impl Ethtool {
 /// # Safety
 /// The type has the layout of the structure that its first field, the command, names, consists of integers only, and has
 /// room for the longest answer to what its other fields ask for.
-unsafe trait Request {}
+pub(super) unsafe trait Request {}
 
 /// `struct ethtool_drvinfo`.
 #[repr(C)]

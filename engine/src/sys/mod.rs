@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "this room exists to keep unsafe calls in one place")]
 
 pub mod ethtool;
+pub mod ethtool_rules;
 pub mod interrupt;
 pub mod netns;
 pub mod packet;

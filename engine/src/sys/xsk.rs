@@ -13,6 +13,13 @@ use crate::queue::ring::Ring;
 /// `XDP_MAX_TX_SKB_BUDGET` (Linux 6.17), not in libc yet.
 const MAX_TX_SKB_BUDGET: libc::c_int = 9;
 
+/// get_mempolicy(2): the node that an address lies on. Not in libc.
+const MPOL_F_NODE: libc::c_ulong = 1 << 0;
+const MPOL_F_ADDR: libc::c_ulong = 1 << 1;
+
+/// How long one system call may poll a driver, µs. The calls here do not wait, so that each polls once whatever it says; 0 is off.
+const BUSY_POLL_US: libc::c_int = 20;
+
 /// One of the four rings of an AF_XDP socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
@@ -111,13 +118,25 @@ pub fn statistics(socket: BorrowedFd<'_>) -> io::Result<libc::xdp_statistics> {
 /// # Safety
 /// `T` must be valid for every bit pattern, zeros too.
 unsafe fn read_option<T>(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<T> {
+    // SAFETY: the caller's promise.
+    unsafe { read_option_of(socket, libc::SOL_XDP, option) }
+}
+
+/// As [`read_option`], of any level.
+///
+/// # Safety
+/// As there.
+unsafe fn read_option_of<T>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+) -> io::Result<T> {
     let mut value = MaybeUninit::<T>::zeroed();
     // The kernel's structures are some tens of bytes.
     let mut len = mem::size_of::<T>() as libc::socklen_t;
     // SAFETY: value has room for `len` bytes.
-    let result = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_XDP, option, value.as_mut_ptr().cast(), &mut len)
-    };
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, value.as_mut_ptr().cast(), &mut len) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -130,17 +149,64 @@ unsafe fn read_option<T>(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Res
 /// # Errors
 /// ENOPROTOOPT before Linux 6.17; EACCES when it is less than 32 or more than the TX ring holds.
 pub fn set_tx_budget(socket: BorrowedFd<'_>, packets: u32) -> io::Result<()> {
-    // SAFETY: the option takes an integer of four bytes.
+    set_integer(socket, libc::SOL_XDP, MAX_TX_SKB_BUDGET, packets.cast_signed())
+}
+
+/// Has the socket's system calls run the driver's receive and transmit work (NAPI), `budget` packets at a time, instead of its
+/// interrupts. See Documentation/networking/napi.rst.
+///
+/// # Errors
+/// ENOPROTOOPT before Linux 5.11 or without CONFIG_NET_RX_BUSY_POLL; EPERM without CAP_NET_ADMIN.
+pub fn set_busy_poll(socket: BorrowedFd<'_>, budget: u16) -> io::Result<()> {
+    set_integer(socket, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, 1)?;
+    set_integer(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL, BUSY_POLL_US)?;
+    set_integer(socket, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, i32::from(budget))
+}
+
+/// Whether the socket polls its driver, as the kernel has it.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn is_busy_polling(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    // SAFETY: both options are an integer.
+    let read = |option| unsafe { read_option_of::<libc::c_int>(socket, libc::SOL_SOCKET, option) };
+    Ok(read(libc::SO_PREFER_BUSY_POLL)? != 0 && read(libc::SO_BUSY_POLL)? > 0)
+}
+
+fn set_integer(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    // SAFETY: the options that are set here take an integer of four bytes.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_XDP,
-            MAX_TX_SKB_BUDGET,
-            ptr::from_ref(&packets).cast(),
-            mem::size_of_val(&packets) as libc::socklen_t,
+            level,
+            option,
+            ptr::from_ref(&value).cast(),
+            mem::size_of_val(&value) as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The NUMA node that the page at `address` lies on; `None` when it was never touched or the kernel has no nodes.
+pub fn memory_node(address: usize) -> Option<u32> {
+    let mut node: libc::c_int = -1;
+    // SAFETY: the address is only looked up in this process's tables; node has room for the answer.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_get_mempolicy,
+            &raw mut node,
+            ptr::null_mut::<libc::c_ulong>(),
+            0 as libc::c_ulong,
+            address,
+            MPOL_F_NODE | MPOL_F_ADDR,
+        )
+    };
+    if result == 0 { u32::try_from(node).ok() } else { None }
 }
 
 /// Has the kernel look at the TX ring. In copy mode it sends from it before this returns.

@@ -37,7 +37,9 @@
 //! XDP program's decision, not this module's.
 
 mod last;
+pub mod ntuple;
 pub mod rx;
+pub mod sizes;
 pub mod socket;
 pub mod steer;
 pub mod tx;
@@ -60,6 +62,12 @@ pub struct Granted {
     pub zero_copy: bool,
     /// Why zero-copy was refused, in the kernel's words.
     pub refused: Option<String>,
+    /// System calls poll the driver, as asked for.
+    pub busy_poll: bool,
+    /// The frames lie in huge pages.
+    pub huge_pages: bool,
+    /// The NUMA node that the frames lie on, where the kernel has nodes.
+    pub memory_node: Option<u32>,
 }
 
 /// What became of waking the kernel's transmit side.
@@ -88,6 +96,11 @@ pub trait Kernel {
     /// # Errors
     /// As [`wake_tx`](Self::wake_tx).
     fn wake_rx(&mut self) -> io::Result<()>;
+
+    /// Whether it works only when woken, and is to be woken for received packets and completions, too (busy polling).
+    fn polls(&self) -> bool {
+        false
+    }
 
     /// Waits until there is something in the RX ring.
     ///

@@ -3,10 +3,12 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use super::last::{LONGEST, Last};
+use super::sizes;
 use super::socket::{Sizes, Socket};
-use super::umem::{self, Frame, Frames, LARGE_CHUNK, RX_HEADROOM, Received};
+use super::umem::{self, Frame, Frames, LARGE_CHUNK, RX_HEADROOM, Received, SMALL_CHUNK};
 use super::{Granted, Kernel};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -15,11 +17,9 @@ use crate::queue::ring::{Consumer, Desc, MORE, Producer};
 use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
 use crate::sys::xsk::Which;
 
-/// Slots of the RX ring, and frames. What arrives while the worker is off its CPU waits there.
-pub(crate) const RING: u32 = 8192;
-/// Slots of the fill ring: more than there are frames, because the kernel shows a packet before it says that it has read the
-/// fill ring for it (`xsk_flush`), so that a frame may come back while it still takes a slot.
-pub(crate) const FILL: u32 = 2 * RING;
+/// Slots of the fill ring for each frame: the kernel shows a packet before it says that it has read the fill ring for it
+/// (`xsk_flush`), so that a frame may come back while it still takes a slot.
+pub(crate) const FILL_PER_FRAME: u32 = 2;
 /// Descriptors taken before frames go back to the kernel.
 const BATCH: u32 = 64;
 
@@ -49,14 +49,18 @@ impl FrameRx<Socket> {
             return Err(Error::usage("AF_XDP needs an interface to receive on")
                 .fix("name it with --iface, see ip link"));
         };
-        let (umem, frames, free) = umem::create(LARGE_CHUNK, 1, RING, FILL, 1)?;
-        let sizes = Sizes { rx: RING, tx: 1, fill: FILL, completion: 1 };
         let longest = interface.mtu as usize + HEADER_LEN + 2 * TAG_LEN;
-        let large = longest > (LARGE_CHUNK - RX_HEADROOM) as usize;
-        let socket = Socket::bind(interface, spec.queue, &umem, sizes, large)?;
+        let fits = |chunk: u32| longest <= (chunk - RX_HEADROOM) as usize;
+        // Half the memory for the usual MTU: each frame is used in turn, and shares the cache with all others.
+        let chunk = if fits(SMALL_CHUNK) { SMALL_CHUNK } else { LARGE_CHUNK };
+        let slots = sizes::rx(interface);
+        let fill = FILL_PER_FRAME * slots;
+        let memory = umem::create(chunk, 1, slots, fill, 1, spec.tuning.huge_pages)?;
+        let sizes = Sizes { rx: slots, tx: 1, fill, completion: 1 };
+        let socket = Socket::bind(interface, spec.queue, &memory, sizes, !fits(chunk), spec.tuning)?;
         let ring = socket.map_packets(Which::Rx)?.consumer();
         let fill = socket.map_addresses(Which::Fill)?.producer();
-        let mut rx = Self::new(socket, ring, fill, frames, free);
+        let mut rx = Self::new(socket, ring, fill, memory.frames, memory.free);
         rx.kernel.wake_rx().map_err(|e| {
             Error::failed(format!("{} queue {}: the driver cannot receive", interface.name, spec.queue))
                 .because(e)
@@ -108,6 +112,9 @@ impl<K: Kernel> FrameRx<K> {
         if ready > 0 {
             return Ok(ready);
         }
+        if self.kernel.polls() {
+            return self.poll_driver(wait);
+        }
         if self.fill.needs_wakeup() {
             self.kernel.wake_rx()?;
         }
@@ -119,6 +126,21 @@ impl<K: Kernel> FrameRx<K> {
             self.kernel.wake_rx()?;
         }
         Ok(ready)
+    }
+
+    /// Has the driver look for packets until there are some: it does so in this system call, on this CPU, and not otherwise.
+    fn poll_driver(&mut self, wait: Wait) -> io::Result<u32> {
+        let deadline = match wait {
+            Wait::No => None,
+            Wait::For(at_most) => Some(Instant::now() + at_most),
+        };
+        loop {
+            self.kernel.wake_rx()?;
+            let ready = self.ring.available(1);
+            if ready > 0 || deadline.is_none_or(|d| Instant::now() >= d) {
+                return Ok(ready);
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::sizes;
 use super::socket::{Sizes, Socket};
 use super::umem::{self, Frame, Frames, LARGE_CHUNK, SMALL_CHUNK};
 use super::{Granted, Kernel, Woken};
@@ -17,12 +18,10 @@ use crate::packet::frame::{BodySums, Headers, Marks, payload_sum};
 use crate::packet::{ip, probe, udp};
 use crate::profile::payload::Payload;
 use crate::queue::ring::{Consumer, Desc, Producer};
-use crate::queue::{Completed, QueueError, Run, Stamper, Transmit, TxCaps, TxSpec, Wait};
+use crate::queue::{Completed, QueueError, Run, Stamper, Transmit, Tuning, TxCaps, TxSpec, Wait};
 use crate::sys::xsk::Which;
 
-/// Slots of the TX and the completion ring.
-pub(crate) const RING: u32 = 2048;
-/// Packets handed over with one system call.
+/// Packets handed over with one system call. More of them gain nothing where it was measured, and make longer bursts.
 const BATCH: u16 = 64;
 /// Between two looks at the completion ring while waiting: the kernel does not say when something arrives there.
 const PAUSE: Duration = Duration::from_micros(50);
@@ -83,14 +82,14 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// For the flows of a queue and its longest payload, and a message of the end of a stream.
-    pub(crate) fn new(flows: &[(Headers, u16)], max_payload: u16) -> Self {
+    /// For the flows of a queue and its longest payload, a message of the end of a stream, and rings of `ring` slots.
+    pub(crate) fn new(flows: &[(Headers, u16)], max_payload: u16, ring: u32) -> Self {
         let headers = flows.iter().map(|(h, _)| h.len()).max().unwrap_or(0);
         // MAX_HEADERS and a u16 are less than a u32.
         let longest = (headers + usize::from(max_payload).max(probe::END_LEN)) as u32;
         let chunk = if longest <= SMALL_CHUNK { SMALL_CHUNK } else { LARGE_CHUNK };
         let span = longest.div_ceil(chunk);
-        Self { chunk, span, frames: RING / span }
+        Self { chunk, span, frames: ring / span }
     }
 }
 
@@ -127,13 +126,15 @@ impl FrameTx<Socket> {
         };
         let flows = flows(spec, interface.mac)?;
         fits_mtu(spec, interface.mtu, &interface.name)?;
-        let layout = Layout::new(&flows, spec.max_payload);
-        let (umem, frames, free) = umem::create(layout.chunk, layout.span, layout.frames, 1, RING)?;
-        let sizes = Sizes { rx: 1, tx: RING, fill: 1, completion: RING };
-        let socket = Socket::bind(interface, spec.queue, &umem, sizes, layout.span > 1)?;
+        let slots = sizes::tx(interface);
+        let layout = Layout::new(&flows, spec.max_payload, slots);
+        let Tuning { huge_pages, .. } = spec.tuning;
+        let memory = umem::create(layout.chunk, layout.span, layout.frames, 1, slots, huge_pages)?;
+        let sizes = Sizes { rx: 1, tx: slots, fill: 1, completion: slots };
+        let socket = Socket::bind(interface, spec.queue, &memory, sizes, layout.span > 1, spec.tuning)?;
         let ring = socket.map_packets(Which::Tx)?.producer();
         let completion = socket.map_addresses(Which::Completion)?.consumer();
-        Ok(Self::new(socket, ring, completion, frames, free, flows, spec))
+        Ok(Self::new(socket, ring, completion, memory.frames, memory.free, flows, spec))
     }
 
     /// What the kernel granted.
@@ -192,7 +193,7 @@ impl<K: Kernel> FrameTx<K> {
             return;
         }
         let before = self.free.len();
-        for address in self.completion.filled(RING) {
+        for address in self.completion.filled(u32::MAX) {
             // There is room for all frames that there are.
             if let Some(frame) = self.frames.take_back(address)
                 && self.free.len() < self.free.capacity()
@@ -216,7 +217,7 @@ impl<K: Kernel> FrameTx<K> {
     #[inline]
     fn kick(&mut self) -> std::result::Result<(), QueueError> {
         let mut pending = self.ring.pending();
-        while pending > 0 && self.ring.needs_wakeup() {
+        while pending > 0 && (self.ring.needs_wakeup() || self.kernel.polls()) {
             let woken = self.kernel.wake_tx().map_err(broken)?;
             if woken == Woken::Refused {
                 self.refused += 1;
@@ -336,6 +337,11 @@ impl<K: Kernel> Transmit for FrameTx<K> {
     fn reap(&mut self, wait: Wait) -> std::result::Result<Completed, QueueError> {
         self.kick()?;
         self.collect();
+        if self.kernel.polls() && self.completed == 0 && self.in_flight > 0 {
+            // Without interrupts nobody else has the driver look for what was sent.
+            self.kernel.wake_tx().map_err(broken)?;
+            self.collect();
+        }
         if let Wait::For(at_most) = wait
             && self.completed == 0
             && self.in_flight > 0

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
 use std::sync::Arc;
 
@@ -14,12 +15,17 @@ use xsk_rs::umem::Umem;
 
 use crate::error::{Error, Result};
 use crate::host::privilege::SETCAP;
+use crate::host::tuning;
 use crate::queue::ring::{Desc, MORE};
+use crate::queue::spec::HugePages;
+use crate::sys::xsk;
 
 /// Smallest chunk that the kernel accepts, bytes.
 pub const SMALL_CHUNK: u32 = 2048;
 /// Largest chunk without huge pages, bytes: one page.
 pub const LARGE_CHUNK: u32 = 4096;
+/// Huge pages above this size are not worth one for each queue, bytes.
+const LARGEST_HUGE_PAGE: u64 = 32 << 20;
 /// What the kernel keeps free before a received frame, bytes (`XDP_PACKET_HEADROOM`).
 pub const RX_HEADROOM: u32 = 256;
 
@@ -85,18 +91,35 @@ impl Drop for Plain {
     }
 }
 
-/// Makes a UMEM of `count` frames of `span` chunks each. Its pages are touched here for the first time, so they lie on the NUMA node
-/// of the calling thread. `fill` and `completion` are the slots of its rings.
+/// A UMEM, and all of its frames.
+#[derive(Debug)]
+pub struct Memory {
+    /// As the library has it.
+    pub umem: Umem,
+    /// Who has which frame.
+    pub frames: Frames,
+    /// A token for each frame.
+    pub free: Vec<Frame>,
+    /// It lies in huge pages.
+    pub huge_pages: bool,
+    /// The NUMA node of its first page, where the kernel has nodes.
+    pub node: Option<u32>,
+}
+
+/// Makes a UMEM of `count` frames of `span` chunks each. Its pages are touched here for the first time (MAP_POPULATE), so they lie on
+/// the NUMA node of the calling thread. `fill` and `completion` are the slots of its rings.
 ///
 /// # Errors
-/// `Environment`: without CAP_NET_RAW, without AF_XDP in the kernel, or over the limit of locked memory.
+/// `Environment`: without CAP_NET_RAW, without AF_XDP in the kernel, over the limit of locked memory, or without the huge pages that
+/// were asked for.
 pub fn create(
     chunk: u32,
     span: u32,
     count: u32,
     fill: u32,
     completion: u32,
-) -> Result<(Umem, Frames, Vec<Frame>)> {
+    huge: HugePages,
+) -> Result<Memory> {
     let size = |slots: u32| QueueSize::new(slots).expect("ring sizes are powers of two");
     let config = UmemConfig::builder()
         .frame_size(FrameSize::new(chunk).expect("chunks are 2048 or 4096 bytes"))
@@ -105,8 +128,36 @@ pub fn create(
         .build()
         .expect("chunks are larger than the headroom");
     let chunks = count * span;
-    let nonzero = chunks.try_into().expect("a UMEM has at least one chunk");
-    let (umem, descs) = Umem::new(config, nonzero, false).map_err(|e| cannot_create(&e))?;
+    let make = |chunks: u32, huge: bool| {
+        let chunks = chunks.try_into().expect("a UMEM has at least one chunk");
+        Umem::new(config, chunks, huge)
+    };
+    let plain = || make(chunks, false).map_err(|e| cannot_create(&e));
+    // A mapping of huge pages is a whole number of them long.
+    let in_huge = |page: u64| (chunks * chunk).next_multiple_of(page as u32) / chunk;
+    let bytes = u64::from(chunks * chunk);
+    let (made, huge_pages) = match (huge, tuning::huge_pages(Path::new("/proc/meminfo"))) {
+        (HugePages::On, Some(pool)) if pool.size_bytes <= LARGEST_HUGE_PAGE => {
+            let made = make(in_huge(pool.size_bytes), true)
+                .map_err(|e| no_huge_pages(bytes, pool.size_bytes, pool.total, &e))?;
+            (made, true)
+        }
+        (HugePages::On, _) => {
+            return Err(
+                Error::environment("this machine has no huge pages of 2 MiB").fix("use --huge-pages off")
+            );
+        }
+        (HugePages::Auto, Some(pool))
+            if pool.size_bytes <= LARGEST_HUGE_PAGE && pool.free * pool.size_bytes >= bytes =>
+        {
+            match make(in_huge(pool.size_bytes), true) {
+                Ok(made) => (made, true),
+                Err(_) => (plain()?, false),
+            }
+        }
+        _ => (plain()?, false),
+    };
+    let (umem, descs) = made;
     // SAFETY: nothing has been handed to the kernel yet; only the address is taken.
     let first = unsafe { umem.data(&descs[0]) }.contents().as_ptr().addr();
     // The library names single frames only. The region is a mapping, made by the kernel, and may be accessed through any pointer.
@@ -115,7 +166,20 @@ pub fn create(
     let region = Region { base, chunk, chunks, _memory: Arc::new(umem.clone()) };
     // SAFETY: the region was just made; the library does not touch it by itself.
     let (frames, free) = unsafe { Frames::new(region, span) };
-    Ok((umem, frames, free))
+    Ok(Memory { umem, frames, free, huge_pages, node: xsk::memory_node(base.as_ptr().addr()) })
+}
+
+fn no_huge_pages(bytes: u64, size: u64, total: u64, error: &dyn std::error::Error) -> Error {
+    let cause = error.source().and_then(|s| s.downcast_ref::<std::io::Error>());
+    if cause.and_then(std::io::Error::raw_os_error) != Some(libc::ENOMEM) {
+        return cannot_create(error);
+    }
+    let more = bytes.div_ceil(size);
+    Error::environment(format!(
+        "no huge pages: a queue needs {more} of {} KiB, free and in one pool",
+        size >> 10
+    ))
+    .fix(format!("sysctl -w vm.nr_hugepages={}, {more} for each queue, or --huge-pages auto", total + more))
 }
 
 fn cannot_create(error: &dyn std::error::Error) -> Error {
@@ -297,25 +361,32 @@ fn pieces(mut address: u64, len: u32, chunk: u32, mut each: impl FnMut(Desc)) ->
 #[derive(Debug)]
 pub struct Received {
     region: Region,
+    /// Bytes of a chunk, a power of two.
+    chunk: u32,
 }
 
 impl Received {
-    /// Gives all frames, of one chunk of [`LARGE_CHUNK`] bytes each, to the kernel, as addresses for `each`.
+    /// Gives all frames, of one chunk each, to the kernel, as addresses for `each`.
     ///
     /// # Panics
-    /// When they are not all there, or not of that size.
+    /// When they are not all there, or of several chunks.
     pub fn lend(frames: Frames, free: Vec<Frame>, each: impl FnMut(u64)) -> Self {
-        assert_eq!((frames.size(), frames.span), (LARGE_CHUNK, 1));
+        assert_eq!(frames.span, 1, "what arrives lies in one chunk each");
         assert_eq!(frames.lent.len(), free.len(), "a frame is missing");
         free.iter().map(|frame| frames.start(frame)).for_each(each);
-        Self { region: frames.region }
+        Self { chunk: frames.size(), region: frames.region }
     }
 
     /// The frames, to be looked at in a loop.
     #[inline]
     pub fn look(&mut self) -> Look<'_> {
-        let size = u64::from(self.region.chunks) * u64::from(LARGE_CHUNK);
-        Look { base: self.region.base, size, _frames: PhantomData }
+        let chunk = u64::from(self.chunk);
+        Look {
+            base: self.region.base,
+            size: u64::from(self.region.chunks) * chunk,
+            chunk,
+            _frames: PhantomData,
+        }
     }
 }
 
@@ -324,6 +395,7 @@ impl Received {
 pub struct Look<'a> {
     base: NonNull<u8>,
     size: u64,
+    chunk: u64,
     _frames: PhantomData<&'a mut Received>,
 }
 
@@ -333,8 +405,9 @@ impl Look<'_> {
     /// outside of the frames.
     #[inline]
     pub fn bytes(&mut self, desc: Desc) -> Option<&mut [u8]> {
-        let end = desc.address % u64::from(LARGE_CHUNK) + u64::from(desc.len);
-        if desc.address >= self.size || end > u64::from(LARGE_CHUNK) {
+        // The chunk is a power of two.
+        let end = (desc.address & (self.chunk - 1)) + u64::from(desc.len);
+        if desc.address >= self.size || end > self.chunk {
             return None;
         }
         // SAFETY: within a chunk of the region, which lives as long as the borrow. The kernel has given it back, or else its address would not

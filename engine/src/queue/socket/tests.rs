@@ -13,7 +13,7 @@ use crate::packet::probe::Probe;
 use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
 use crate::queue::spec::Interface;
-use crate::queue::{Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait};
+use crate::queue::{Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, Tuning, TxSpec, Wait};
 use crate::target::Target;
 
 fn loopback() -> Interface {
@@ -33,6 +33,7 @@ fn tx_spec(destination: SocketAddr, interface: Option<Interface>) -> TxSpec {
         payload: Arc::new(Payload::Pattern),
         max_payload: 1000,
         segments: Segments::Auto,
+        tuning: Tuning::default(),
     }
 }
 
@@ -48,6 +49,7 @@ fn rx_spec(target: &str, interface: Option<Interface>) -> RxSpec {
         target: target.parse().unwrap(),
         max_payload: 1000,
         segments: Segments::Auto,
+        tuning: Tuning::default(),
     }
 }
 

@@ -223,8 +223,9 @@ impl UringTx {
         self.tries.len() - self.free.len() - self.again.len()
     }
 
-    fn check(&self) -> std::result::Result<(), QueueError> {
-        match self.stopped {
+    /// What stopped it, told once: a link that went down may come back, and what stays wrong says so again.
+    fn check(&mut self) -> std::result::Result<(), QueueError> {
+        match self.stopped.take() {
             None => Ok(()),
             Some(errno) => Err(QueueError { call: "send", source: io::Error::from_raw_os_error(errno) }),
         }

@@ -1,0 +1,135 @@
+//! Several NIC queues, each with a worker and an AF_XDP socket of its own, over a veth pair with four.
+
+mod common;
+
+use std::os::fd::AsRawFd;
+
+use common::{Running, ip, run};
+use serde_json::Value;
+use wirerate_engine::lab::Netns;
+
+const TARGET: &str = "10.79.0.2:5001";
+
+/// `va` and `vb`, four queues each way.
+struct Pair {
+    a: Netns,
+    b: Netns,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let (a, b) = (Netns::new().unwrap(), Netns::new().unwrap());
+        let file = b.run(|| std::fs::File::open("/proc/thread-self/ns/net").unwrap());
+        let there = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        let queues = "numtxqueues 4 numrxqueues 4";
+        ip(&a, &format!("link add va {queues} type veth peer name vb {queues} netns {there}"));
+        for (netns, name, address) in [(&a, "va", "10.79.0.1/24"), (&b, "vb", "10.79.0.2/24")] {
+            ip(netns, &format!("address add {address} dev {name}"));
+            ip(netns, &format!("link set {name} up"));
+        }
+        Self { a, b }
+    }
+
+    fn receive(&self, options: &str) -> Running {
+        let line = format!("recv {TARGET} --iface vb --backend afxdp --interval 100ms {options}");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        Running::ready(self.b.command(common::WIRERATE), &words)
+    }
+
+    fn send(&self, options: &str) -> Value {
+        let mut command = self.a.command(common::WIRERATE);
+        let line = format!("send {TARGET} --iface va --backend afxdp --json -q {options}");
+        command.args(line.split_whitespace());
+        let ended = run(command);
+        ended.expect(0, &[]);
+        ended.json()
+    }
+}
+
+fn numbers(report: &Value, list: &str, field: &str) -> Vec<u64> {
+    let list = report[list].as_array().unwrap_or_else(|| panic!("{list}: {report}"));
+    list.iter().map(|item| item[field].as_u64().unwrap()).collect()
+}
+
+fn warning<'a>(report: &'a Value, code: &str) -> Option<&'a Value> {
+    report["warnings"].as_array().unwrap().iter().find(|w| w["code"] == code)
+}
+
+#[test]
+fn every_queue_has_its_share() {
+    common::require_root!();
+    let pair = Pair::new();
+    let receiver = pair.receive("");
+    let sent = pair.send("--queues 0-3 --cpus 0,0,0,0 --rate 20kpps --count 6400");
+    let received = receiver.report();
+    assert_eq!(numbers(&sent, "workers", "queue"), [0, 1, 2, 3]);
+    assert_eq!(numbers(&sent, "workers", "packets"), [1600; 4], "{}", sent["workers"]);
+    assert_eq!(numbers(&received, "workers", "packets"), [1600; 4], "{}", received["workers"]);
+    assert_eq!(received["rx"]["unique"], 6400, "{}", received["rx"]);
+    assert_eq!(received["ledger"]["paths"][0]["unaccounted"], 0);
+    // Eight streams a queue, each with a source port of its own: RSS of a real NIC spreads them.
+    let streams = received["rx"]["streams"].as_array().unwrap();
+    let sources: std::collections::BTreeSet<_> =
+        streams.iter().map(|s| s["source"].as_str().unwrap()).collect();
+    assert_eq!((streams.len(), sources.len()), (32, 32));
+    // A kernel with NUMA nodes says where the frames lie.
+    if std::path::Path::new("/sys/devices/system/node/node0").exists() {
+        assert_eq!(numbers(&sent, "workers", "memory_node").len(), 4);
+        assert_eq!(numbers(&received, "workers", "memory_node").len(), 4);
+    }
+}
+
+#[test]
+fn a_subset_of_the_queues_is_said_to_be_one() {
+    common::require_root!();
+    let pair = Pair::new();
+    for (options, expected) in [("--queues 0,1", true), ("--queues 0,1 --steer off", false)] {
+        let receiver = pair.receive(options);
+        pair.send("--queues 0-3 --cpus 0,0,0,0 --rate 20kpps --count 3200");
+        let received = receiver.report();
+        // A veth takes no rules.
+        let warning = warning(&received, "not-directed");
+        assert_eq!(warning.is_some(), expected, "{}", received["warnings"]);
+        if let Some(warning) = warning {
+            assert!(warning["text"].as_str().unwrap().contains("no-socket"), "{warning}");
+        }
+        assert_eq!(received["rx"]["unique"], 1600, "{}", received["rx"]);
+        let no_socket = received["steer"].as_array().unwrap().iter().filter(|s| s["verdict"] == "no-socket");
+        assert!(
+            no_socket.map(|s| s["packets"].as_u64().unwrap()).sum::<u64>() >= 1600,
+            "{}",
+            received["steer"]
+        );
+    }
+}
+
+#[test]
+fn busy_polling_is_granted_and_receives_everything() {
+    common::require_root!();
+    let pair = Pair::new();
+    let receiver = pair.receive("--queues 0 --steer off --busy-poll 128");
+    let sent = pair.send("--busy-poll --rate 5kpps --count 2000");
+    let received = receiver.report();
+    assert_eq!(sent["config"]["busy_poll"], 64);
+    assert_eq!(received["config"]["busy_poll"], 128);
+    assert_eq!(received["rx"]["unique"], 2000, "{}", received["rx"]);
+    assert_eq!(received["ledger"]["paths"][0]["unaccounted"], 0);
+}
+
+#[test]
+fn huge_pages_that_are_missing_are_asked_for() {
+    common::require_root!();
+    let free = || {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let line = text.lines().find(|l| l.starts_with("HugePages_Free:")).map(str::to_owned);
+        line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok())
+    };
+    let pair = Pair::new();
+    if free() != Some(0) {
+        return common::skipped("this machine has huge pages, or none at all");
+    }
+    let mut command = pair.a.command(common::WIRERATE);
+    let line = format!("send {TARGET} --iface va --backend afxdp --huge-pages on --count 1");
+    command.args(line.split_whitespace());
+    run(command).expect(4, &["no huge pages", "vm.nr_hugepages=", "--huge-pages auto"]);
+}
