@@ -87,7 +87,8 @@ impl Outgoing {
         assert!(run.len <= self.caps.max_payload, "payload length of the run");
         let count = self.fitting(run, from);
         let stream = self.flows[usize::from(run.flow)].stream;
-        self.slots.write(slot, run, from, count, stream, &self.payload, stamper);
+        let part = Run { count, first_seq: run.first_seq + u64::from(from), ..*run };
+        self.slots.write(slot, &part, stream, &self.payload, stamper);
         count
     }
 

@@ -51,7 +51,7 @@ impl Slots {
         }
     }
 
-    /// Writes packets `from..from + count` of `run` into buffer `slot`, as packets of `stream`.
+    /// Writes the packets of `run` into buffer `slot`, as packets of `stream`.
     ///
     /// # Panics
     /// When a packet is shorter than a probe header, or all of them are longer than the buffer.
@@ -60,27 +60,23 @@ impl Slots {
         &mut self,
         slot: usize,
         run: &Run,
-        from: u16,
-        count: u16,
         stream: u16,
         payload: &Payload,
         stamper: &Stamper,
     ) {
-        let content = Content { flow: run.flow, len: run.len, count };
-        let len = usize::from(run.len);
-        assert!(len >= probe::LEN && content.bytes() <= self.size, "payload length of the run");
+        let &Run { flow, len, count, first_seq } = run;
+        let content = Content { flow, len, count };
+        let stride = usize::from(len);
+        assert!(stride >= probe::LEN && content.bytes() <= self.size, "payload length of the run");
         let buffer = &mut self.memory[slot * self.stride..][..content.bytes()];
-        let first = run.first_seq + u64::from(from);
         let (body_len, bodies) = self.bodies[slot];
-        if self.varies || body_len != run.len || bodies < count {
-            for (packet, sequence) in buffer.chunks_exact_mut(len).zip(first..) {
+        if self.varies || body_len != len || bodies < count {
+            for (packet, sequence) in buffer.chunks_exact_mut(stride).zip(first_seq..) {
                 payload.fill(sequence, &mut packet[probe::LEN..]);
             }
-            self.bodies[slot] = (run.len, count);
+            self.bodies[slot] = (len, count);
         }
-        for (packet, sequence) in buffer.chunks_exact_mut(len).zip(first..) {
-            stamper.stamp(packet, stream, sequence);
-        }
+        stamper.stamp_run(buffer, stride, usize::from(count), stream, first_seq);
         self.contents[slot] = content;
     }
 
