@@ -1,6 +1,6 @@
 //! The programs that run in the kernel. `scripts/ebpf` builds them into the object that the engine embeds.
 //!
-//! [`steer`] hands selected packets to AF_XDP sockets; [`drops`] and [`xdp_drops`] count what the kernel threw away;
+//! [`steer`] hands selected packets to AF_XDP sockets; [`sink_xdp`] and [`sink_tc`] count them and drop them; [`drops`] and [`xdp_drops`] count what the kernel threw away;
 //! [`datagram`] tells whose it was.
 //! Nothing here may panic: a panic leaves an undefined symbol, and the build refuses the object.
 #![no_std]
@@ -8,6 +8,11 @@
 mod datagram;
 mod drops;
 mod frame;
+mod packet;
+mod probe;
+mod sink;
+mod sink_tc;
+mod sink_xdp;
 mod steer;
 mod xdp_drops;
 

@@ -5,4 +5,5 @@
 #![no_std]
 
 pub mod drops;
+pub mod sink;
 pub mod steer;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::FormatChoice;
 use super::observer::ObserverSpec;
+use super::sink::SinkChoice;
 use crate::backend::Choice;
 use crate::profile::payload::Payload;
 use crate::report::effective;
@@ -28,6 +29,8 @@ pub struct RecvConfig {
     pub interface: Option<String>,
     /// Datapath.
     pub backend: Choice,
+    /// Which program counts, for `xdp`.
+    pub sink: SinkChoice,
     /// NIC queues for `afxdp`; empty: all.
     pub queues: Vec<usize>,
     /// CPUs for the workers; empty: chosen.
@@ -63,6 +66,7 @@ impl RecvConfig {
             target,
             interface: None,
             backend: Choice::Auto,
+            sink: SinkChoice::Auto,
             queues: Vec::new(),
             cpus: Vec::new(),
             destination_ports: None,
@@ -90,6 +94,7 @@ impl RecvConfig {
             "target": self.target.to_string(),
             "iface": self.interface,
             "backend": self.backend,
+            "sink": (self.backend == Choice::Xdp).then(|| self.sink.name()),
             "queues": self.queues,
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,

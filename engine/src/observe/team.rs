@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 
 use super::config::RecvConfig;
 use super::observer::Observer;
+use super::sink::{self, KernelSink, Place, Program};
+use super::source::{Observe, Workers};
 use super::worker;
 use crate::backend::{self, Backend, Settled};
 use crate::control::Stop;
@@ -13,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::generate::nth_address;
 use crate::host::cpu;
 use crate::host::nic::Nic;
-use crate::measure::handover::{Emptier, handover};
+use crate::measure::handover::handover;
 use crate::measure::tally::RxTally;
 use crate::multicast::membership::Membership;
 use crate::queue::Receive;
@@ -23,7 +25,7 @@ use crate::queue::socket::{MmsgRx, UringRx};
 use crate::queue::spec::{Interface, RxSpec};
 use crate::report::{self, Warning};
 use crate::target::Target;
-use crate::worker::{Granted, Worker, start};
+use crate::worker::{Granted, start};
 
 /// Sockets that one run opens at most: each has a thread of its own.
 const MAX_SOCKETS: usize = 256;
@@ -36,9 +38,7 @@ const MAX_PAYLOAD: u16 = 65_507;
 
 /// Opened and waiting for the start.
 pub(crate) struct Team {
-    pub workers: Vec<Worker<RxTally>>,
-    pub emptiers: Vec<Emptier<RxTally>>,
-    pub places: Vec<report::Worker>,
+    pub source: Box<dyn Observe>,
     pub interface: Option<Interface>,
     pub backend: report::Backend,
     pub steer: Option<Steer>,
@@ -56,17 +56,15 @@ struct Opened {
     buffer: Option<usize>,
 }
 
-/// Opens everything that `config` asks for; workers end when `stop` is requested.
-pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
+/// Opens everything that `config` asks for.
+pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
     let targets = targets(config)?;
     let Settled { backend, why, interface } =
         backend::settle(config.backend, config.interface.as_deref(), || {
             backend::way_in(config.target.destination.ip())
         })?;
     let mut team = Team {
-        workers: Vec::new(),
-        emptiers: Vec::new(),
-        places: Vec::new(),
+        source: Box::new(Workers::default()),
         interface,
         backend: report::Backend {
             name: backend.name(),
@@ -81,14 +79,14 @@ pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
         _memberships: Vec::new(),
     };
     match backend {
-        Backend::Afxdp => open_afxdp(&mut team, config, &targets, stop)?,
-        Backend::Uring => open_sockets(&mut team, config, &targets, stop, |spec| {
+        Backend::Afxdp => open_afxdp(&mut team, config, &targets)?,
+        Backend::Uring => open_sockets(&mut team, config, &targets, |spec| {
             UringRx::open(spec).map(|queue| plain(queue, UringRx::receive_buffer))
         })?,
-        Backend::Mmsg => open_sockets(&mut team, config, &targets, stop, |spec| {
+        Backend::Mmsg => open_sockets(&mut team, config, &targets, |spec| {
             MmsgRx::open(spec).map(|queue| plain(queue, MmsgRx::receive_buffer))
         })?,
-        Backend::Xdp => return Err(Error::usage("--backend xdp does not receive yet")),
+        Backend::Xdp => open_sink(&mut team, config, &targets)?,
     }
     Ok(team)
 }
@@ -124,7 +122,6 @@ fn open_sockets<Q: Receive + 'static>(
     team: &mut Team,
     config: &RecvConfig,
     targets: &[Target],
-    stop: &Stop,
     open: fn(&RxSpec) -> Result<(Q, Opened)>,
 ) -> Result<()> {
     if !config.queues.is_empty() {
@@ -140,7 +137,7 @@ fn open_sockets<Q: Receive + 'static>(
         .fix("receive fewer, or use --backend afxdp"));
     }
     let specs = targets.iter().map(|&target| (0, target)).collect();
-    let opened = open_each(team, config, specs, stop, open)?;
+    let opened = open_each(team, config, specs, open)?;
     let smallest = opened.iter().filter_map(|o| o.buffer).min();
     team.warnings.extend(smallest.and_then(small_buffer));
     Ok(())
@@ -158,7 +155,40 @@ fn small_buffer(bytes: usize) -> Option<Warning> {
     })
 }
 
-fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &Stop) -> Result<()> {
+fn open_sink(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Result<()> {
+    sink::require(config)?;
+    let interface = team.interface.clone().expect("xdp was chosen for an interface");
+    let rules: Vec<Rule> = targets.iter().map(Rule::from).collect();
+    let program = Program::attach(&interface, &rules, config.sink)?;
+    (team.backend.mode, team.backend.xdp) = program.place().names();
+    team.backend.payload_touched = Some(false);
+    team.backend.why = format!("{}; {}", team.backend.why, program.why());
+    if program.place() == Place::XdpGeneric {
+        team.warnings.push(generic(&interface, program.why()));
+    }
+    join(team, &interface, targets)?;
+    team.source = Box::new(KernelSink::new(program, interface.name));
+    Ok(())
+}
+
+/// A warning that XDP is not native, and why.
+fn generic(interface: &Interface, refusal: &str) -> Warning {
+    Warning {
+        code: "generic-xdp",
+        text: format!("{}: the driver refused native XDP ({refusal}); generic XDP is slower", interface.name),
+        fix: None,
+    }
+}
+
+/// Holds memberships for what no socket receives.
+fn join(team: &mut Team, interface: &Interface, targets: &[Target]) -> Result<()> {
+    for target in targets.iter().filter(|t| t.is_group()) {
+        team._memberships.push(Membership::join(interface, target)?);
+    }
+    Ok(())
+}
+
+fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Result<()> {
     let interface = team.interface.clone().expect("afxdp was chosen for an interface");
     let nic = Nic::of(&interface);
     Nic::require_queues(&interface.name, &config.queues, nic.queues.rx)?;
@@ -171,17 +201,10 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &S
         targets.iter().map(|t| Rule { destination: t.destination, source: t.source }).collect();
     let mut steer = Steer::attach(&interface, &rules)?;
     if let Some(refusal) = steer.why() {
-        team.warnings.push(Warning {
-            code: "generic-xdp",
-            text: format!(
-                "{}: the driver refused native XDP ({refusal}); generic XDP is slower",
-                interface.name
-            ),
-            fix: None,
-        });
+        team.warnings.push(generic(&interface, refusal));
     }
     let specs = queues.iter().map(|&queue| (queue, targets[0])).collect();
-    let opened = open_each(team, config, specs, stop, |spec| {
+    let opened = open_each(team, config, specs, |spec| {
         let queue = AfxdpRx::open(spec)?;
         let granted = Granted::of(queue.granted());
         let fd = queue.fd().try_clone_to_owned().map_err(|e| Error::failed("dup").because(e))?;
@@ -192,27 +215,28 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &S
         steer.set_socket(queue, socket)?;
     }
     team.steer = Some(steer);
-    for target in targets.iter().filter(|t| t.is_group()) {
-        team._memberships.push(Membership::join(&interface, target)?);
-    }
-    Ok(())
+    join(team, &interface, targets)
 }
 
 fn open_each<Q: Receive + 'static>(
     team: &mut Team,
     config: &RecvConfig,
     specs: Vec<(u32, Target)>,
-    stop: &Stop,
     open: fn(&RxSpec) -> Result<(Q, Opened)>,
 ) -> Result<Vec<Opened>> {
     let node = team.interface.as_ref().and_then(|i| Nic::of(i).numa_node);
     let wanted = (!config.cpus.is_empty()).then_some(config.cpus.as_slice());
     let cpus = cpu::choose(specs.len(), node, wanted)?;
     let mut all = Vec::new();
+    let mut workers = Workers {
+        stop: Stop::default(),
+        interface: team.interface.as_ref().map(|i| i.name.clone()),
+        ..Workers::default()
+    };
     for (n, ((queue, target), cpu)) in specs.into_iter().zip(cpus).enumerate() {
         let (filler, emptier) = handover(move || RxTally::new(n));
         let spec = RxSpec { interface: team.interface.clone(), queue, target, max_payload: MAX_PAYLOAD };
-        let (stop, config) = (stop.clone(), config.clone());
+        let (stop, config) = (workers.stop.clone(), config.clone());
         let (worker, opened) = start(
             format!("recv {n}"),
             cpu,
@@ -225,9 +249,9 @@ fn open_each<Q: Receive + 'static>(
                 worker::run(queue, observer, filler, &stop)
             },
         )?;
-        team.workers.push(worker);
-        team.emptiers.push(emptier);
-        team.places.push(report::Worker {
+        workers.workers.push(worker);
+        workers.emptiers.push(emptier);
+        workers.places.push(report::Worker {
             queue: queue.max(n as u32),
             cpu,
             numa_node: cpu::node_of(cpu),
@@ -239,6 +263,7 @@ fn open_each<Q: Receive + 'static>(
         }
         all.push(opened);
     }
+    team.source = Box::new(workers);
     Ok(all)
 }
 
