@@ -23,9 +23,16 @@ impl Frame {
         Self { data: ctx.data(), end: ctx.data_end() }
     }
 
+    /// The linear part as it is now: what was read before is not used again, because the verifier does not follow a pointer that
+    /// was one of two.
     #[inline(always)]
     pub fn of_skb(ctx: &TcContext) -> Self {
-        Self { data: ctx.data(), end: ctx.data_end() }
+        let skb = ctx.skb.skb;
+        // SAFETY: the context that the program was called with.
+        let (data, end) = unsafe {
+            (ptr::read_volatile(&raw const (*skb).data), ptr::read_volatile(&raw const (*skb).data_end))
+        };
+        Self { data: data as usize, end: end as usize }
     }
 
     /// Whether the linear part ends before `offset`.

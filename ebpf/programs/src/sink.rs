@@ -209,8 +209,9 @@ impl Sink {
         if unsafe { ptr::read_volatile(count) } >= STREAMS {
             return None;
         }
+        // Relaxed would be an addition that gives nothing back (LLVM 22).
         // SAFETY: valid and aligned, and all writers are atomic.
-        let index = unsafe { AtomicU32::from_ptr(count) }.fetch_add(1, Ordering::Relaxed);
+        let index = unsafe { AtomicU32::from_ptr(count) }.fetch_add(1, Ordering::AcqRel);
         let stream = SINK_STREAMS.get_ptr_mut(index)?;
         // SAFETY: an element of the map that nobody else knows yet.
         unsafe { (*stream).key = self.key };

@@ -27,11 +27,12 @@ const VLAN_TAG: u32 = 4;
 #[classifier]
 pub fn sink_tc(ctx: TcContext) -> i32 {
     let bytes = ctx.len();
-    let mut frame = Frame::of_skb(&ctx);
     let headers = if bytes < HEADERS { bytes } else { HEADERS };
-    if frame.is_shorter_than(headers as usize) && ctx.pull_data(headers).is_ok() {
-        frame = Frame::of_skb(&ctx);
+    if Frame::of_skb(&ctx).is_shorter_than(headers as usize) {
+        // Where it fails, the headers are cut short.
+        let _ = ctx.pull_data(headers);
     }
+    let frame = Frame::of_skb(&ctx);
     let mut packet = Packet::new();
     let parsed = parse(&frame, bytes as usize, &mut packet);
     if let Verdict::Redirected = parsed
