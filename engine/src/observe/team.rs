@@ -9,7 +9,7 @@ use super::observer::Observer;
 use super::sink::{self, KernelSink, Place, Program};
 use super::source::{Observe, Workers};
 use super::worker;
-use crate::backend::{self, Backend, Settled};
+use crate::backend::{self, Backend, Choice, Settled};
 use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::generate::nth_address;
@@ -58,6 +58,9 @@ struct Opened {
 
 /// Opens everything that `config` asks for.
 pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
+    if config.backend == Choice::Xdp {
+        sink::require(config)?;
+    }
     let targets = targets(config)?;
     let Settled { backend, why, interface } =
         backend::settle(config.backend, config.interface.as_deref(), || {
@@ -156,7 +159,6 @@ fn small_buffer(bytes: usize) -> Option<Warning> {
 }
 
 fn open_sink(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Result<()> {
-    sink::require(config)?;
     let interface = team.interface.clone().expect("xdp was chosen for an interface");
     let rules: Vec<Rule> = targets.iter().map(Rule::from).collect();
     let program = Program::attach(&interface, &rules, config.sink)?;
