@@ -239,6 +239,11 @@ pub struct Recv {
     #[arg(long)]
     pub keep: bool,
 
+    /// Which program counts, with --backend xdp. auto takes xdp where the driver runs it natively, but not on a veth, whose peer
+    /// would lose its UDP segmentation; else tc, which sees super-packets
+    #[arg(long, value_enum, default_value_t = SinkProgram::Auto)]
+    pub sink: SinkProgram,
+
     /// What arrives. auto recognises wirerate and iperf2 per flow; raw counts packets and bytes only
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub format: Format,
@@ -339,6 +344,13 @@ pub enum HugePages {
 pub enum Steer {
     Auto,
     Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SinkProgram {
+    Auto,
+    Xdp,
+    Tc,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

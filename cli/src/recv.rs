@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use wirerate_engine::Error;
 use wirerate_engine::control::Event;
+use wirerate_engine::observe::sink::SinkChoice;
 use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
 use wirerate_engine::queue::RxMeta;
 
-use crate::args::{Format, Recv, Steer};
+use crate::args::{Backend, Format, Recv, SinkProgram, Steer};
 use crate::output::{self, ReadyFd, Sink};
 use crate::send::{choice, payload, tuning};
 use crate::signals::stop_on_signals;
@@ -36,10 +38,18 @@ pub fn run(args: &Recv) -> Result<Status> {
 
 fn configuration(args: &Recv) -> Result<RecvConfig> {
     let d = &args.datapath;
+    if args.sink != SinkProgram::Auto && d.backend != Backend::Xdp {
+        return Err(Error::usage("--sink: only --backend xdp counts in the kernel").fix("add --backend xdp"));
+    }
     let verify = args.verify_payload.then(|| payload(&args.payload)).transpose()?;
     Ok(RecvConfig {
         interface: d.iface.clone(),
         backend: choice(d.backend),
+        sink: match args.sink {
+            SinkProgram::Auto => SinkChoice::Auto,
+            SinkProgram::Xdp => SinkChoice::Xdp,
+            SinkProgram::Tc => SinkChoice::Tc,
+        },
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
         tuning: tuning(d),
         steer: args.steer == Steer::Auto,

@@ -129,8 +129,13 @@ fn received(text: &mut String, rx: &Rx) {
     );
     let _ = writeln!(
         text,
-        "also       {} duplicate, {} reordered, {} late, {} corrupt, {} foreign, {} before the start",
-        rx.duplicate, rx.reordered, rx.late, rx.corrupt, rx.foreign, rx.before_start
+        "also       {} duplicate, {} reordered, {}{} corrupt, {} foreign, {} before the start",
+        rx.duplicate,
+        rx.reordered,
+        rx.late.map_or(String::new(), |late| format!("{late} late, ")),
+        rx.corrupt,
+        rx.foreign,
+        rx.before_start
     );
     if let Some(l) = &rx.latency_ns {
         let _ = writeln!(text, "latency    {}", distribution(l));

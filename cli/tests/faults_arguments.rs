@@ -98,6 +98,24 @@ fn numbers_out_of_range_name_the_limits() {
 }
 
 #[test]
+fn what_the_kernels_sink_cannot_do_says_why() {
+    for (options, words) in [
+        ("--sink tc", ["--sink", "--backend xdp"].as_slice()),
+        ("--sink afxdp --backend xdp", &["auto, xdp, tc"]),
+        ("--backend xdp --format iperf2", &["--format iperf2", "no header but wirerate's own"]),
+        ("--backend xdp --format raw", &["--format raw"]),
+        ("--backend xdp --verify-payload", &["--verify-payload", "untouched"]),
+        ("--backend xdp --hexdump", &["--hexdump", "headers only"]),
+        ("--backend xdp --queues 0", &["--queues", "any queue"]),
+        ("--backend xdp --cpus 0", &["--cpus", "no workers"]),
+    ] {
+        let mut args = vec!["recv", GROUP];
+        args.extend(options.split_whitespace());
+        refused(&args, words);
+    }
+}
+
+#[test]
 fn empty_lists_are_not_defaults() {
     for option in ["--queues", "--cpus"] {
         refused(&["send", GROUP, option, "", "--count", "1"], &[option, "at least one"]);

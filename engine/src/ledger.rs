@@ -16,6 +16,8 @@
 //!   packets; when not, the queue's stands. With AF_XDP they are of a stranger's socket, which had a copy. Reason XDP (generic mode) covers
 //!   the queue's `xsk`, which then gives up the messages and foreign packets, and keeps its names. Of the failed redirects to AF_XDP
 //!   sockets (native mode) only ENXIO and EINVAL are added: the others are in XDP_STATISTICS.
+//! - A sink (`xdp`) drops what it has counted, and the kernel counts that as well: with reason TC_INGRESS at tc, XDP in generic mode, and none
+//!   (NOT_SPECIFIED) in native mode where the driver had made an skb. As many of the data of that reason as the sink has counted were received.
 //! - What lay unread in a socket that was closed does not count: a receiver reads its own until they are empty, so it was a stranger's
 //!   copy.
 //! - A socket with receive offload counts buffers, each of which is one packet or more; the kernel's count tells how many packets they were.
@@ -33,6 +35,7 @@ use crate::drops::place::UNREAD;
 use crate::drops::{Content, DropCount};
 use crate::generate::END_MESSAGES;
 use crate::measure::tally::{Format, StreamTally};
+use crate::observe::{Place, Sunk};
 use crate::queue::QueueLoss;
 use crate::report::{Drop, Ledger, Path, RxCollector};
 
@@ -84,6 +87,22 @@ pub(crate) fn of_receiver(
     let messages = messages_of(&streams).saturating_sub(collector.messages());
     take_off_messages(&mut path, messages.saturating_sub(messages_in(kernel)));
     Some(Ledger { paths: vec![path] })
+}
+
+/// Leaves out of the kernel's drops what a sink has counted.
+pub(crate) fn leave_out_sunk(kernel: &mut [DropCount], sunk: Sunk) {
+    let reason = match sunk.place {
+        Place::Tc => "TC_INGRESS",
+        Place::XdpGeneric => "XDP",
+        Place::XdpNative => "NOT_SPECIFIED",
+    };
+    let mut left = sunk.packets;
+    let own = |drop: &&mut DropCount| drop.content == Content::Data && drop.reason == reason;
+    for drop in kernel.iter_mut().filter(own) {
+        let off = left.min(drop.packets);
+        drop.packets -= off;
+        left -= off;
+    }
 }
 
 impl Losses<'_> {

@@ -44,6 +44,27 @@ fn what_no_place_explains_is_unaccounted() {
 }
 
 #[test]
+fn what_a_sink_counted_and_dropped_is_no_loss() {
+    for (place, reason) in
+        [(Place::Tc, "TC_INGRESS"), (Place::XdpGeneric, "XDP"), (Place::XdpNative, "NOT_SPECIFIED")]
+    {
+        let mut kernel = [
+            dropped("qdisc", reason, Content::Message, 3),
+            dropped("qdisc", reason, Content::Data, 100),
+            dropped("netfilter", "NETFILTER_DROP", Content::Data, 10),
+        ];
+        leave_out_sunk(&mut kernel, Sunk { place, packets: 98 });
+        assert_eq!(
+            kernel.each_ref().map(|drop| drop.packets),
+            [3, 2, 10],
+            "another program dropped two more"
+        );
+        leave_out_sunk(&mut kernel, Sunk { place, packets: 98 });
+        assert_eq!(kernel.each_ref().map(|drop| drop.packets), [3, 0, 10]);
+    }
+}
+
+#[test]
 fn data_counts_on_the_way_messages_and_foreign_packets_do_not() {
     let kernel = [
         dropped("netfilter", "NETFILTER_DROP", Content::Data, 10),

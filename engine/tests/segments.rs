@@ -10,7 +10,9 @@ use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::socket::offload::Offload;
 use wirerate_engine::queue::socket::{MmsgRx, MmsgTx, UringRx, UringTx};
-use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, TxSpec, Wait};
+use wirerate_engine::queue::{
+    Flow, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, Tuning, TxSpec, Wait,
+};
 
 mod common;
 
@@ -29,10 +31,12 @@ fn tx_spec(payload: &Arc<Payload>, max_payload: u16) -> TxSpec {
         flows: vec![flow],
         ttl: 1,
         dscp: 0,
+        fragment: false,
         vlan: None,
         payload: Arc::clone(payload),
         max_payload,
         segments: Segments::Auto,
+        tuning: Tuning::default(),
     }
 }
 
@@ -43,6 +47,7 @@ fn rx_spec() -> RxSpec {
         target: TARGET.parse().unwrap(),
         max_payload: 65_507,
         segments: Segments::Auto,
+        tuning: Tuning::default(),
     }
 }
 

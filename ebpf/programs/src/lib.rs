@@ -1,6 +1,7 @@
 //! The programs that run in the kernel. `scripts/ebpf` builds them into the object that the engine embeds.
 //!
-//! [`steer`] hands selected packets to AF_XDP sockets; [`generate`] makes packets; [`drops`] and [`xdp_drops`] count what the kernel threw away;
+//! [`steer`] hands selected packets to AF_XDP sockets; [`sink_xdp`] and [`sink_tc`] count them and drop them; [`generate`] makes packets; [`drops`] and
+//! [`xdp_drops`] count what the kernel threw away;
 //! [`datagram`] tells whose it was.
 //! Nothing here may panic: a panic leaves an undefined symbol, and the build refuses the object.
 #![no_std]
@@ -9,6 +10,11 @@ mod datagram;
 mod drops;
 mod frame;
 mod generate;
+mod packet;
+mod probe;
+mod sink;
+mod sink_tc;
+mod sink_xdp;
 mod steer;
 mod xdp_drops;
 

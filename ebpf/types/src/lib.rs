@@ -6,4 +6,5 @@
 
 pub mod drops;
 pub mod generate;
+pub mod sink;
 pub mod steer;

@@ -1,13 +1,13 @@
 //! The shared plain data as keys and values of eBPF maps.
 #![expect(unsafe_code, reason = "aya takes only what promises to be plain data")]
 
-use wirerate_ebpf_types::{drops, generate, steer};
+use wirerate_ebpf_types::{drops, generate, sink, steer};
 
 macro_rules! plain {
     ($($(#[$doc:meta])* $name:ident($inner:ty);)*) => {$(
         $(#[$doc])*
         #[repr(transparent)]
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy)]
         pub(crate) struct $name(pub $inner);
 
         // SAFETY: the inner type is repr(C) of integers without padding (its size is asserted where it is
@@ -35,4 +35,8 @@ plain! {
     RuleKey(steer::RuleKey);
     /// Value of the counter array.
     SteerValue(steer::Count);
+    /// A stream of the sink.
+    SinkStream(sink::Stream);
+    /// What a CPU counted for the sink.
+    SinkShare(sink::Share);
 }

@@ -109,6 +109,9 @@ pub struct RxTally {
     pub negative_latency: u64,
     /// Datagrams of recognised formats whose streams were more than can be followed; in no other count. Total.
     pub untracked: u64,
+    /// Datagrams of recognised formats that could not be counted, because another CPU held their stream for too long (`xdp`); in no
+    /// other count. Total.
+    pub contended: u64,
     /// End-of-stream messages of the streams. Total.
     pub messages: u64,
     /// What the kernel dropped at this queue. Total.
@@ -127,6 +130,7 @@ impl RxTally {
             gaps: gap_histogram(),
             negative_latency: 0,
             untracked: 0,
+            contended: 0,
             messages: 0,
             losses: Vec::new(),
         }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::FormatChoice;
 use super::observer::ObserverSpec;
+use super::sink::SinkChoice;
 use crate::backend::Choice;
 use crate::host::sched::Policy;
 use crate::profile::payload::Payload;
@@ -31,6 +32,8 @@ pub struct RecvConfig {
     pub interface: Option<String>,
     /// Datapath.
     pub backend: Choice,
+    /// Which program counts, for `xdp`.
+    pub sink: SinkChoice,
     /// NIC queues for `afxdp`; empty: all.
     pub queues: Vec<usize>,
     /// How AF_XDP sockets work with their driver.
@@ -76,6 +79,7 @@ impl RecvConfig {
             target,
             interface: None,
             backend: Choice::Auto,
+            sink: SinkChoice::Auto,
             queues: Vec::new(),
             tuning: Tuning::default(),
             steer: true,
@@ -108,6 +112,7 @@ impl RecvConfig {
             "target": self.target.to_string(),
             "iface": self.interface,
             "backend": self.backend,
+            "sink": (self.backend == Choice::Xdp).then(|| self.sink.name()),
             "on_irq_cpu": self.on_irq_cpu,
             "sched": self.policy.to_string(),
             "busy_poll": self.tuning.busy_poll,

@@ -6,6 +6,8 @@ mod config;
 mod ending;
 mod observer;
 mod recv;
+pub mod sink;
+mod source;
 mod stream;
 mod team;
 pub(crate) mod worker;
@@ -13,6 +15,9 @@ pub(crate) mod worker;
 pub use config::RecvConfig;
 pub use observer::{Hexdump, MAX_STREAMS, Observer, ObserverSpec};
 pub use recv::run;
+pub(crate) use recv::steered;
+pub(crate) use sink::Place;
+pub(crate) use source::Sunk;
 
 use std::str::FromStr;
 

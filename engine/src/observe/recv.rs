@@ -12,12 +12,10 @@ use crate::control::{Event, Outcome, Stop};
 use crate::drops::witness::Witness;
 use crate::drops::{DropCount, current_netns_inode};
 use crate::error::{Error, Result};
-use crate::generate::explain;
 use crate::host::{interface, sched};
 use crate::ledger;
-use crate::queue::afxdp::steer::{Mode, Steer};
+use crate::queue::afxdp::steer::{Mode, SteerCount};
 use crate::report::{self, Interval, Report, RxCollector, Warning};
-use crate::worker::Worker;
 
 /// How often the collector looks.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -33,8 +31,7 @@ const LOOK_AT_INTERFACE_NS: u64 = 200_000_000;
 pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
     let mut witness =
         config.kernel_drops.then(|| team::destinations(config).and_then(|d| Witness::start(&d)));
-    let workers_stop = Stop::default();
-    let mut team = team::open(config, &workers_stop)?;
+    let mut team = team::open(config)?;
     let mut report = Report::begin("recv", config.describe(), team.interface.as_ref());
     report.backend = Some(team.backend.clone());
     report.host.memory_locked = sched::lock_memory();
@@ -47,19 +44,25 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         watching.begin()?;
     }
     let mut collector = RxCollector::new();
+    if team.source.sunk().is_some() {
+        collector.leave_out_late();
+    }
     let mut clocks = Steadiness::begin();
     let link = LinkWatch::begin(team.interface.as_ref());
     let start_ns = clock::tai_ns();
-    team.workers.iter_mut().for_each(|w| w.go(start_ns));
+    team.source.go(start_ns)?;
     on_event(Event::Ready);
 
     let mut failure = None;
     let ending = Ending::new(config, start_ns);
     let period_ns = config.interval.as_nanos() as u64;
     let (mut interval_start, mut looked_ns) = (0, start_ns);
-    while !team.workers.iter().any(Worker::is_finished) {
+    while !team.source.has_ended() {
         std::thread::sleep(COLLECT);
-        team.emptiers.iter().for_each(|e| e.drain(|t| collector.absorb(t)));
+        if let Err(error) = team.source.sample(&mut collector) {
+            failure = Some(error);
+            break;
+        }
         let now_ns = clock::tai_ns();
         if now_ns - start_ns >= interval_start + period_ns {
             push_interval(&mut report, &mut collector, interval_start, now_ns - start_ns, on_event);
@@ -79,8 +82,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             break;
         }
     }
-    workers_stop.request();
-    if let Some(error) = finish_workers(&mut team, &mut collector, &mut report) {
+    if let Some(error) = team.source.finish(&mut collector, &mut report) {
         failure.get_or_insert(error);
     }
     look_at_clock(&mut clocks, &mut report, on_event);
@@ -90,25 +92,6 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
     conclude(&mut report, &collector, &team, witness, on_event);
     Ok(Outcome { report, losses: collector.losses(), failure })
-}
-
-fn finish_workers(team: &mut Team, collector: &mut RxCollector, report: &mut Report) -> Option<Error> {
-    let mut failure = None;
-    for ((worker, emptier), place) in team.workers.drain(..).zip(&team.emptiers).zip(&team.places) {
-        let ended = worker.join();
-        emptier.drain(|t| collector.absorb(t));
-        match ended {
-            Ok((last, broken)) => {
-                collector.absorb(&last);
-                report.workers.push(report::Worker { packets: last.counters.packets, ..place.clone() });
-                if let Some(broken) = broken {
-                    failure = Some(explain(&broken, team.interface.as_ref().map(|i| i.name.as_str())));
-                }
-            }
-            Err(error) => failure = Some(error),
-        }
-    }
-    failure
 }
 
 fn push_interval(
@@ -173,7 +156,11 @@ fn conclude(
     }
     let afxdp = team.steer.is_some();
     let interface = team.interface.as_ref();
-    let kernel = witness.map(|witness| witness.and_then(|w| dropped_here(&w, interface.map(|i| i.index))));
+    let mut kernel =
+        witness.map(|witness| witness.and_then(|w| dropped_here(&w, interface.map(|i| i.index))));
+    if let (Some(Ok(drops)), Some(sunk)) = (&mut kernel, team.source.sunk()) {
+        ledger::leave_out_sunk(drops, sunk);
+    }
     let seen = kernel.as_ref().and_then(|k| k.as_deref().ok()).unwrap_or_default();
     report.ledger = ledger::of_receiver(collector, afxdp, seen, interface.map(|i| i.name.as_str()));
     if let Some(Err(unseen)) = kernel {
@@ -192,14 +179,14 @@ fn conclude(
             Mode::Native => "native",
             Mode::Generic => "generic",
         };
-        report.steer = steered(steer, team.interface.as_ref().map_or("", |i| &i.name));
+        let counts = steer.counts().unwrap_or_default();
+        report.steer = steered(&counts, team.interface.as_ref().map_or("", |i| &i.name));
     }
     report.rx = Some(rx);
 }
 
-/// The XDP program's counters; none when the kernel does not show them, which costs nothing that was measured.
-fn steered(steer: &Steer, interface: &str) -> Vec<report::Steered> {
-    let counts = steer.counts().unwrap_or_default();
+/// The counters of the program on `interface`; none when the kernel does not show them, which costs nothing that was measured.
+pub(crate) fn steered(counts: &[SteerCount], interface: &str) -> Vec<report::Steered> {
     let steered = counts.iter().map(|count| report::Steered {
         interface: interface.to_owned(),
         queue: count.queue,

@@ -6,9 +6,11 @@ use std::os::fd::OwnedFd;
 
 use super::config::RecvConfig;
 use super::observer::Observer;
+use super::sink::{self, KernelSink, Place, Program};
+use super::source::{Observe, Workers};
 use super::worker;
 use crate::advice::interrupts_between_polls;
-use crate::backend::{self, Backend, Settled};
+use crate::backend::{self, Backend, Choice, Settled};
 use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::generate::nth_address;
@@ -16,7 +18,7 @@ use crate::host::cpu::Cpus;
 use crate::host::irq::Direction;
 use crate::host::nic::Nic;
 use crate::host::placement::{Device, Request, place};
-use crate::measure::handover::{Emptier, handover};
+use crate::measure::handover::handover;
 use crate::measure::tally::RxTally;
 use crate::multicast::membership::Membership;
 use crate::queue::Receive;
@@ -29,7 +31,7 @@ use crate::queue::socket::{MmsgRx, UringRx};
 use crate::queue::spec::{Interface, RxSpec};
 use crate::report::{self, Warning};
 use crate::target::Target;
-use crate::worker::{Granted, Worker, start};
+use crate::worker::{Granted, start};
 
 /// Sockets that one run opens at most: each has a thread of its own.
 const MAX_SOCKETS: usize = 256;
@@ -42,9 +44,7 @@ const MAX_PAYLOAD: u16 = 65_507;
 
 /// Opened and waiting for the start.
 pub(crate) struct Team {
-    pub workers: Vec<Worker<RxTally>>,
-    pub emptiers: Vec<Emptier<RxTally>>,
-    pub places: Vec<report::Worker>,
+    pub source: Box<dyn Observe>,
     pub interface: Option<Interface>,
     pub backend: report::Backend,
     pub steer: Option<Steer>,
@@ -66,17 +66,18 @@ struct Opened {
     buffer: Option<usize>,
 }
 
-/// Opens everything that `config` asks for; workers end when `stop` is requested.
-pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
+/// Opens everything that `config` asks for.
+pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
+    if config.backend == Choice::Xdp {
+        sink::require(config)?;
+    }
     let targets = targets(config)?;
     let Settled { backend, why, interface } =
         backend::settle(config.backend, config.interface.as_deref(), || {
             backend::way_in(config.target.destination.ip())
         })?;
     let mut team = Team {
-        workers: Vec::new(),
-        emptiers: Vec::new(),
-        places: Vec::new(),
+        source: Box::new(Workers::default()),
         interface,
         backend: report::Backend {
             name: backend.name(),
@@ -93,18 +94,18 @@ pub(crate) fn open(config: &RecvConfig, stop: &Stop) -> Result<Team> {
         _memberships: Vec::new(),
     };
     match backend {
-        Backend::Afxdp => open_afxdp(&mut team, config, &targets, stop)?,
-        Backend::Uring => open_sockets(&mut team, config, &targets, stop, |spec| {
+        Backend::Afxdp => open_afxdp(&mut team, config, &targets)?,
+        Backend::Uring => open_sockets(&mut team, config, &targets, |spec| {
             let queue = UringRx::open(spec)?;
             let opened = socket(queue.offload(), queue.receive_buffer());
             Ok((queue, opened))
         })?,
-        Backend::Mmsg => open_sockets(&mut team, config, &targets, stop, |spec| {
+        Backend::Mmsg => open_sockets(&mut team, config, &targets, |spec| {
             let queue = MmsgRx::open(spec)?;
             let opened = socket(queue.offload(), queue.receive_buffer());
             Ok((queue, opened))
         })?,
-        Backend::Xdp => return Err(Error::usage("--backend xdp does not receive yet")),
+        Backend::Xdp => open_sink(&mut team, config, &targets)?,
     }
     Ok(team)
 }
@@ -139,7 +140,6 @@ fn open_sockets<Q: Receive + 'static>(
     team: &mut Team,
     config: &RecvConfig,
     targets: &[Target],
-    stop: &Stop,
     open: fn(&RxSpec) -> Result<(Q, Opened)>,
 ) -> Result<()> {
     if !config.queues.is_empty() {
@@ -155,7 +155,7 @@ fn open_sockets<Q: Receive + 'static>(
         .fix("receive fewer, or use --backend afxdp"));
     }
     let specs = targets.iter().map(|&target| (0, target)).collect();
-    let opened = open_each(team, config, specs, stop, open)?;
+    let opened = open_each(team, config, specs, open)?;
     let smallest = opened.iter().filter_map(|o| o.buffer).min();
     team.warnings.extend(smallest.and_then(small_buffer));
     let offloads = || opened.iter().filter_map(|o| o.granted.offload.as_ref());
@@ -186,7 +186,39 @@ fn small_buffer(bytes: usize) -> Option<Warning> {
     })
 }
 
-fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &Stop) -> Result<()> {
+fn open_sink(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Result<()> {
+    let interface = team.interface.clone().expect("xdp was chosen for an interface");
+    let rules: Vec<Rule> = targets.iter().map(Rule::from).collect();
+    let program = Program::attach(&interface, &rules, config.sink)?;
+    (team.backend.mode, team.backend.xdp) = program.place().names();
+    team.backend.payload_touched = Some(false);
+    team.backend.why = format!("{}; {}", team.backend.why, program.why());
+    if program.place() == Place::XdpGeneric {
+        team.warnings.push(generic(&interface, program.why()));
+    }
+    join(team, &interface, targets)?;
+    team.source = Box::new(KernelSink::new(program, interface.name));
+    Ok(())
+}
+
+/// A warning that XDP is not native, and why.
+fn generic(interface: &Interface, refusal: &str) -> Warning {
+    Warning {
+        code: "generic-xdp",
+        text: format!("{}: the driver refused native XDP ({refusal}); generic XDP is slower", interface.name),
+        fix: None,
+    }
+}
+
+/// Holds memberships for what no socket receives.
+fn join(team: &mut Team, interface: &Interface, targets: &[Target]) -> Result<()> {
+    for target in targets.iter().filter(|t| t.is_group()) {
+        team._memberships.push(Membership::join(interface, target)?);
+    }
+    Ok(())
+}
+
+fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Result<()> {
     let interface = team.interface.clone().expect("afxdp was chosen for an interface");
     let nic = Nic::of(&interface);
     Nic::require_queues(&interface.name, &config.queues, nic.queues.rx)?;
@@ -199,14 +231,7 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &S
         targets.iter().map(|t| Rule { destination: t.destination, source: t.source }).collect();
     let mut steer = Steer::attach(&interface, &rules)?;
     if let Some(refusal) = steer.why() {
-        team.warnings.push(Warning {
-            code: "generic-xdp",
-            text: format!(
-                "{}: the driver refused native XDP ({refusal}); generic XDP is slower",
-                interface.name
-            ),
-            fix: None,
-        });
+        team.warnings.push(generic(&interface, refusal));
     }
     if config.tuning.busy_poll.is_some() {
         team.warnings.extend(interrupts_between_polls(&interface));
@@ -215,7 +240,7 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &S
         direct(team, &interface, targets, &queues);
     }
     let specs = queues.iter().map(|&queue| (queue, targets[0])).collect();
-    let opened = open_each(team, config, specs, stop, |spec| {
+    let opened = open_each(team, config, specs, |spec| {
         let queue = AfxdpRx::open(spec)?;
         let granted = Granted::of(queue.granted());
         let fd = queue.fd().try_clone_to_owned().map_err(|e| Error::failed("dup").because(e))?;
@@ -226,10 +251,7 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target], stop: &S
         steer.set_socket(queue, socket)?;
     }
     team.steer = Some(steer);
-    for target in targets.iter().filter(|t| t.is_group()) {
-        team._memberships.push(Membership::join(&interface, target)?);
-    }
-    Ok(())
+    join(team, &interface, targets)
 }
 
 /// Has the NIC direct what is wanted to `queues`, which are not all that it has.
@@ -255,7 +277,6 @@ fn open_each<Q: Receive + 'static>(
     team: &mut Team,
     config: &RecvConfig,
     specs: Vec<(u32, Target)>,
-    stop: &Stop,
     open: fn(&RxSpec) -> Result<(Q, Opened)>,
 ) -> Result<Vec<Opened>> {
     let device = team.interface.as_ref().map(|i| Device::of(&Nic::of(i))).unwrap_or_default();
@@ -268,6 +289,11 @@ fn open_each<Q: Receive + 'static>(
     };
     let places = place(&Cpus::read()?, &device, &request)?;
     let mut all = Vec::new();
+    let mut workers = Workers {
+        stop: Stop::default(),
+        interface: team.interface.as_ref().map(|i| i.name.clone()),
+        ..Workers::default()
+    };
     for (n, ((queue, target), place)) in specs.into_iter().zip(places).enumerate() {
         let (filler, emptier) = handover(move || RxTally::new(n));
         let spec = RxSpec {
@@ -278,7 +304,7 @@ fn open_each<Q: Receive + 'static>(
             segments: config.segments,
             tuning: config.tuning,
         };
-        let (stop, config, downtime) = (stop.clone(), config.clone(), team.downtime.clone());
+        let (stop, config, downtime) = (workers.stop.clone(), config.clone(), team.downtime.clone());
         let (worker, opened) = start(
             format!("recv {n}"),
             (place.cpu, config.policy),
@@ -292,16 +318,17 @@ fn open_each<Q: Receive + 'static>(
                 worker::run(queue, observer, filler, &stop)
             },
         )?;
-        team.workers.push(worker);
-        team.emptiers.push(emptier);
+        workers.workers.push(worker);
+        workers.emptiers.push(emptier);
         let memory_node = opened.granted.memory_node;
-        team.places.push(report::Worker::at(queue.max(n as u32), place, memory_node));
+        workers.places.push(report::Worker::at(queue.max(n as u32), place, memory_node));
         team.backend.mode = opened.granted.mode;
         for text in &opened.granted.notes {
             team.warnings.push(Warning { code: "datapath", text: text.clone(), fix: None });
         }
         all.push(opened);
     }
+    team.source = Box::new(workers);
     Ok(all)
 }
 

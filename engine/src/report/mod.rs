@@ -38,7 +38,7 @@ pub struct Report {
     /// The workers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workers: Vec<Worker>,
-    /// What the XDP program did with the packets that it saw (afxdp, receiving).
+    /// What the program did with the packets that it saw (afxdp and xdp, receiving; without those that the sink took).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steer: Vec<Steered>,
     /// Figures over time.
@@ -97,11 +97,12 @@ pub struct Backend {
     /// `afxdp`, `uring`, `mmsg`, `xdp`.
     pub name: &'static str,
     /// `zero-copy` or `copy` (afxdp); `gso` (sockets that send several datagrams as one buffer), `gro` (sockets that
-    /// receive them so), `plain` (sockets, one datagram a buffer), `live` (xdp, made in the kernel).
+    /// receive them so), `plain` (sockets, one datagram a buffer), `live` (xdp, made in the kernel); `xdp` or `tc`, where the sink is (xdp, receiving).
     pub mode: &'static str,
     /// `native`, `generic` or `none`: how the XDP program is attached.
     pub xdp: &'static str,
-    /// Datagrams of one hand-over to or from the kernel at most (sockets): 1 without segmentation offload.
+    /// Datagrams of one hand-over to or from the kernel at most (sockets), or of one buffer that came (xdp, receiving): 1 without
+    /// segmentation offload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segments: Option<u16>,
     /// Whether the receiver had the payload copied to it, or looked at headers only.
@@ -114,9 +115,9 @@ pub struct Backend {
 /// A worker and its place.
 #[derive(Debug, Clone, Serialize)]
 pub struct Worker {
-    /// NIC queue, or index of the socket.
+    /// NIC queue, or index of the socket; of the sink (xdp), index among the CPUs that it ran on.
     pub queue: u32,
-    /// CPU it is pinned to.
+    /// CPU it is pinned to, or ran on.
     pub cpu: usize,
     /// NUMA node of the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -268,8 +269,9 @@ pub struct Rx {
     pub duplicate: u64,
     /// Arrived after a higher number.
     pub reordered: u64,
-    /// Arrived after the window had passed.
-    pub late: u64,
+    /// Arrived after the window had passed; absent where that cannot be told from a copy (`xdp`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<u64>,
     /// Ours, changed on the way.
     pub corrupt: u64,
     /// Not ours.
@@ -349,8 +351,9 @@ pub struct Stream {
     pub duplicate: u64,
     /// Arrived after a higher number.
     pub reordered: u64,
-    /// Arrived after the window had passed.
-    pub late: u64,
+    /// Arrived after the window had passed; absent where that cannot be told from a copy (`xdp`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<u64>,
     /// Changed on the way.
     pub corrupt: u64,
     /// Interarrival jitter.

@@ -23,6 +23,7 @@ pub struct RxCollector {
     recent: Histogram<u64>,
     /// Totals at the last interval.
     reported: RxCounters,
+    late_is_told: bool,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -31,6 +32,7 @@ struct Worker {
     streams: Vec<StreamTally>,
     negative_latency: u64,
     untracked: u64,
+    contended: u64,
     messages: u64,
     losses: Vec<QueueLoss>,
 }
@@ -43,6 +45,7 @@ impl Default for RxCollector {
             gaps: gap_histogram(),
             recent: latency_histogram(),
             reported: RxCounters::default(),
+            late_is_told: true,
         }
     }
 }
@@ -51,6 +54,11 @@ impl RxCollector {
     /// A collector of nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The tallies come from a sink, which cannot tell a datagram that is late from a copy.
+    pub fn leave_out_late(&mut self) {
+        self.late_is_told = false;
     }
 
     /// Takes in a worker's tally: its totals replace those of its last one, its latencies and gaps are added.
@@ -64,6 +72,7 @@ impl RxCollector {
         worker.losses.clone_from(&tally.losses);
         worker.negative_latency = tally.negative_latency;
         worker.untracked = tally.untracked;
+        worker.contended = tally.contended;
         worker.messages = tally.messages;
         self.gaps.add(&tally.gaps).expect("all gap histograms have the same bounds");
         for histogram in [&mut self.latency, &mut self.recent] {
@@ -141,7 +150,8 @@ impl RxCollector {
     pub fn finish(&self) -> Rx {
         let c = self.totals();
         let rates = Rates::new(c.packets, c.frames, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
-        let streams: Vec<Stream> = self.streams().iter().map(stream).collect();
+        let streams: Vec<Stream> =
+            self.streams().iter().map(|tally| stream(tally, self.late_is_told)).collect();
         Rx {
             packets: c.packets,
             unique: c.unique,
@@ -158,7 +168,7 @@ impl RxCollector {
             before_start: c.before_start,
             duplicate: c.duplicate,
             reordered: c.reordered,
-            late: c.late,
+            late: self.late_is_told.then_some(c.late),
             corrupt: c.corrupt,
             foreign: c.foreign,
             messages: self.messages(),
@@ -194,8 +204,14 @@ impl RxCollector {
         warn(
             sum(|w| w.untracked),
             "too-many-streams",
-            "datagrams belonged to more streams than one worker follows (65536); they are in no other count",
+            "datagrams belonged to more streams than are followed (65536 by one worker, 4096 by --backend xdp); they are in no other count",
             Some("use fewer streams, or --format raw"),
+        );
+        warn(
+            sum(|w| w.contended),
+            "contended-streams",
+            "datagrams arrived but are in no count, and seem lost: another CPU held their stream for too long",
+            Some("see that no two CPUs receive one stream, and that the hypervisor does not take CPUs away"),
         );
         warnings
     }
@@ -211,7 +227,7 @@ fn merge(into: &mut StreamTally, other: &StreamTally) {
     into.ended_ns = into.ended_ns.max(other.ended_ns);
 }
 
-fn stream(tally: &StreamTally) -> Stream {
+fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
     let (key, c) = (&tally.key, &tally.counters);
     Stream {
         id: key.stream,
@@ -231,7 +247,7 @@ fn stream(tally: &StreamTally) -> Stream {
         before_start: c.before_start,
         duplicate: c.duplicate,
         reordered: c.reordered,
-        late: c.late,
+        late: late_is_told.then_some(c.late),
         corrupt: c.corrupt,
         jitter_ns: tally.jitter_ns.map(|(rfc3550, max)| Jitter { rfc3550, max }),
         sent: tally.end.map(|End { issued, failed, .. }| issued.saturating_sub(failed)),
@@ -329,10 +345,14 @@ mod tests {
         let mut bad = tally(0, 1, 0);
         bad.negative_latency = 3;
         bad.untracked = 4;
+        bad.contended = 6;
         bad.counters.undecided = 5;
         collector.absorb(&bad);
         let codes: Vec<_> = collector.warnings().iter().map(|w| w.code).collect();
-        assert_eq!(codes, ["clock-disagreement", "undecided-duplicates", "too-many-streams"]);
+        assert_eq!(
+            codes,
+            ["clock-disagreement", "undecided-duplicates", "too-many-streams", "contended-streams"]
+        );
         assert!(collector.warnings()[0].text.starts_with("3 datagrams"));
     }
 }

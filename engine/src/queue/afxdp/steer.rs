@@ -124,12 +124,7 @@ impl Steer {
             .map_max_entries("DROP_COUNTS", 1)
             .load(OBJECT)
             .map_err(|error| explain(what, &error, CAPABILITIES))?;
-        let mut table: HashMap<&mut MapData, maps::RuleKey, u32> = map_mut(&mut ebpf, "STEER_RULES")?;
-        for key in keys {
-            table
-                .insert(maps::RuleKey(key), 0, 0)
-                .map_err(|error| explain("writing the steering rules", &error, CAPABILITIES))?;
-        }
+        write_rules(&mut ebpf, keys)?;
         let program = program_of(&mut ebpf)?;
         program.load().map_err(|error| explain(what, &error, CAPABILITIES))?;
         Ok(Self { ebpf, mode: Mode::Native, why: None })
@@ -173,21 +168,7 @@ impl Steer {
     /// # Errors
     /// Failed, when the kernel refuses to show its counters.
     pub fn counts(&self) -> Result<Vec<SteerCount>> {
-        let table: PerCpuArray<Borrowed<'_>, maps::SteerValue> = map(&self.ebpf, "STEER_COUNTS")?;
-        let mut counts = Vec::new();
-        for queue in 0..=QUEUES {
-            for verdict in Verdict::ALL {
-                let values = table
-                    .get(&verdict.index(queue), 0)
-                    .map_err(|error| Error::failed(format!("reading the XDP program's counters: {error}")))?;
-                let packets = values.iter().map(|value| value.0.packets).sum();
-                let bytes = values.iter().map(|value| value.0.bytes).sum();
-                if packets > 0 {
-                    counts.push(SteerCount { queue, verdict, packets, bytes });
-                }
-            }
-        }
-        Ok(counts)
+        counts_of(&self.ebpf)
     }
 
     /// Runs the program on `frame` as if it had come in by queue 0, and counts it; whether it would go to a socket.
@@ -203,13 +184,32 @@ impl Steer {
     }
 }
 
+/// As [`Steer::counts`], of any program that counts so.
+pub(crate) fn counts_of(ebpf: &Ebpf) -> Result<Vec<SteerCount>> {
+    let table: PerCpuArray<Borrowed<'_>, maps::SteerValue> = map(ebpf, "STEER_COUNTS")?;
+    let mut counts = Vec::new();
+    for queue in 0..=QUEUES {
+        for verdict in Verdict::ALL {
+            let values = table
+                .get(&verdict.index(queue), 0)
+                .map_err(|error| Error::failed(format!("reading the XDP program's counters: {error}")))?;
+            let packets = values.iter().map(|value| value.0.packets).sum();
+            let bytes = values.iter().map(|value| value.0.bytes).sum();
+            if packets > 0 {
+                counts.push(SteerCount { queue, verdict, packets, bytes });
+            }
+        }
+    }
+    Ok(counts)
+}
+
 fn program_of(ebpf: &mut Ebpf) -> Result<&mut Xdp> {
     let program =
         ebpf.program_mut("steer").ok_or_else(|| Error::failed("eBPF program steer is not in the object"))?;
     program.try_into().map_err(|error| Error::failed(format!("eBPF program steer: {error}")))
 }
 
-fn map_mut<'a, M>(ebpf: &'a mut Ebpf, name: &str) -> Result<M>
+pub(crate) fn map_mut<'a, M>(ebpf: &'a mut Ebpf, name: &str) -> Result<M>
 where
     M: TryFrom<&'a mut aya::maps::Map, Error = aya::maps::MapError>,
 {
@@ -218,8 +218,19 @@ where
     M::try_from(map).map_err(|error| Error::failed(format!("eBPF map {name}: {error}")))
 }
 
+/// Writes `keys` into the rule map.
+pub(crate) fn write_rules(ebpf: &mut Ebpf, keys: Vec<RuleKey>) -> Result<()> {
+    let mut table: HashMap<&mut MapData, maps::RuleKey, u32> = map_mut(ebpf, "STEER_RULES")?;
+    for key in keys {
+        table
+            .insert(maps::RuleKey(key), 0, 0)
+            .map_err(|error| explain("writing the steering rules", &error, CAPABILITIES))?;
+    }
+    Ok(())
+}
+
 /// For each rule its datagrams, and the fragments to its address.
-fn keys_of(rules: &[Rule]) -> Vec<RuleKey> {
+pub(crate) fn keys_of(rules: &[Rule]) -> Vec<RuleKey> {
     let mut keys = Vec::with_capacity(rules.len() * 2);
     for rule in rules {
         let key = RuleKey {
@@ -254,15 +265,15 @@ fn errno_of(error: &ProgramError) -> Option<i32> {
 }
 
 /// Whether generic mode would be refused as well.
-fn is_final(error: &ProgramError) -> bool {
+pub(crate) fn is_final(error: &ProgramError) -> bool {
     matches!(errno_of(error), Some(libc::EBUSY | libc::EEXIST | libc::EPERM | libc::EACCES | libc::ENODEV))
 }
 
-fn reason_of(error: &ProgramError) -> String {
+pub(crate) fn reason_of(error: &ProgramError) -> String {
     system_reason(error).map_or_else(|| error.to_string(), |reason: io::Error| reason.to_string())
 }
 
-fn refused(name: &str, error: &ProgramError) -> Error {
+pub(crate) fn refused(name: &str, error: &ProgramError) -> Error {
     match errno_of(error) {
         Some(libc::EBUSY | libc::EEXIST) => Error::environment(format!(
             "{name}: another XDP program is attached ({})",

@@ -1,0 +1,54 @@
+//! `sink_xdp`: counts the datagrams that rules select and drops them, before the kernel makes skbs of them.
+//!
+//! Everything that no rule selects passes untouched. Fragments to a selected address pass too, and are counted apart.
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::helpers::generated::bpf_ktime_get_tai_ns;
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use wirerate_ebpf_types::steer::Verdict;
+
+use crate::frame::{FCS, Frame, frame_bytes};
+use crate::packet::{Packet, parse};
+use crate::probe;
+use crate::sink::Sink;
+use crate::steer::{by_rules, count};
+
+#[xdp(frags)]
+pub fn sink_xdp(ctx: XdpContext) -> u32 {
+    let bytes = frame_bytes(&ctx);
+    let frame = Frame::new(&ctx);
+    let mut packet = Packet::new();
+    let parsed = parse(&frame, bytes as usize, &mut packet);
+    if let Verdict::Redirected = parsed
+        && took(&frame, &mut packet)
+    {
+        return XDP_DROP;
+    }
+    let verdict = by_rules(parsed, &mut packet.rule);
+    count(verdict, ctx.rx_queue_index(), bytes);
+    XDP_PASS
+}
+
+/// Whether the datagram is selected; then it is counted.
+#[inline(always)]
+fn took(frame: &Frame, packet: &mut Packet) -> bool {
+    let at = packet.payload;
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_tai_ns() };
+    let Some(mut sink) = Sink::new(packet, at as u32 + FCS, now) else { return false };
+    let header = if packet.length < probe::LEN { None } else { frame.header(at) };
+    let known = header.is_some_and(|header| sink.recall(&header));
+    if !known && !matches!(by_rules(Verdict::Redirected, &mut packet.rule), Verdict::Redirected) {
+        return false;
+    }
+    let room = packet.length >= probe::LEN + probe::END_LEN;
+    sink.datagram(
+        header,
+        packet.length as u32,
+        || if room { frame.read_u64s(at + probe::LEN) } else { None },
+    );
+    sink.buffer_of(1);
+    sink.release();
+    true
+}
