@@ -15,8 +15,9 @@ use wirerate_engine::packet::probe::{self, Kind, Probe, unwrap40};
 use wirerate_engine::packet::udp::{Checksum, verify};
 use wirerate_engine::packet::{checksum, frame};
 use wirerate_engine::profile::payload::Payload;
-use wirerate_engine::queue::TxSpec;
+use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::spec::{Flow, Interface};
+use wirerate_engine::queue::{Tuning, TxSpec};
 
 mod common;
 
@@ -47,9 +48,12 @@ fn spec(flows: Vec<Flow>, vlan: Option<u16>, payload: Payload, length: u16) -> T
         flows,
         ttl: 7,
         dscp: 46,
+        fragment: false,
         vlan,
         payload: Arc::new(payload),
         max_payload: length,
+        segments: Segments::Auto,
+        tuning: Tuning::default(),
     }
 }
 
