@@ -17,8 +17,15 @@ fn errors(report: &Value) -> Vec<String> {
 
 fn rx() -> RxCollector {
     let mut tally = RxTally::new(0);
-    tally.counters =
-        RxCounters { packets: 3, unique: 3, lost: 1, first_ns: 5, last_ns: 9, ..Default::default() };
+    tally.counters = RxCounters {
+        packets: 3,
+        unique: 3,
+        frames: 6,
+        lost: 1,
+        first_ns: 5,
+        last_ns: 9,
+        ..Default::default()
+    };
     for (format, source, destination) in [
         (Format::Wirerate, "10.0.0.1:40000", "239.1.2.3:5001"),
         (Format::Iperf2, "[2001:db8::1]:40000", "[ff15::1]:5001"),
@@ -65,6 +72,7 @@ fn full() -> Report {
     let mut rx = rx();
     let mut tx = TxCollector::new();
     let mut sent = TxTally::new(0);
+    (sent.packets, sent.frames) = (1, 2);
     sent.gaps.record(1000).unwrap();
     tx.absorb(&sent);
     let drop = Drop {

@@ -17,6 +17,7 @@ use wirerate_engine::observe::sink::{Place, Program, SinkChoice};
 use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
 use wirerate_engine::packet::probe::{END_LEN, End, Kind, Probe};
 use wirerate_engine::profile::rate::Rate;
+use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::afxdp::steer::Rule;
 use wirerate_engine::queue::spec::Interface;
 use wirerate_engine::report::Report;
@@ -93,6 +94,7 @@ fn counts_what_was_sent_and_lets_all_else_pass() {
                 let mut config = SendConfig::new(target);
                 config.interface = Some(INTERFACE.to_owned());
                 config.backend = Choice::Mmsg;
+                config.segments = Segments::Off;
                 config.rate = Rate::Pps(20_000.0);
                 config.count = Some(4000);
                 config.streams = Some(3);

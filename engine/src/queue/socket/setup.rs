@@ -167,6 +167,7 @@ pub(super) fn leaves_whole(socket: &Socket, ipv6: bool, len: u16) -> bool {
 fn allow_fragments(socket: &Socket, ipv6: bool) -> io::Result<()> {
     let fd = socket.as_fd();
     if ipv6 {
+        sys::socket::set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)?;
         sys::socket::set_int(fd, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0)
     } else {
         sys::socket::set_int(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
