@@ -102,6 +102,11 @@ pub trait Kernel {
         false
     }
 
+    /// Whether it may refuse single packets when woken ([`Woken::Refused`]).
+    fn refuses(&self) -> bool {
+        false
+    }
+
     /// Waits until there is something in the RX ring.
     ///
     /// # Errors

@@ -264,6 +264,10 @@ impl Kernel for Socket {
         self.granted.busy_poll
     }
 
+    fn refuses(&self) -> bool {
+        !self.granted.zero_copy
+    }
+
     fn wait_rx(&mut self, at_most: Duration) -> io::Result<()> {
         let fd = self.fd();
         let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
