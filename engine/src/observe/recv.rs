@@ -14,7 +14,7 @@ use crate::drops::{DropCount, current_netns_inode};
 use crate::error::{Error, Result};
 use crate::host::{interface, sched};
 use crate::ledger;
-use crate::queue::afxdp::steer::{Mode, SteerCount};
+use crate::queue::afxdp::steer::{Mode, SteerCount, Verdict};
 use crate::report::{self, Interval, Report, RxCollector, Warning};
 
 /// How often the collector looks.
@@ -181,8 +181,22 @@ fn conclude(
         };
         let counts = steer.counts().unwrap_or_default();
         report.steer = steered(&counts, team.interface.as_ref().map_or("", |i| &i.name));
+        if let Some(warning) = unseen_fragments(&counts, team.not_reassembled.as_deref()) {
+            report.warn(warning, on_event);
+        }
     }
     report.rx = Some(rx);
+}
+
+/// A warning when fragments came, and the sockets that would have received what the kernel makes of them could not be opened.
+fn unseen_fragments(counts: &[SteerCount], why: Option<&str>) -> Option<Warning> {
+    let why = why?;
+    let fragments: u64 = counts.iter().filter(|c| c.verdict == Verdict::Fragment).map(|c| c.packets).sum();
+    (fragments > 0).then(|| Warning {
+        code: "fragments-unseen",
+        text: format!("{fragments} fragments came, and no socket receives what they are parts of: {why}"),
+        fix: Some("use --backend uring".to_owned()),
+    })
 }
 
 /// The counters of the program on `interface`; none when the kernel does not show them, which costs nothing that was measured.

@@ -23,12 +23,14 @@ mod explain;
 mod messages;
 pub mod offload;
 mod outgoing;
+mod reassembled;
 mod received;
 mod slots;
 mod spin;
 mod verdict;
 
 pub use mmsg::{MmsgRx, MmsgTx};
+pub use reassembled::ReassembledRx;
 pub use uring::{UringRx, UringTx, available};
 
 use std::os::fd::AsFd;
