@@ -50,6 +50,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let mut clocks = Steadiness::begin();
     let link = LinkWatch::begin(team.interface.as_ref());
     let start_ns = clock::tai_ns();
+    collector.ready(start_ns);
     team.source.go(start_ns)?;
     on_event(Event::Ready);
 

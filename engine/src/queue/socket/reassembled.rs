@@ -4,6 +4,7 @@
 
 use std::io;
 use std::mem;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -17,7 +18,7 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::packet::probe::{Kind, Probe};
 use crate::profile::segments::Segments;
-use crate::queue::{QueueError, QueueLoss, RxSpec, Sink};
+use crate::queue::{QueueError, QueueLoss, RxMeta, RxSpec, Sink};
 use crate::target::Target;
 
 /// Datagrams taken from a socket at once, and sockets looked at.
@@ -32,7 +33,7 @@ const BUFFER: usize = 1 << 16;
 /// A socket for each target. All share their buffers.
 ///
 /// What comes to them whole did not take the other way because nobody waited there, as at a NIC queue without an AF_XDP socket: it is counted and thrown
-/// away, so that what is received does not depend on whether a packet happens to be in fragments.
+/// away, because a receiver of some queues is to receive these. Messages of the end of a stream are kept: they say how much was sent.
 #[derive(Debug)]
 pub struct ReassembledRx {
     sockets: Vec<Bound>,
@@ -50,6 +51,21 @@ struct Bound {
     socket: Socket,
     addressing: Addressing,
     drops: SocketDrops,
+}
+
+/// Hands datagrams on with addresses as they stand in a frame: without a scope.
+struct Unscoped<'a, S>(&'a mut S);
+
+impl<S: Sink> Sink for Unscoped<'_, S> {
+    fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize) {
+        let mut meta = *meta;
+        for address in [&mut meta.source, &mut meta.destination] {
+            if let SocketAddr::V6(v6) = address {
+                v6.set_scope_id(0);
+            }
+        }
+        self.0.run(&meta, buf, stride, count);
+    }
 }
 
 impl ReassembledRx {
@@ -142,6 +158,7 @@ impl ReassembledRx {
             };
         }
         let arrived_ns = clock::tai_ns();
+        let sink = &mut Unscoped(sink);
         let mut payloads = 0;
         let buffers = self.memory.chunks_exact(BUFFER);
         for (((message, buffer), name), control) in
@@ -155,7 +172,9 @@ impl ReassembledRx {
             let payload = &buffer[..message.msg_len as usize];
             if addressing.hand_over_reassembled(sink, name, control, payload, arrived_ns) {
                 payloads += 1;
-            } else if !Probe::parse(payload).is_ok_and(|probe| probe.kind == Kind::End) {
+            } else if Probe::parse(payload).is_ok_and(|probe| probe.kind == Kind::End) {
+                payloads += addressing.hand_over(sink, name, control, payload, arrived_ns);
+            } else {
                 self.passed += 1;
             }
         }
