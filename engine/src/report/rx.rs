@@ -30,6 +30,7 @@ pub struct RxCollector {
 
 #[derive(Debug, Default, Clone)]
 struct Worker {
+    at_ns: u64,
     counters: RxCounters,
     streams: Vec<StreamTally>,
     negative_latency: u64,
@@ -75,6 +76,7 @@ impl RxCollector {
             self.workers.resize(tally.worker + 1, Worker::default());
         }
         let worker = &mut self.workers[tally.worker];
+        worker.at_ns = tally.at_ns;
         worker.counters = tally.counters;
         worker.streams.clone_from(&tally.streams);
         worker.losses.clone_from(&tally.losses);
@@ -101,13 +103,19 @@ impl RxCollector {
         let mut counted = self.totals();
         if self.workers.len() > 1 {
             (counted.lost, counted.lost_tail, counted.before_start) = (0, 0, 0);
-            for RxCounters { lost, lost_tail, before_start, .. } in self.streams().iter().map(|s| s.counters) {
+            for RxCounters { lost, lost_tail, before_start, .. } in self.streams().iter().map(|s| s.counters)
+            {
                 counted.lost += lost;
                 counted.lost_tail += lost_tail;
                 counted.before_start += before_start;
             }
         }
         counted
+    }
+
+    /// CLOCK_TAI in ns up to which all that arrived is known: what came since still lies in a queue, or in a tally that was not handed over. 0 at first.
+    pub fn known_until_ns(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.at_ns).min().unwrap_or(0)
     }
 
     /// Datagrams of recognised formats that worker number `worker` received.
