@@ -115,7 +115,7 @@ impl Headers {
         let ip = &mut before[ip_at..];
         if self.v4 {
             let total = piece.len.checked_add(ip::V4_LEN as u16).expect("a piece that fits an IP packet");
-            let fragment = piece.offset / UNIT as u16 | if piece.more { V4_MORE } else { 0 };
+            let fragment = (piece.offset / UNIT as u16) | if piece.more { V4_MORE } else { 0 };
             let identification = identification as u16;
             ip[V4_TOTAL].copy_from_slice(&total.to_be_bytes());
             ip[V4_IDENTIFICATION].copy_from_slice(&identification.to_be_bytes());
