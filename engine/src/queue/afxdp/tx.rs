@@ -193,11 +193,11 @@ impl<K: Kernel> FrameTx<K> {
             holds: vec![NOTHING; free.len()],
             frames,
             free,
+            cut: Cut::of(spec, &flows),
             flows,
             body: Body::new(spec),
             max_payload: spec.max_payload,
             span,
-            cut: Cut::of(spec),
             in_flight: 0,
             uncounted: 0,
             completed: 0,
@@ -336,13 +336,15 @@ impl<K: Kernel> Transmit for FrameTx<K> {
     fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> std::result::Result<usize, QueueError> {
         self.collect();
         stamper.refresh();
+        let may_cut = self.cut.is_some();
         let mut taken = 0;
         for run in runs {
             assert!(usize::from(run.len) >= probe::LEN && run.len <= self.max_payload, "{run:?}");
-            if !self.is_cut_done() {
-                break;
-            }
-            let count = if self.is_cut(run) { self.take_cut(run, stamper) } else { self.take(run, stamper) };
+            let cut = if may_cut { self.take_cut(run, stamper) } else { None };
+            let count = match cut {
+                Some(count) => count,
+                None => self.take(run, stamper),
+            };
             taken += count;
             if count < usize::from(run.count) {
                 break;

@@ -63,9 +63,13 @@ pub(super) fn check(flows: &[(Headers, u16)], max_payload: u16, mtu: u32, frames
 }
 
 impl Cut {
-    pub(super) fn of(spec: &TxSpec) -> Option<Self> {
-        let datagram = vec![0; udp::HEADER_LEN + usize::from(spec.max_payload)];
+    /// `None` when all packets leave whole.
+    pub(super) fn of(spec: &TxSpec, flows: &[(Headers, u16)]) -> Option<Self> {
         let mtu = mtu(spec)?;
+        if flows.iter().all(|(headers, _)| headers.cutter(mtu).fits(spec.max_payload)) {
+            return None;
+        }
+        let datagram = vec![0; udp::HEADER_LEN + usize::from(spec.max_payload)];
         Some(Self { mtu, datagram, made: (NOTHING, 0), under_way: false, refused: false })
     }
 
@@ -101,15 +105,7 @@ impl Holds {
 }
 
 impl<K: Kernel> FrameTx<K> {
-    /// Whether packets of `run` leave in fragments.
-    #[inline]
-    pub(super) fn is_cut(&self, run: &Run) -> bool {
-        let Some(cut) = &self.cut else { return false };
-        !self.flows[usize::from(run.flow)].0.cutter(cut.mtu).fits(run.len)
-    }
-
     /// Whether no fragment is left in the ring whose refusal is to be told from others'.
-    #[inline]
     pub(super) fn is_cut_done(&mut self) -> bool {
         self.cut.as_ref().is_none_or(|cut| !cut.under_way) || self.empty_ring()
     }
@@ -121,24 +117,31 @@ impl<K: Kernel> FrameTx<K> {
         self.refused += u64::from(known != Some(true));
     }
 
-    /// Takes packets off the front of `run`, in fragments, as long as there are frames and slots; returns how many. A broken queue takes none, and
-    /// says so at the next call.
-    pub(super) fn take_cut(&mut self, run: &Run, stamper: &Stamper) -> usize {
+    /// Takes packets off the front of `run`, in fragments, as long as there are frames and slots; returns how many, or `None` if they are to leave whole. A
+    /// broken queue takes none, and says so at the next call.
+    #[inline(never)]
+    pub(super) fn take_cut(&mut self, run: &Run, stamper: &Stamper) -> Option<usize> {
+        if !self.is_cut_done() {
+            return Some(0);
+        }
         let (headers, stream) = &self.flows[usize::from(run.flow)];
-        let mtu = self.cut.as_ref().map_or(0, |cut| cut.mtu);
-        let fragments = headers.cutter(mtu).packets(run.len) as usize;
+        let cutter = headers.cutter(self.cut.as_ref()?.mtu);
+        if cutter.fits(run.len) {
+            return None;
+        }
+        let fragments = cutter.packets(run.len) as usize;
         let slots = fragments as u32 * self.span;
         let mut series = stamper.series(*stream, run.first_seq);
         let one_by_one = self.kernel.refuses();
         if one_by_one && !self.empty_ring() {
-            return 0;
+            return Some(0);
         }
         for n in 0..run.count {
             if self.free.len() < fragments {
                 self.collect();
             }
             if self.free.len() < fragments || self.ring.reserve(slots) < slots {
-                return usize::from(n);
+                return Some(usize::from(n));
             }
             self.write_fragments(run, run.first_seq + u64::from(n), fragments, &mut series);
             if one_by_one {
@@ -146,11 +149,11 @@ impl<K: Kernel> FrameTx<K> {
                     (cut.under_way, cut.refused) = (true, false);
                 }
                 if !self.empty_ring() {
-                    return usize::from(n) + 1;
+                    return Some(usize::from(n) + 1);
                 }
             }
         }
-        usize::from(run.count)
+        Some(usize::from(run.count))
     }
 
     /// Writes packet `sequence` of `run` into as many frames, and these into the ring.
