@@ -177,3 +177,22 @@ fn a_socket_counts_buffers_and_the_kernel_tells_their_packets() {
     // Without the kernel's word it is the least that was lost.
     assert_eq!(told(&sockets(&queue, &[]).at_the_queue(None)), [("socket", "SOCKET_RCVBUFF", 3)]);
 }
+
+#[test]
+fn sockets_beside_afxdp_tell_their_own() {
+    let queue = [
+        loss("xsk", "rx_dropped", 0),
+        loss("xsk", "rx_ring_full", 10),
+        loss("socket", "SOCKET_RCVBUFF", 5),
+        loss("xdp", "passed", 3),
+    ];
+    let kernel = [
+        dropped("xdp", "XDP", Content::Data, 9),
+        dropped("xdp", "XDP", Content::Message, 1),
+        dropped("socket", "SOCKET_RCVBUFF", Content::Data, 5),
+    ];
+    let losses = afxdp(&queue, &kernel);
+    let wanted = [("xsk", "rx_ring_full", 9), ("socket", "SOCKET_RCVBUFF", 5), ("xdp", "passed", 3)];
+    assert_eq!(told(&losses.at_the_queue(None)), wanted);
+    assert_eq!(told(&losses.on_the_way(|_| None)), []);
+}
