@@ -50,6 +50,23 @@ impl Header {
         sum == SUM
     }
 
+    /// The header of the next datagram of the stream, sent at the same time: the number is one more, and so, as it does not begin
+    /// with a word, the check is 256 less, both in ones' complement.
+    #[inline(always)]
+    pub fn successor(&self) -> Self {
+        const CHECK: u64 = 0xffff << 48;
+        const STEP: u64 = 0x100 << 48;
+        let first = u64::from_be(self.0);
+        let borrowed = if first < STEP { first + CHECK } else { first };
+        let second = u64::from_be(self.1).wrapping_add(1 << 24);
+        Self((borrowed - STEP).to_be(), second.to_be(), self.2)
+    }
+
+    #[inline(always)]
+    pub fn equals(&self, other: &Self) -> bool {
+        (self.0 ^ other.0) | (self.1 ^ other.1) | (self.2 ^ other.2) == 0
+    }
+
     /// Version, kind, run and stream: the same for all data of a stream.
     #[inline(always)]
     pub fn identity(&self) -> u64 {
