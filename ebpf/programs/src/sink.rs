@@ -289,12 +289,13 @@ impl Sink {
     #[inline(always)]
     fn follows(&mut self, header: &Header, length: u32) -> bool {
         let ahead = &mut self.ahead;
-        if length != ahead.length || !header.equals(&ahead.next) || header.sequence() % 64 == 0 {
+        if length != ahead.length || !header.equals(&ahead.next) || header.begins_word() {
             return false;
         }
+        let Some(next) = header.successor() else { return false };
+        ahead.next = next;
         ahead.run += 1;
         ahead.jitter -= (ahead.jitter + 8) >> 4;
-        ahead.next = header.successor();
         true
     }
 
@@ -332,7 +333,7 @@ impl Sink {
         let transit = above40(header.time(), self.now).wrapping_neg();
         jitter(stream, transit.cast_unsigned());
         if above40(header.sequence(), stream.highest) == 0 {
-            (self.ahead.next, self.ahead.jitter) = (header.successor(), stream.jitter);
+            (self.ahead.next, self.ahead.jitter) = (header.successor().unwrap_or(NOTHING), stream.jitter);
         }
         latency(share, transit, 1);
     }
