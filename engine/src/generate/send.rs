@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::config::SendConfig;
 use super::kernel::worker::KernelWorker;
 use super::kernel::{self, Pace};
@@ -47,6 +49,12 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let asked_pps = plan.pps;
     if let Some(pps) = asked_pps {
         report.config["rate_pps"] = pps.into();
+    }
+    let timed = plan.timed;
+    if let Some((qdisc, ahead)) = timed {
+        report.config["txtime"] = json!({
+            "qdisc": qdisc.kind, "clock": qdisc.clock, "lead_ns": ahead.lead_ns,
+        });
     }
     let mut team = open(plan, stop)?;
     report.backend = Some(report::Backend {
@@ -107,7 +115,8 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);
     }
-    let tx = collector.finish();
+    let mut tx = collector.finish();
+    tx.overdue = timed.is_some().then(|| collector.overdue());
     if tx.packets > 0 {
         look_for_neighbours(&destinations, interface.as_ref(), &mut report, on_event);
     }
@@ -356,6 +365,7 @@ mod tests {
             payload_bps: 0,
             errors,
             messages: 5,
+            overdue: None,
             burst: Burst { p50: 0, p99: 0, max: 0 },
             inter_departure_ns: None,
         }

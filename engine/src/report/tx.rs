@@ -27,6 +27,7 @@ struct Totals {
     frame_bytes: u64,
     frames: u64,
     messages: u64,
+    overdue: u64,
     first_ns: u64,
     last_ns: u64,
 }
@@ -46,6 +47,7 @@ impl Totals {
             frame_bytes: share(tally.frame_bytes),
             frames: share(tally.frames),
             messages: tally.messages,
+            overdue: tally.overdue,
             first_ns: tally.first_ns,
             last_ns: tally.last_ns,
         }
@@ -58,6 +60,7 @@ impl Totals {
         self.frame_bytes += other.frame_bytes;
         self.frames += other.frames;
         self.messages += other.messages;
+        self.overdue += other.overdue;
         self.first_ns = match (self.first_ns, other.first_ns) {
             (0, first) | (first, 0) => first,
             (a, b) => a.min(b),
@@ -115,6 +118,11 @@ impl TxCollector {
         self.workers.get(worker).map_or(0, |w| w.packets)
     }
 
+    /// Packets that were handed over after the time that each was given.
+    pub fn overdue(&self) -> u64 {
+        self.totals().overdue
+    }
+
     /// What was sent since the last call (or the start), which was `span_ns` ago.
     pub fn interval(&mut self, span_ns: u64) -> IntervalTx {
         let now = self.totals();
@@ -145,6 +153,7 @@ impl TxCollector {
             payload_bps: rates.payload_bps,
             errors: t.errors,
             messages: t.messages,
+            overdue: None,
             burst: Burst {
                 p50: self.burst.value_at_quantile(0.5),
                 p99: self.burst.value_at_quantile(0.99),
