@@ -76,6 +76,7 @@ fn fq_lets_packets_go_at_their_times() {
     let line = format!("send {TARGET} --iface {INTERFACE} --txtime --rate 2kpps --count 1000 --streams 3");
     let sent = report_on(&lab.sender, &words(&line));
     assert_eq!(sent["backend"]["name"], "mmsg");
+    assert!(sent["backend"]["why"].as_str().unwrap().contains("--txtime"));
     assert_eq!(sent["config"]["txtime"]["qdisc"], "fq");
     assert_eq!((&sent["tx"]["packets"], &sent["tx"]["errors"]), (&1000.into(), &0.into()));
     assert_eq!(sent["tx"]["burst"]["max"], 1);

@@ -72,10 +72,10 @@ pub(crate) struct Plan {
 pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let target = config.target;
     let ipv6 = target.is_ipv6();
+    let (choice, reason) = txtime::choice(config);
     let Settled { backend, why, interface: used } =
-        backend::settle(txtime::choice(config), config.interface.as_deref(), || {
-            backend::way_out(target.destination.ip())
-        })?;
+        backend::settle(choice, config.interface.as_deref(), || backend::way_out(target.destination.ip()))?;
+    let why = reason.unwrap_or(why);
     // A frame is what it is said to be; a payload may be cut.
     let fragment =
         !config.dont_fragment && !backend.is_below_sockets() && matches!(config.sizes, SizeSpec::Length(_));

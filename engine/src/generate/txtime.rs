@@ -24,13 +24,18 @@ pub(crate) struct Ahead {
 impl Ahead {
     /// For packets that leave by `qdisc`, `pps` a second in all, and `flow_pps` of each stream. Of what the queueing discipline holds
     /// half is used: what is held up comes at twice the rate.
-    fn new(qdisc: &TimedQdisc, pps: f64, flow_pps: f64) -> Self {
+    pub(super) fn new(qdisc: &TimedQdisc, pps: f64, flow_pps: f64) -> Self {
         let held = |packets: u32, pps: f64| (f64::from(packets) / 2.0 / pps * 1e9) as u64;
         let lead_ns = MOST_AHEAD_NS
             .min(held(qdisc.limit, pps))
             .min(held(qdisc.flow_limit, flow_pps))
             .min(qdisc.horizon_ns / 2);
         Self { lead_ns: lead_ns + qdisc.head_start_ns, head_start_ns: qdisc.head_start_ns }
+    }
+
+    /// Whether the queueing discipline holds less than what could be handed over ahead.
+    pub(super) fn is_shortened(&self) -> bool {
+        self.lead_ns - self.head_start_ns < MOST_AHEAD_NS
     }
 
     /// Packets of a worker with `pps` a second that may be on their way, and those that are handed over at once: half of them.
@@ -40,9 +45,14 @@ impl Ahead {
     }
 }
 
-/// The datapath to settle on: only `mmsg` hands packets over with a time.
-pub(super) fn choice(config: &SendConfig) -> Choice {
-    if config.txtime && config.backend == Choice::Auto { Choice::Mmsg } else { config.backend }
+/// The datapath to settle on, with the reason where it is not the usual one: only `mmsg` hands packets over with a time.
+pub(super) fn choice(config: &SendConfig) -> (Choice, Option<String>) {
+    match config.backend {
+        Choice::Auto if config.txtime => {
+            (Choice::Mmsg, Some("only mmsg hands packets over with a time (--txtime)".to_owned()))
+        }
+        backend => (backend, None),
+    }
 }
 
 /// What lets the packets go that leave by `way_out`, `pps` a second in `streams`, and how far ahead they are handed over; `None` when
@@ -119,8 +129,9 @@ mod tests {
     #[test]
     fn what_does_not_go_with_it_is_a_usage_error() {
         let config = SendConfig { txtime: true, ..SendConfig::new("239.1.2.3:5001".parse().unwrap()) };
-        assert_eq!(choice(&config), Choice::Mmsg);
-        assert_eq!(choice(&SendConfig { backend: Choice::Uring, ..config.clone() }), Choice::Uring);
+        assert!(matches!(choice(&config), (Choice::Mmsg, Some(why)) if why.contains("--txtime")));
+        assert_eq!(choice(&SendConfig { backend: Choice::Uring, ..config.clone() }), (Choice::Uring, None));
+        assert_eq!(choice(&SendConfig { txtime: false, ..config.clone() }), (Choice::Auto, None));
         assert!(check(&config, Backend::Mmsg).is_ok());
         assert!(check(&SendConfig { burst: Some(1), ..config.clone() }, Backend::Mmsg).is_ok());
         let cases = [

@@ -57,7 +57,7 @@ pub(crate) fn run<T: Transmit>(
     let mut totals = Totals::default();
     let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, stop).err();
     if failure.is_none() {
-        failure = drain(&mut queue, &mut totals).err();
+        failure = drain(&mut queue, job.schedule.lead_ns(), &mut totals).err();
     }
     if failure.is_some() {
         settle(&mut queue, &mut totals);
@@ -215,8 +215,9 @@ fn send<T: Transmit>(
     }
 }
 
-fn drain<T: Transmit>(queue: &mut T, totals: &mut Totals) -> Result<(), QueueError> {
-    let deadline_ns = clock::tai_ns() + nanos(DRAIN);
+/// Waits for what is with the kernel, which holds a packet for `lead_ns` at most.
+fn drain<T: Transmit>(queue: &mut T, lead_ns: u64, totals: &mut Totals) -> Result<(), QueueError> {
+    let deadline_ns = clock::tai_ns() + lead_ns + nanos(DRAIN);
     loop {
         let done = queue.reap(Wait::For(Duration::from_millis(1)))?;
         totals.packets += done.packets;
