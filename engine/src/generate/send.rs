@@ -117,8 +117,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);
     }
-    let mut tx = collector.finish();
-    tx.overdue = timed.is_some().then(|| collector.overdue());
+    let tx = collector.finish();
     if tx.packets > 0 {
         look_for_neighbours(&destinations, interface.as_ref(), &mut report, on_event);
     }

@@ -80,7 +80,8 @@ struct Totals {
     first_ns: u64,
     last_ns: u64,
     burst: u64,
-    overdue: u64,
+    /// `Some` where packets have times of their own.
+    overdue: Option<u64>,
     gaps: Gaps,
 }
 
@@ -115,10 +116,12 @@ impl Totals {
     /// Packets were handed over, each with its own time.
     #[inline]
     fn hand_over_timed(&mut self, packets: usize, departures: &Departures, tally: &mut TxTally) {
+        let mut overdue = self.overdue.unwrap_or(0);
         for n in 0..packets {
             self.gaps.mark(departures.at(n));
-            self.overdue += u64::from(departures.is_overdue(n));
+            overdue += u64::from(departures.is_overdue(n));
         }
+        self.overdue = Some(overdue);
         if self.first_ns == 0 {
             self.first_ns = departures.at(0);
         }
