@@ -22,7 +22,7 @@ use crate::queue::Completed;
 const ERROR_QUEUE: usize = 256 << 10;
 
 /// How long after its time a packet may still turn out to have missed it.
-const GRACE_NS: u64 = 1_000_000;
+const GRACE_NS: u64 = 20_000_000;
 
 /// Hand-overs that are told apart while their times have not passed.
 const PENDING: usize = 64;
