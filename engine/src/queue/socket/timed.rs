@@ -106,7 +106,7 @@ impl Timed {
 
     /// Sends one datagram that may leave as soon as the queueing discipline lets it: etf drops what has no time.
     pub(super) fn send_now(&self, socket: &Socket, payload: &[u8]) -> io::Result<usize> {
-        let time_ns = clock::tai_ns() - self.offset_ns() + self.qdisc.head_start_ns;
+        let time_ns = clock::tai_ns().saturating_sub(self.offset_ns()) + self.qdisc.head_start_ns;
         let control = [ControlMessage::TxTime(&time_ns)];
         let vectors = [IoSlice::new(payload)];
         Ok(sendmsg::<()>(socket.as_raw_fd(), &vectors, &control, MsgFlags::MSG_DONTWAIT, None)?)

@@ -121,7 +121,7 @@ impl Transmit for MmsgTx {
                 written += self.outgoing.write(to, run, written, stamper);
                 self.messages.set(to, self.outgoing.slots.content(to));
                 if let (Some(departs_ns), Some(offset_ns)) = (departs_ns, offset_ns) {
-                    self.messages.leave_at(to, departs_ns - offset_ns);
+                    self.messages.leave_at(to, departs_ns.saturating_sub(offset_ns));
                     last_ns = departs_ns;
                 }
                 to += 1;
