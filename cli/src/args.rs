@@ -162,7 +162,7 @@ pub struct Send {
     pub burst: Burst,
 
     /// Give each packet the time at which it is to leave, a whole number of intervals of --rate after the first, and let the interface's
-    /// queueing discipline, fq or etf, release it then (SO_TXTIME): steadier than a thread can be. Packets are handed over one by one, up
+    /// queueing discipline, fq or etf, release it then (SO_TXTIME), so that none waits for a thread to wake. Packets are handed over one by one, up
     /// to 4ms ahead (mmsg)
     #[arg(long)]
     pub txtime: bool,
