@@ -161,6 +161,12 @@ pub struct Send {
     #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = parse_burst)]
     pub burst: Burst,
 
+    /// Give each packet the time at which it is to leave, a whole number of intervals of --rate after the first, and let the interface's
+    /// queueing discipline, fq or etf, release it then (SO_TXTIME), so that none waits for a thread to wake. Packets are handed over one by one, up
+    /// to 4ms ahead (mmsg)
+    #[arg(long)]
+    pub txtime: bool,
+
     /// Frame size with FCS, in bytes: 64, 64,594,1518 (in turn), 64-1518 (all of them in turn), imix
     #[arg(long, value_name = "SIZE", conflicts_with = "length")]
     pub frame_size: Option<String>,

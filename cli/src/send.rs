@@ -45,6 +45,7 @@ fn configuration(args: &Send) -> Result<SendConfig> {
         policy: d.sched,
         rate: args.rate.parse()?,
         burst: args.burst.0,
+        txtime: args.txtime,
         duration: args.until.duration,
         count: args.until.count,
         bytes: args.bytes,

@@ -102,6 +102,9 @@ fn sent(text: &mut String, tx: &Tx) {
         burst.p99,
         count(burst.max)
     );
+    if let Some(overdue) = tx.overdue {
+        let _ = writeln!(text, "overdue    {} packets were handed over after their time", count(overdue));
+    }
     if let Some(gaps) = &tx.inter_departure_ns {
         let _ = writeln!(text, "departures {} apart", distribution(gaps));
     }

@@ -53,6 +53,7 @@ fn spec(flows: Vec<Flow>, vlan: Option<u16>, payload: Payload, length: u16) -> T
         payload: Arc::new(payload),
         max_payload: length,
         segments: Segments::Auto,
+        txtime: None,
         tuning: Tuning::default(),
     }
 }

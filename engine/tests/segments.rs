@@ -36,6 +36,7 @@ fn tx_spec(payload: &Arc<Payload>, max_payload: u16) -> TxSpec {
         payload: Arc::clone(payload),
         max_payload,
         segments: Segments::Auto,
+        txtime: None,
         tuning: Tuning::default(),
     }
 }

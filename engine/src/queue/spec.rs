@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::host::qdisc::TimedQdisc;
 use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
 use crate::profile::size::Framing;
@@ -45,6 +46,8 @@ pub struct TxSpec {
     pub max_payload: u16,
     /// Datagrams handed over in one buffer (sockets).
     pub segments: Segments,
+    /// What lets each packet go at its time (`mmsg`); `None`: it leaves when it is handed over.
+    pub txtime: Option<TimedQdisc>,
     /// How the socket works (`afxdp`).
     pub tuning: Tuning,
 }

@@ -26,6 +26,7 @@ mod outgoing;
 mod received;
 mod slots;
 mod spin;
+mod timed;
 mod verdict;
 
 pub use mmsg::{MmsgRx, MmsgTx};
