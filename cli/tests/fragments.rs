@@ -38,22 +38,34 @@ const SCENES: [Scene; 2] = [
 
 #[test]
 fn uring() {
-    fragments("uring");
+    fragments("uring", ["uring", "uring"]);
 }
 
 #[test]
 fn mmsg() {
-    fragments("mmsg");
+    fragments("mmsg", ["mmsg", "mmsg"]);
 }
 
-fn fragments(backend: &str) {
+#[test]
+fn afxdp() {
+    fragments("afxdp", ["afxdp", "afxdp"]);
+}
+
+#[test]
+fn frames_to_sockets_and_back() {
+    fragments("afxdp", ["uring", "mmsg"]);
+    fragments("mmsg", ["afxdp", "uring"]);
+}
+
+fn fragments(sender: &str, receivers: [&str; 2]) {
     common::require_root!();
     for scene in &SCENES {
         let lab = Lab::bridge(2).unwrap();
         let members: Vec<Running> = lab
             .receivers
             .iter()
-            .map(|host| {
+            .zip(receivers)
+            .map(|(host, backend)| {
                 let args =
                     ["recv", scene.target, "--iface", INTERFACE, "--backend", backend, "--verify-payload"];
                 Running::ready_on(host, &[&args[..], &["--idle", "10s"]].concat())
@@ -72,7 +84,7 @@ fn fragments(backend: &str) {
                 "--iface",
                 INTERFACE,
                 "--backend",
-                backend,
+                sender,
                 "--rate",
                 "10kpps",
                 "--length",
@@ -85,7 +97,7 @@ fn fragments(backend: &str) {
         assert_eq!((&tx["packets"], &tx["errors"]), (&PACKETS.into(), &0.into()), "{tx}");
         assert_eq!(tx["fragments"], 2 * PACKETS, "{tx}");
         assert_eq!(tx["frame_bytes"], scene.frame_bytes * PACKETS, "{tx}");
-        for member in members {
+        for (member, backend) in members.into_iter().zip(receivers) {
             let report = member.report();
             let rx = &report["rx"];
             for (field, expected) in [
@@ -98,12 +110,12 @@ fn fragments(backend: &str) {
                 ("corrupt", 0),
                 ("foreign", 0),
             ] {
-                assert_eq!(rx[field], expected, "{backend} {field}: {rx} {}", report["ledger"]);
+                assert_eq!(rx[field], expected, "{sender} {backend} {field}: {rx} {}", report["ledger"]);
             }
             assert_eq!(report["ledger"]["paths"][0]["unaccounted"], 0);
         }
-        assert_eq!(nft_packets(&lab.middle, "cut"), 2 * PACKETS, "{backend} {}", scene.target);
-        assert_eq!(nft_packets(&lab.middle, "out"), 2 * PACKETS, "{backend} {}", scene.target);
+        assert_eq!(nft_packets(&lab.middle, "cut"), 2 * PACKETS, "{sender} {}", scene.target);
+        assert_eq!(nft_packets(&lab.middle, "out"), 2 * PACKETS, "{sender} {}", scene.target);
     }
 }
 

@@ -100,7 +100,56 @@ fn a_subset_of_the_queues_is_said_to_be_one() {
             "{}",
             received["steer"]
         );
+        let path = &received["ledger"]["paths"][0];
+        let passed = path["drops"].as_array().unwrap().iter().find(|d| d["reason"] == "passed");
+        assert_eq!((&path["sent"], &passed.unwrap()["packets"]), (&3200.into(), &1600.into()), "{path}");
+        assert_eq!(path["unaccounted"], 0, "{path}");
     }
+}
+
+/// What comes in fragments comes to the worker of the first queue, whatever queue the rest of its stream comes by.
+#[test]
+fn fragments_from_any_queue_are_part_of_their_streams() {
+    common::require_root!();
+    let pair = Pair::new();
+    for (sending, sizes, frames) in
+        [("3 --cpus 0", "2000", 2.0), ("0-3 --cpus 0,0,0,0", "100,1472,1473,4000", 7.0 / 4.0)]
+    {
+        let receiver = pair.receive("--verify-payload");
+        let sent = pair.send(&format!("--queues {sending} --rate 8kpps --count 6400 --length {sizes}"));
+        let received = receiver.report();
+        let fragments = (6400.0 * frames) as u64;
+        assert_eq!(sent["tx"]["fragments"], fragments, "{}", sent["tx"]);
+        let rx = &received["rx"];
+        for (field, expected) in [
+            ("unique", 6400),
+            ("fragments", fragments),
+            ("lost", 0),
+            ("lost_tail", 0),
+            ("duplicate", 0),
+            ("corrupt", 0),
+            ("before_start", 0),
+        ] {
+            assert_eq!(rx[field], expected, "{field}: {rx} {}", received["steer"]);
+        }
+        assert_eq!(received["ledger"]["paths"][0]["unaccounted"], 0, "{}", received["ledger"]);
+        let reordered = rx["reordered"].as_u64().unwrap() > 0;
+        assert_eq!(warning(&received, "two-ways").is_some(), reordered, "{}", received["warnings"]);
+    }
+}
+
+#[test]
+fn a_port_that_another_program_has_costs_no_more_than_the_fragments() {
+    common::require_root!();
+    let pair = Pair::new();
+    let _other = pair.b.run(|| std::net::UdpSocket::bind(TARGET).unwrap());
+    let receiver = pair.receive("");
+    pair.send("--rate 2kpps --count 400 --length 100,2000");
+    let received = receiver.report();
+    assert_eq!(received["rx"]["unique"], 200, "{}", received["rx"]);
+    let text =
+        warning(&received, "fragments-unseen").expect("a warning")["text"].as_str().unwrap().to_owned();
+    assert!(text.contains("400 fragments") && text.contains("in use"), "{text}");
 }
 
 #[test]

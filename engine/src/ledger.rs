@@ -16,6 +16,8 @@
 //!   packets; when not, the queue's stands. With AF_XDP they are of a stranger's socket, which had a copy. Reason XDP (generic mode) covers
 //!   the queue's `xsk`, which then gives up the messages and foreign packets, and keeps its names. Of the failed redirects to AF_XDP
 //!   sockets (native mode) only ENXIO and EINVAL are added: the others are in XDP_STATISTICS.
+//! - Beside AF_XDP there are sockets for what comes in fragments. What these lost is told by themselves, place `socket`, and what came to them whole, because
+//!   XDP passed it, place `xdp`, reason `passed`.
 //! - A sink (`xdp`) drops what it has counted, and the kernel counts that as well: with reason TC_INGRESS at tc, XDP in generic mode, and none
 //!   (NOT_SPECIFIED) in native mode where the driver had made an skb. As many of the data of that reason as the sink has counted were received.
 //! - What lay unread in a socket that was closed does not count: a receiver reads its own until they are empty, so it was a stranger's
@@ -125,7 +127,8 @@ impl Losses<'_> {
     pub(crate) fn at_the_queue(&self, interface: Option<&str>) -> Vec<Drop> {
         let named = || interface.map(str::to_owned);
         let mut drops = Vec::new();
-        let queue_total: u64 = self.queue.iter().map(|loss| loss.packets).sum();
+        let covers = |loss: &QueueLoss| !self.afxdp || loss.place == "xsk";
+        let queue_total: u64 = self.queue.iter().filter(|loss| covers(loss)).map(|loss| loss.packets).sum();
         let at_queue = |drop: &&DropCount| {
             let counted =
                 if self.afxdp { is_generic_xdp(drop) } else { is_of_socket(drop) && drop.reason != UNREAD };
@@ -145,9 +148,9 @@ impl Losses<'_> {
         let mut not_data = if covered { kernel_total - data } else { 0 };
         let mut told = 0;
         for loss in self.queue {
-            let off = not_data.min(loss.packets);
+            let off = if covers(loss) { not_data.min(loss.packets) } else { 0 };
             not_data -= off;
-            told += loss.packets - off;
+            told += if covers(loss) { loss.packets - off } else { 0 };
             add(&mut drops, loss.place, named(), loss.reason, loss.packets - off);
         }
         if covered {

@@ -445,3 +445,33 @@ fn packets_that_the_interface_refuses_are_failed_and_not_sent() {
     assert_eq!(failed, 50);
     assert!(tx.send_message(0, b"end").is_err());
 }
+
+#[test]
+fn a_packet_that_loses_several_fragments_is_refused_once() {
+    common::require_root!();
+    let pair = Pair::new(1500);
+    let spec = TxSpec { fragment: true, ..pair.tx_spec(&[B4], Payload::pattern(), 5000) };
+    let mut tx = pair.open_tx(&spec).unwrap();
+    let receiver = pair.b.run(|| UdpSocket::bind((B4, PORT)).unwrap());
+    receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    send(&mut tx, &[run(0, 5000, 10, 0), run(0, 1000, 2, 10)]);
+    let mut bytes = [0; 6000];
+    for (sequence, len) in (0..12).map(|n| (n, if n < 10 { 5000 } else { 1000 })) {
+        assert_eq!(receiver.recv(&mut bytes).unwrap(), len);
+        check(&spec.payload, &bytes[..len], 0, sequence);
+    }
+    // Without its peer the interface is up and has no carrier: all four fragments of each are refused.
+    ip(&pair.b, "link set vb down");
+    let mut taken = 0;
+    let mut failed = 0;
+    while taken < 20 || tx.in_flight() > 0 {
+        let rest = [run(0, 5000, 20 - taken, 12 + u64::from(taken))];
+        taken += tx.submit(&rest[..usize::from(taken < 20)], &mut Stamper::new(5)).unwrap() as u16;
+        let done = tx.reap(Wait::For(Duration::from_secs(1))).unwrap();
+        assert_eq!(done.packets, 0);
+        failed += done.failed;
+    }
+    failed += tx.reap(Wait::No).unwrap().failed;
+    assert_eq!(failed, 20);
+    assert!(tx.send_message(0, b"end").is_err());
+}

@@ -78,7 +78,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let why = reason.unwrap_or(why);
     // A frame is what it is said to be; a payload may be cut.
     let fragment =
-        !config.dont_fragment && !backend.is_below_sockets() && matches!(config.sizes, SizeSpec::Length(_));
+        !config.dont_fragment && backend != Backend::Xdp && matches!(config.sizes, SizeSpec::Length(_));
     let way_out = used.clone().or_else(|| backend::way_out(target.destination.ip()));
     let mtu = way_out.as_ref().map(|i| i.mtu).filter(|_| fragment);
     let framing = Framing { ipv6, vlan: config.vlan.is_some(), mtu };

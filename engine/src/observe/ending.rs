@@ -35,12 +35,13 @@ impl Ending {
         self.deadline_ns.is_some_and(|deadline| now_ns >= deadline)
             || self.count.is_some_and(|count| totals.packets >= count)
             || self.idle_ns.is_some_and(|idle| quiet_ns >= idle)
-            || self.with_the_last_sender && all_ended_before(collector, now_ns.saturating_sub(STRAGGLERS_NS))
+            || self.with_the_last_sender && all_ended(collector)
     }
 }
 
-/// Whether every sender heard had said its end by `then_ns`, and nothing has come since.
-fn all_ended_before(collector: &RxCollector, then_ns: u64) -> bool {
+/// Whether every sender heard has said its end, and nothing has come for a while since, as far as is known: a worker that was kept off its CPU may have much to take.
+fn all_ended(collector: &RxCollector) -> bool {
+    let then_ns = collector.known_until_ns().saturating_sub(STRAGGLERS_NS);
     if collector.totals().last_ns > then_ns {
         return false;
     }

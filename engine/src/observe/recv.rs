@@ -14,7 +14,7 @@ use crate::drops::{DropCount, current_netns_inode};
 use crate::error::{Error, Result};
 use crate::host::{interface, sched};
 use crate::ledger;
-use crate::queue::afxdp::steer::{Mode, SteerCount};
+use crate::queue::afxdp::steer::{Mode, SteerCount, Verdict};
 use crate::report::{self, Interval, Report, RxCollector, Warning};
 
 /// How often the collector looks.
@@ -50,6 +50,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let mut clocks = Steadiness::begin();
     let link = LinkWatch::begin(team.interface.as_ref());
     let start_ns = clock::tai_ns();
+    collector.ready(start_ns);
     team.source.go(start_ns)?;
     on_event(Event::Ready);
 
@@ -181,8 +182,33 @@ fn conclude(
         };
         let counts = steer.counts().unwrap_or_default();
         report.steer = steered(&counts, team.interface.as_ref().map_or("", |i| &i.name));
+        if let Some(warning) = of_fragments(&counts, team.not_reassembled.as_deref(), rx.reordered) {
+            report.warn(warning, on_event);
+        }
     }
     report.rx = Some(rx);
+}
+
+/// A warning when fragments came and the sockets that would have received what the kernel makes of them could not be opened, or when these receive a part of
+/// streams of which packets were `reordered`.
+fn of_fragments(counts: &[SteerCount], unseen: Option<&str>, reordered: u64) -> Option<Warning> {
+    let fragments: u64 = counts.iter().filter(|c| c.verdict == Verdict::Fragment).map(|c| c.packets).sum();
+    match unseen {
+        _ if fragments == 0 => None,
+        Some(why) => Some(Warning {
+            code: "fragments-unseen",
+            text: format!("{fragments} fragments came, and no socket receives what they are parts of: {why}"),
+            fix: Some("use --backend uring".to_owned()),
+        }),
+        None => (reordered > 0).then(|| Warning {
+            code: "two-ways",
+            text: format!(
+                "packets in fragments came by the kernel and all others by AF_XDP: {reordered} count as reordered, of which these ways may have made \
+                 the most"
+            ),
+            fix: Some("use --backend uring where the order matters".to_owned()),
+        }),
+    }
 }
 
 /// The counters of the program on `interface`; none when the kernel does not show them, which costs nothing that was measured.

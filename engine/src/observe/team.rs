@@ -22,12 +22,12 @@ use crate::measure::handover::handover;
 use crate::measure::tally::RxTally;
 use crate::multicast::membership::Membership;
 use crate::queue::Receive;
-use crate::queue::afxdp::AfxdpRx;
 use crate::queue::afxdp::ntuple::Placed;
 use crate::queue::afxdp::steer::{Rule, Steer};
+use crate::queue::afxdp::{AfxdpRx, ReassemblingRx};
 use crate::queue::outage::{Downtime, Patient};
 use crate::queue::socket::offload::Offload;
-use crate::queue::socket::{MmsgRx, UringRx};
+use crate::queue::socket::{MmsgRx, ReassembledRx, UringRx};
 use crate::queue::spec::{Interface, RxSpec};
 use crate::report::{self, Warning};
 use crate::target::Target;
@@ -48,6 +48,8 @@ pub(crate) struct Team {
     pub interface: Option<Interface>,
     pub backend: report::Backend,
     pub steer: Option<Steer>,
+    /// Why the kernel does not put fragments together for this run, where frames are received.
+    pub not_reassembled: Option<String>,
     pub warnings: Vec<Warning>,
     /// How long the link was down.
     pub downtime: Downtime,
@@ -64,6 +66,8 @@ struct Opened {
     fd: Option<OwnedFd>,
     /// Bytes of receive buffer, with sockets.
     buffer: Option<usize>,
+    /// Why it does not receive what comes in fragments, if it was to.
+    not_reassembled: Option<String>,
 }
 
 /// Opens everything that `config` asks for.
@@ -88,6 +92,7 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
             why,
         },
         steer: None,
+        not_reassembled: None,
         warnings: Vec::new(),
         downtime: Downtime::default(),
         _placed: None,
@@ -111,7 +116,7 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
 }
 
 fn socket(offload: Offload, buffer: usize) -> Opened {
-    Opened { granted: Granted::receiving(offload), fd: None, buffer: Some(buffer) }
+    Opened { granted: Granted::receiving(offload), fd: None, buffer: Some(buffer), not_reassembled: None }
 }
 
 /// Every group and port asked for.
@@ -240,18 +245,37 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Resul
         direct(team, &interface, targets, &queues);
     }
     let specs = queues.iter().map(|&queue| (queue, targets[0])).collect();
-    let opened = open_each(team, config, specs, |spec| {
-        let queue = AfxdpRx::open(spec)?;
-        let granted = Granted::of(queue.granted());
-        let fd = queue.fd().try_clone_to_owned().map_err(|e| Error::failed("dup").because(e))?;
-        Ok((queue, Opened { granted, fd: Some(fd), buffer: None }))
+    // One of the workers receives what comes in fragments.
+    let (first, fragmented) = (queues[0], targets.to_vec());
+    let opened = open_each(team, config, specs, move |spec| {
+        let targets = if spec.queue == first { &fragmented[..] } else { &[] };
+        open_frames(spec, targets)
     })?;
+    team.not_reassembled = opened.iter().find_map(|o| o.not_reassembled.clone());
     for (&queue, opened) in queues.iter().zip(&opened) {
         let socket = opened.fd.as_ref().expect("an AF_XDP socket has a descriptor");
         steer.set_socket(queue, socket)?;
     }
     team.steer = Some(steer);
     join(team, &interface, targets)
+}
+
+/// Opens an AF_XDP socket, and others for what comes to `targets` in fragments. Without these the run goes on: most streams have none.
+fn open_frames(spec: &RxSpec, targets: &[Target]) -> Result<(ReassemblingRx, Opened)> {
+    let frames = AfxdpRx::open(spec)?;
+    let reassembled = match targets.len() {
+        0 => Ok(None),
+        1..=MAX_SOCKETS => ReassembledRx::open(spec, targets).map(Some).map_err(|error| error.to_string()),
+        many => Err(format!("{many} groups and ports are more than the {MAX_SOCKETS} sockets of one run")),
+    };
+    let (reassembled, not_reassembled) = match reassembled {
+        Ok(reassembled) => (reassembled, None),
+        Err(why) => (None, Some(why)),
+    };
+    let granted = Granted::of(frames.granted());
+    let fd = frames.fd().try_clone_to_owned().map_err(|e| Error::failed("dup").because(e))?;
+    let queue = ReassemblingRx::new(frames, reassembled)?;
+    Ok((queue, Opened { granted, fd: Some(fd), buffer: None, not_reassembled }))
 }
 
 /// Has the NIC direct what is wanted to `queues`, which are not all that it has.
@@ -277,7 +301,7 @@ fn open_each<Q: Receive + 'static>(
     team: &mut Team,
     config: &RecvConfig,
     specs: Vec<(u32, Target)>,
-    open: fn(&RxSpec) -> Result<(Q, Opened)>,
+    open: impl Fn(&RxSpec) -> Result<(Q, Opened)> + Clone + Send + 'static,
 ) -> Result<Vec<Opened>> {
     let device = team.interface.as_ref().map(|i| Device::of(&Nic::of(i))).unwrap_or_default();
     let below_sockets = team.backend.name == Backend::Afxdp.name();
@@ -305,6 +329,7 @@ fn open_each<Q: Receive + 'static>(
             tuning: config.tuning,
         };
         let (stop, config, downtime) = (workers.stop.clone(), config.clone(), team.downtime.clone());
+        let open = open.clone();
         let (worker, opened) = start(
             format!("recv {n}"),
             (place.cpu, config.policy),

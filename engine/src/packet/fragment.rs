@@ -1,11 +1,23 @@
 //! IP fragments of datagrams that are longer than the MTU allows (RFC 791 §3.2, RFC 8200 §4.5).
 #![forbid(unsafe_code)]
 
+use super::checksum::finish;
+use super::frame::{Headers, V4_CHECK, V4_TOTAL, V6_PAYLOAD};
 use super::ip;
 use super::udp;
 
 /// IPv6 fragment header, bytes.
 pub const V6_HEADER: usize = 8;
+
+/// Its number as a next header (RFC 8200 §4.5), and where that of the IPv6 header lies.
+const V6_FRAGMENT: u8 = 44;
+const V6_NEXT: usize = 6;
+
+/// Where identification and flags with offset lie in an IPv4 header, and those flags.
+const V4_IDENTIFICATION: std::ops::Range<usize> = 4..6;
+const V4_FRAGMENT: std::ops::Range<usize> = 6..8;
+const V4_DONT: u16 = 0x4000;
+const V4_MORE: u16 = 0x2000;
 
 /// All fragments but the last carry a multiple of this, which offsets count in.
 const UNIT: usize = 8;
@@ -38,13 +50,13 @@ impl Cutter {
         if self.ipv6 { ip::V6_LEN } else { ip::V4_LEN }
     }
 
-    /// IP header of a fragment, bytes.
+    /// IP header of a fragment, bytes; with IPv6's fragment header.
     pub fn fragment_header(self) -> usize {
         self.header() + if self.ipv6 { V6_HEADER } else { 0 }
     }
 
-    /// Most bytes of a datagram in one fragment but the last; at least one unit, however small the MTU.
-    fn room(self) -> usize {
+    /// Most bytes of a datagram, whose header counts, in one fragment but the last; at least one unit, however small the MTU.
+    pub fn room(self) -> usize {
         let room = (self.mtu as usize).saturating_sub(self.fragment_header());
         (room / UNIT * UNIT).max(UNIT)
     }
@@ -79,6 +91,51 @@ impl Cutter {
             offset += len;
             Some(piece)
         })
+    }
+}
+
+impl Headers {
+    /// What cuts their datagrams for an MTU in bytes.
+    pub fn cutter(&self, mtu: u32) -> Cutter {
+        Cutter::new(!self.v4, mtu)
+    }
+
+    /// Writes what stands before `piece` of a datagram to the start of `frame`: Ethernet and IP header, and IPv6's fragment header. The pieces of a
+    /// datagram have one `identification`, of which IPv4 has room for the lower half. Returns how long they are.
+    ///
+    /// # Panics
+    /// When `frame` is shorter than that, or the piece too long for an IP packet.
+    #[inline]
+    pub fn write_fragment(&self, frame: &mut [u8], piece: Piece, identification: u32) -> usize {
+        let ip_at = self.link_len();
+        let ip_len = if self.v4 { ip::V4_LEN } else { ip::V6_LEN };
+        let behind = ip_at + ip_len;
+        frame[..behind].copy_from_slice(&self.bytes[..behind]);
+        let (before, extension) = frame.split_at_mut(behind);
+        let ip = &mut before[ip_at..];
+        if self.v4 {
+            let total = piece.len.checked_add(ip::V4_LEN as u16).expect("a piece that fits an IP packet");
+            let fragment = (piece.offset / UNIT as u16) | if piece.more { V4_MORE } else { 0 };
+            let identification = identification as u16;
+            ip[V4_TOTAL].copy_from_slice(&total.to_be_bytes());
+            ip[V4_IDENTIFICATION].copy_from_slice(&identification.to_be_bytes());
+            ip[V4_FRAGMENT].copy_from_slice(&fragment.to_be_bytes());
+            // Of a whole datagram, and so with the flag that forbids to cut it.
+            let sum = self.ip_sum - u64::from(V4_DONT)
+                + [total, identification, fragment].into_iter().map(u64::from).sum::<u64>();
+            ip[V4_CHECK].copy_from_slice(&finish(sum).to_be_bytes());
+            return behind;
+        }
+        let payload = piece.len.checked_add(V6_HEADER as u16).expect("a piece that fits an IP packet");
+        ip[V6_PAYLOAD].copy_from_slice(&payload.to_be_bytes());
+        ip[V6_NEXT] = V6_FRAGMENT;
+        // A multiple of the unit, whose lower bits are for flags.
+        let fragment = piece.offset | u16::from(piece.more);
+        let extension = &mut extension[..V6_HEADER];
+        extension[..2].copy_from_slice(&[ip::UDP, 0]);
+        extension[2..4].copy_from_slice(&fragment.to_be_bytes());
+        extension[4..].copy_from_slice(&identification.to_be_bytes());
+        behind + V6_HEADER
     }
 }
 

@@ -19,9 +19,9 @@ use crate::queue::{Flow, TxSpec};
 pub const MAX_HEADERS: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN + ip::V6_LEN + udp::HEADER_LEN;
 
 /// Where the total length and the checksum lie in an IPv4 header, the payload length in an IPv6 one, and length and checksum in a UDP header.
-const V4_TOTAL: Range<usize> = 2..4;
-const V4_CHECK: Range<usize> = 10..12;
-const V6_PAYLOAD: Range<usize> = 4..6;
+pub(super) const V4_TOTAL: Range<usize> = 2..4;
+pub(super) const V4_CHECK: Range<usize> = 10..12;
+pub(super) const V6_PAYLOAD: Range<usize> = 4..6;
 const UDP_LEN: Range<usize> = 4..6;
 const UDP_CHECK: Range<usize> = 6..8;
 
@@ -45,12 +45,12 @@ impl From<&TxSpec> for Marks {
 /// The headers of one flow, for a payload of any size.
 #[derive(Debug, Clone)]
 pub struct Headers {
-    bytes: [u8; MAX_HEADERS],
+    pub(super) bytes: [u8; MAX_HEADERS],
     len: u8,
     ip_at: u8,
-    v4: bool,
+    pub(super) v4: bool,
     /// Sum of the IPv4 header with total length and checksum 0.
-    ip_sum: u64,
+    pub(super) ip_sum: u64,
     /// Sum of pseudo-header and ports, without the length, which stands in both.
     udp_sum: u64,
 }
@@ -105,6 +105,11 @@ impl Headers {
         usize::from(self.len)
     }
 
+    /// Bytes of the Ethernet header with its tag: where the IP header begins.
+    pub fn link_len(&self) -> usize {
+        usize::from(self.ip_at)
+    }
+
     /// Longest UDP payload that the IP version can carry behind them.
     pub fn max_payload(&self) -> u16 {
         let taken = udp::HEADER_LEN + if self.v4 { ip::V4_LEN } else { 0 };
@@ -121,11 +126,9 @@ impl Headers {
         let frame = &mut frame[..self.len()];
         frame.copy_from_slice(&self.bytes[..self.len()]);
         let (rest, udp) = frame.split_at_mut(self.len() - udp::HEADER_LEN);
-        let ip = &mut rest[usize::from(self.ip_at)..];
+        let ip = &mut rest[self.link_len()..];
         let udp_len = payload_len + udp::HEADER_LEN as u16;
-        udp[UDP_LEN].copy_from_slice(&udp_len.to_be_bytes());
-        let check = udp::checksum(self.udp_sum + 2 * u64::from(udp_len) + payload_sum);
-        udp[UDP_CHECK].copy_from_slice(&check.to_be_bytes());
+        self.write_udp_fields(udp, udp_len, payload_sum);
         if self.v4 {
             let total = udp_len + ip::V4_LEN as u16;
             ip[V4_TOTAL].copy_from_slice(&total.to_be_bytes());
@@ -133,6 +136,24 @@ impl Headers {
         } else {
             ip[V6_PAYLOAD].copy_from_slice(&udp_len.to_be_bytes());
         }
+    }
+
+    /// Writes the UDP header of a datagram, as [`write`](Self::write) does, to the start of `datagram`.
+    ///
+    /// # Panics
+    /// As [`write`](Self::write).
+    pub fn write_udp(&self, datagram: &mut [u8], payload_len: u16, payload_sum: u64) {
+        assert!(payload_len <= self.max_payload(), "{payload_len} bytes do not fit an IP packet");
+        let udp = &mut datagram[..udp::HEADER_LEN];
+        udp.copy_from_slice(&self.bytes[self.len() - udp::HEADER_LEN..self.len()]);
+        self.write_udp_fields(udp, payload_len + udp::HEADER_LEN as u16, payload_sum);
+    }
+
+    #[inline]
+    fn write_udp_fields(&self, udp: &mut [u8], udp_len: u16, payload_sum: u64) {
+        udp[UDP_LEN].copy_from_slice(&udp_len.to_be_bytes());
+        let check = udp::checksum(self.udp_sum + 2 * u64::from(udp_len) + payload_sum);
+        udp[UDP_CHECK].copy_from_slice(&check.to_be_bytes());
     }
 }
 

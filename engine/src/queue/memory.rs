@@ -65,7 +65,7 @@ pub fn pair_with(
     fate: impl FnMut(&[u8]) -> Fate + Send + 'static,
 ) -> Result<(MemoryTx, MemoryRx)> {
     let flows = tx::flows(spec, spec.interface.as_ref().map_or(MAC, |i| i.mac))?;
-    let layout = Layout::new(&flows, spec.max_payload, sizes::TX);
+    let layout = Layout::new(&flows, spec, sizes::TX);
     let sent = Region::in_memory(layout.chunk, layout.frames * layout.span);
     let received = Region::in_memory(LARGE_CHUNK, sizes::RX);
     // SAFETY: both regions are new; the wire only touches what was lent to it.

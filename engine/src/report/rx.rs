@@ -24,10 +24,13 @@ pub struct RxCollector {
     /// Totals at the last interval.
     reported: RxCounters,
     late_is_told: bool,
+    /// CLOCK_TAI in ns when the receiver was ready.
+    ready_ns: u64,
 }
 
 #[derive(Debug, Default, Clone)]
 struct Worker {
+    at_ns: u64,
     counters: RxCounters,
     streams: Vec<StreamTally>,
     negative_latency: u64,
@@ -46,6 +49,7 @@ impl Default for RxCollector {
             recent: latency_histogram(),
             reported: RxCounters::default(),
             late_is_told: true,
+            ready_ns: u64::MAX,
         }
     }
 }
@@ -61,12 +65,18 @@ impl RxCollector {
         self.late_is_told = false;
     }
 
+    /// The receiver is ready at `ready_ns` (CLOCK_TAI): what a sender that begins later sent is wanted from its first packet on.
+    pub fn ready(&mut self, ready_ns: u64) {
+        self.ready_ns = ready_ns;
+    }
+
     /// Takes in a worker's tally: its totals replace those of its last one, its latencies and gaps are added.
     pub fn absorb(&mut self, tally: &RxTally) {
         if self.workers.len() <= tally.worker {
             self.workers.resize(tally.worker + 1, Worker::default());
         }
         let worker = &mut self.workers[tally.worker];
+        worker.at_ns = tally.at_ns;
         worker.counters = tally.counters;
         worker.streams.clone_from(&tally.streams);
         worker.losses.clone_from(&tally.losses);
@@ -80,12 +90,32 @@ impl RxCollector {
         }
     }
 
-    /// All workers' totals.
+    /// All workers' totals. What one of them missed may have come to another: [`counted`](Self::counted) knows better.
     pub fn totals(&self) -> RxCounters {
         self.workers.iter().fold(RxCounters::default(), |mut sum, worker| {
             sum.add(&worker.counters);
             sum
         })
+    }
+
+    /// As [`totals`](Self::totals), with what is missing told by the streams, of each of which several workers may have seen a part.
+    fn counted(&self) -> RxCounters {
+        let mut counted = self.totals();
+        if self.workers.len() > 1 {
+            (counted.lost, counted.lost_tail, counted.before_start) = (0, 0, 0);
+            for RxCounters { lost, lost_tail, before_start, .. } in self.streams().iter().map(|s| s.counters)
+            {
+                counted.lost += lost;
+                counted.lost_tail += lost_tail;
+                counted.before_start += before_start;
+            }
+        }
+        counted
+    }
+
+    /// CLOCK_TAI in ns up to which all that arrived is known: what came since still lies in a queue, or in a tally that was not handed over. 0 at first.
+    pub fn known_until_ns(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.at_ns).min().unwrap_or(0)
     }
 
     /// Datagrams of recognised formats that worker number `worker` received.
@@ -112,7 +142,7 @@ impl RxCollector {
 
     /// What came since the last call (or the start), which was `span_ns` ago.
     pub fn interval(&mut self, span_ns: u64) -> IntervalRx {
-        let now = self.totals();
+        let now = self.counted();
         let last = std::mem::replace(&mut self.reported, now);
         let packets = now.packets.saturating_sub(last.packets);
         let interval = IntervalRx {
@@ -129,13 +159,13 @@ impl RxCollector {
         interval
     }
 
-    /// The streams of all workers; those that several workers saw are added up.
+    /// The streams of all workers; those that several workers saw are put together.
     pub fn streams(&self) -> Vec<StreamTally> {
         let mut index: FxHashMap<StreamKey, usize> = FxHashMap::default();
         let mut all: Vec<StreamTally> = Vec::new();
         for stream in self.workers.iter().flat_map(|w| &w.streams) {
             match index.get(&stream.key) {
-                Some(at) => merge(&mut all[*at], stream),
+                Some(at) => merge(&mut all[*at], stream, self.ready_ns),
                 None => {
                     index.insert(stream.key, all.len());
                     all.push(stream.clone());
@@ -148,7 +178,7 @@ impl RxCollector {
 
     /// The report's `rx`.
     pub fn finish(&self) -> Rx {
-        let c = self.totals();
+        let c = self.counted();
         let rates = Rates::new(c.packets, c.frames, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
         let streams: Vec<Stream> =
             self.streams().iter().map(|tally| stream(tally, self.late_is_told)).collect();
@@ -217,13 +247,27 @@ impl RxCollector {
     }
 }
 
-fn merge(into: &mut StreamTally, other: &StreamTally) {
-    into.counters.add(&other.counters);
+/// Adds what another worker saw of the stream. Its numbers are one sequence: what is a gap to the one may have come to the other.
+fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
+    let (a, b) = (into.counters, other.counters);
+    // Numbers up to the highest that came.
+    let known = |c: &RxCounters| c.before_start + c.unique + c.lost;
+    let known = known(&a).max(known(&b));
+    into.end = into.end.or(other.end);
+    let c = &mut into.counters;
+    c.add(&b);
+    c.before_start = match (a.unique, b.unique) {
+        _ if into.end.is_some_and(|end| end.first_ns >= ready_ns) => 0,
+        (0, _) => b.before_start,
+        (_, 0) => a.before_start,
+        _ => a.before_start.min(b.before_start),
+    };
+    c.lost = known.saturating_sub(c.before_start + c.unique);
+    c.lost_tail = into.end.map_or(0, |end| end.issued.saturating_sub(known));
     into.jitter_ns = match (into.jitter_ns, other.jitter_ns) {
         (Some((a, a_max)), Some((b, b_max))) => Some((a.max(b), a_max.max(b_max))),
         (a, b) => a.or(b),
     };
-    into.end = into.end.or(other.end);
     into.ended_ns = into.ended_ns.max(other.ended_ns);
 }
 
@@ -291,7 +335,7 @@ mod tests {
         });
         tally.messages = 3;
         tally.latency.record_n(5000, packets).unwrap();
-        tally.gaps.record_n(1000, packets - 1).unwrap();
+        tally.gaps.record_n(1000, packets.saturating_sub(1)).unwrap();
         tally.losses.push(QueueLoss { place: "socket", reason: "full", packets: 2 });
         tally
     }
@@ -299,18 +343,18 @@ mod tests {
     #[test]
     fn totals_replace_histograms_add_workers_sum() {
         let mut collector = RxCollector::new();
-        collector.absorb(&tally(0, 10, 1));
-        collector.absorb(&tally(1, 5, 0));
+        collector.absorb(&tally(0, 10, 20));
+        collector.absorb(&tally(1, 5, 3));
         let first = collector.interval(1_000_000_000);
-        assert_eq!((first.packets, first.lost, first.pps, first.payload_bps), (15, 1, 15, 15 * 18 * 8));
+        assert_eq!((first.packets, first.lost, first.pps, first.payload_bps), (15, 15, 15, 15 * 18 * 8));
         assert_eq!(first.latency_ns.unwrap().count, 15);
-        // The later tally of worker 0 holds what the earlier one did, and a late arrival has filled its gap.
-        collector.absorb(&tally(0, 20, 0));
+        // The later tally of worker 0 holds what the earlier one did, and late arrivals have filled some of the gaps.
+        collector.absorb(&tally(0, 20, 10));
         let second = collector.interval(500_000_000);
-        assert_eq!((second.packets, second.lost, second.pps), (10, -1, 20));
+        assert_eq!((second.packets, second.lost, second.pps), (10, -10, 20));
         assert_eq!(second.latency_ns.unwrap().count, 20);
         let rx = collector.finish();
-        assert_eq!((rx.packets, rx.lost, rx.duration_ns), (25, 0, 19_000));
+        assert_eq!((rx.packets, rx.lost, rx.lost_tail, rx.duration_ns), (25, 5, 70, 19_000));
         assert_eq!(rx.messages, 6);
         assert_eq!(rx.latency_ns.unwrap().count, 35);
         assert_eq!(rx.inter_arrival_ns.unwrap().count, 9 + 4 + 19);
@@ -320,6 +364,35 @@ mod tests {
         assert_eq!((s.jitter_ns.unwrap().rfc3550, rx.jitter_ns.unwrap().max), (1, 9));
         assert_eq!(collector.losses(), [QueueLoss { place: "socket", reason: "full", packets: 4 }]);
         assert_eq!((collector.worker_packets(0), collector.worker_packets(9)), (20, 0));
+    }
+
+    #[test]
+    fn a_stream_that_several_workers_saw_is_one_sequence() {
+        let part = |worker, before_start, unique, lost, end| {
+            let mut tally = tally(worker, unique, lost);
+            tally.counters.before_start = before_start;
+            tally.streams[0].counters = tally.counters;
+            tally.streams[0].end = end;
+            tally
+        };
+        let end = Some(End { issued: 100, failed: 0, first_ns: 50, last_ns: 60 });
+        let figures = |parts: &[RxTally], ready_ns| {
+            let mut collector = RxCollector::new();
+            collector.ready(ready_ns);
+            parts.iter().for_each(|part| collector.absorb(part));
+            let rx = collector.finish();
+            assert_eq!(rx.streams[0].lost, rx.lost);
+            assert_eq!(rx.before_start + rx.unique + rx.lost + rx.lost_tail, 100);
+            [rx.before_start, rx.unique, rx.lost, rx.lost_tail]
+        };
+        // All odd numbers came to the one, all even ones to the other, up to 79.
+        let halves = [part(0, 0, 40, 39, None), part(1, 1, 40, 39, end)];
+        assert_eq!(figures(&halves, 51), [0, 80, 0, 20]);
+        // One of them heard nothing but the end.
+        let alone = [part(0, 0, 0, 0, end), part(1, 10, 85, 5, None)];
+        assert_eq!(figures(&alone, 51), [10, 85, 5, 0]);
+        // The sender began when the receiver was ready: what came before the first that arrived is lost.
+        assert_eq!(figures(&alone, 50), [0, 85, 15, 0]);
     }
 
     #[test]

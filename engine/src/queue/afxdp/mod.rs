@@ -27,6 +27,9 @@
 //! takes stamping 18 bytes: the checksums are right whatever they say (see [`probe`](crate::packet::probe)). A packet longer than a chunk of the UMEM
 //! lies in several consecutive chunks and takes as many descriptors.
 //!
+//! A packet above the MTU leaves in fragments, each in a frame of its own. Fragments that arrive go to the kernel, which puts them together, and come back by
+//! sockets that the worker of the first queue looks at, too: [`reassembly`].
+//!
 //! # The other side of the rings
 //!
 //! [`tx`] and [`rx`] are written for any [`Kernel`]: [`socket::Socket`] is the real one, `queue::memory` plays one in plain memory, so what
@@ -38,6 +41,7 @@
 
 mod last;
 pub mod ntuple;
+pub mod reassembly;
 pub mod rx;
 pub mod sizes;
 pub mod socket;
@@ -54,6 +58,7 @@ use crate::queue::QueueLoss;
 pub type AfxdpTx = tx::FrameTx<socket::Socket>;
 /// A receive queue on AF_XDP.
 pub type AfxdpRx = rx::FrameRx<socket::Socket>;
+pub use reassembly::ReassemblingRx;
 
 /// What the kernel granted a socket, as read back from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +104,11 @@ pub trait Kernel {
 
     /// Whether it works only when woken, and is to be woken for received packets and completions, too (busy polling).
     fn polls(&self) -> bool {
+        false
+    }
+
+    /// Whether it may refuse single packets when woken ([`Woken::Refused`]).
+    fn refuses(&self) -> bool {
         false
     }
 

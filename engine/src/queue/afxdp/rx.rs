@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use super::last::{LONGEST, Last};
@@ -76,6 +76,11 @@ impl FrameRx<Socket> {
     /// What the kernel granted.
     pub fn granted(&self) -> &Granted {
         self.kernel.granted()
+    }
+
+    /// Has waiting end, too, when `fd` becomes readable.
+    pub fn wait_for_too(&mut self, fd: OwnedFd) {
+        self.kernel.wait_for_too(fd);
     }
 }
 

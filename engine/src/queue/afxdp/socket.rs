@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "the library's constructor and the mapping of rings are unsafe")]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ pub struct Sizes {
 pub struct Socket {
     granted: Granted,
     sizes: Sizes,
+    /// What else ends waiting when it becomes readable.
+    other: Option<OwnedFd>,
     /// The socket and the library's mappings live as long as these; their ring functions are never called.
     library: (TxQueue, RxQueue, FillQueue, CompQueue),
 }
@@ -88,7 +90,7 @@ impl Socket {
             huge_pages: memory.huge_pages,
             memory_node: memory.node,
         };
-        let mut socket = Self { granted, sizes, library };
+        let mut socket = Self { granted, sizes, other: None, library };
         let zero_copy = xsk::is_zero_copy(socket.fd()).map_err(|e| cannot_bind(interface, queue, e))?;
         // Copying, the kernel binds to an interface that is down, and says so only when asked to do something.
         if let Err(e) = xsk::wake_rx(socket.fd())
@@ -123,6 +125,11 @@ impl Socket {
     /// What the kernel granted.
     pub fn granted(&self) -> &Granted {
         &self.granted
+    }
+
+    /// Has waiting end, too, when `fd` becomes readable.
+    pub(super) fn wait_for_too(&mut self, fd: OwnedFd) {
+        self.other = Some(fd);
     }
 
     /// Maps the RX or the TX ring. Each ring may be mapped once.
@@ -264,10 +271,16 @@ impl Kernel for Socket {
         self.granted.busy_poll
     }
 
+    fn refuses(&self) -> bool {
+        !self.granted.zero_copy
+    }
+
     fn wait_rx(&mut self, at_most: Duration) -> io::Result<()> {
         let fd = self.fd();
-        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-        match ppoll(&mut fds, Some(at_most.into()), None) {
+        let other = self.other.as_ref().map_or(fd, AsFd::as_fd);
+        let mut fds = [fd, other].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let count = 1 + usize::from(self.other.is_some());
+        match ppoll(&mut fds[..count], Some(at_most.into()), None) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(e) => Err(e.into()),
         }

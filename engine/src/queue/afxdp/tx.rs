@@ -1,6 +1,8 @@
 //! Sending frames: runs of packets into a TX ring, and their frames back from the completion ring.
 #![forbid(unsafe_code)]
 
+mod fragments;
+
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use crate::profile::payload::Payload;
 use crate::queue::ring::{Consumer, Desc, Producer};
 use crate::queue::{Completed, QueueError, Run, Stamper, Transmit, Tuning, TxCaps, TxSpec, Wait};
 use crate::sys::xsk::Which;
+use fragments::Cut;
 
 /// Packets handed over with one system call. More of them gain nothing where it was measured, and make longer bursts.
 const BATCH: u16 = 64;
@@ -40,19 +43,21 @@ pub struct FrameTx<K> {
     flows: Vec<(Headers, u16)>,
     body: Body,
     max_payload: u16,
-    /// Most descriptors that a packet takes.
+    /// Most descriptors that a frame takes.
     span: u32,
+    /// How packets above the MTU leave, if they may.
+    cut: Option<Cut>,
     in_flight: usize,
-    /// Messages under way, which are not in `in_flight`.
-    messages: usize,
+    /// Frames under way that `in_flight` does not count: messages, and fragments but for the last of each packet.
+    uncounted: usize,
     /// Completed since the last reap.
     completed: u64,
     /// Of those completed or to be completed, dropped by the kernel.
     refused: u64,
 }
 
-/// What a frame was last written for: flow, length of the payload and length of the headers, where the payload begins; in one number, so that
-/// they are compared at once.
+/// What a frame was last written for: flow, length of the payload and length of the headers, where the payload begins, and which fragment, if it is one;
+/// in one number, so that they are compared at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Holds(u64);
 
@@ -63,6 +68,12 @@ impl Holds {
     #[inline]
     fn new(flow: u16, len: u16, headers: usize) -> Self {
         Self((headers as u64) << 32 | u64::from(len) << 16 | u64::from(flow))
+    }
+
+    /// Whether a packet is under way when such a frame is.
+    #[inline]
+    fn counts(self) -> bool {
+        self != NOTHING && !self.is_followed()
     }
 
     /// Whether the payload lies in the same place, and so is the same but for its probe header.
@@ -83,10 +94,14 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// For the flows of a queue and its longest payload, a message of the end of a stream, and rings of `ring` slots.
-    pub(crate) fn new(flows: &[(Headers, u16)], max_payload: u16, ring: u32) -> Self {
-        let headers = flows.iter().map(|(h, _)| h.len()).max().unwrap_or(0);
+    pub(crate) fn new(flows: &[(Headers, u16)], spec: &TxSpec, ring: u32) -> Self {
+        let longest = |(headers, _): &(Headers, u16)| {
+            let whole = headers.len() + usize::from(spec.max_payload);
+            let cut = fragments::mtu(spec).map_or(usize::MAX, |mtu| headers.link_len() + mtu as usize);
+            whole.min(cut).max(headers.len() + probe::END_LEN)
+        };
         // MAX_HEADERS and a u16 are less than a u32.
-        let longest = (headers + usize::from(max_payload).max(probe::END_LEN)) as u32;
+        let longest = flows.iter().map(longest).max().unwrap_or(0) as u32;
         let chunk = if longest <= SMALL_CHUNK { SMALL_CHUNK } else { LARGE_CHUNK };
         let span = longest.div_ceil(chunk);
         Self { chunk, span, frames: ring / span }
@@ -125,9 +140,12 @@ impl FrameTx<Socket> {
             );
         };
         let flows = flows(spec, interface.mac)?;
-        fits_mtu(spec, interface.mtu, &interface.name)?;
         let slots = sizes::tx(interface);
-        let layout = Layout::new(&flows, spec.max_payload, slots);
+        let layout = Layout::new(&flows, spec, slots);
+        match fragments::mtu(spec) {
+            Some(mtu) => fragments::check(&flows, spec.max_payload, mtu, layout.frames)?,
+            None => fits_mtu(spec, interface.mtu, &interface.name)?,
+        }
         let Tuning { huge_pages, .. } = spec.tuning;
         let memory = umem::create(layout.chunk, layout.span, layout.frames, 1, slots, huge_pages)?;
         let sizes = Sizes { rx: 1, tx: slots, fill: 1, completion: slots };
@@ -175,12 +193,13 @@ impl<K: Kernel> FrameTx<K> {
             holds: vec![NOTHING; free.len()],
             frames,
             free,
+            cut: Cut::of(spec, &flows),
             flows,
             body: Body::new(spec),
             max_payload: spec.max_payload,
             span,
             in_flight: 0,
-            messages: 0,
+            uncounted: 0,
             completed: 0,
             refused: 0,
         }
@@ -202,11 +221,10 @@ impl<K: Kernel> FrameTx<K> {
             }
         }
         let mut packets = self.free.len() - before;
-        if self.messages > 0 {
-            // A message holds nothing and is not counted.
-            let messages = self.free[before..].iter().filter(|f| self.holds[f.index()] == NOTHING).count();
-            self.messages -= messages;
-            packets -= messages;
+        if self.uncounted > 0 {
+            let others = self.free[before..].iter().filter(|f| !self.holds[f.index()].counts()).count();
+            self.uncounted -= others;
+            packets -= others;
         }
         self.in_flight -= packets;
         self.completed += packets as u64;
@@ -220,7 +238,7 @@ impl<K: Kernel> FrameTx<K> {
         while pending > 0 && (self.ring.needs_wakeup() || self.kernel.polls()) {
             let woken = self.kernel.wake_tx().map_err(broken)?;
             if woken == Woken::Refused {
-                self.refused += 1;
+                self.note_refusal();
             }
             let left = self.ring.pending();
             if matches!(woken, Woken::Done | Woken::Later) || left == pending {
@@ -259,6 +277,8 @@ impl<K: Kernel> FrameTx<K> {
         };
         let mut slots = self.ring.slots();
         self.frames.lend_last(&mut self.free, count, len, write, |desc| slots.write(desc));
+        drop(slots);
+        self.in_flight += count;
         count
     }
 }
@@ -316,16 +336,20 @@ impl<K: Kernel> Transmit for FrameTx<K> {
     fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> std::result::Result<usize, QueueError> {
         self.collect();
         stamper.refresh();
+        let may_cut = self.cut.is_some();
         let mut taken = 0;
         for run in runs {
             assert!(usize::from(run.len) >= probe::LEN && run.len <= self.max_payload, "{run:?}");
-            let count = self.take(run, stamper);
+            let cut = if may_cut { self.take_cut(run, stamper) } else { None };
+            let count = match cut {
+                Some(count) => count,
+                None => self.take(run, stamper),
+            };
             taken += count;
             if count < usize::from(run.count) {
                 break;
             }
         }
-        self.in_flight += taken;
         self.ring.commit();
         match self.kick() {
             // Taken is taken, their numbers are used; a queue that is broken says so again at the next call.
@@ -373,6 +397,7 @@ impl<K: Kernel> Transmit for FrameTx<K> {
         let refuse =
             |code| QueueError { call: "message in a frame", source: io::Error::from_raw_os_error(code) };
         self.kick()?;
+        self.is_cut_done();
         self.collect();
         let headers = &self.flows[usize::from(flow)].0;
         let (start, end) = (headers.len(), headers.len() + payload.len());
@@ -384,7 +409,7 @@ impl<K: Kernel> Transmit for FrameTx<K> {
         }
         let Some(mut frame) = self.free.pop() else { return Err(refuse(libc::ENOBUFS)) };
         self.holds[frame.index()] = NOTHING;
-        self.messages += 1;
+        self.uncounted += 1;
         let bytes = self.frames.bytes_mut(&mut frame);
         bytes[start..end].copy_from_slice(payload);
         if end < ethernet::MIN_LEN {

@@ -23,6 +23,7 @@ mod explain;
 mod messages;
 pub mod offload;
 mod outgoing;
+mod reassembled;
 mod received;
 mod slots;
 mod spin;
@@ -30,6 +31,7 @@ mod timed;
 mod verdict;
 
 pub use mmsg::{MmsgRx, MmsgTx};
+pub use reassembled::ReassembledRx;
 pub use uring::{UringRx, UringTx, available};
 
 use std::os::fd::AsFd;

@@ -63,19 +63,10 @@ impl Addressing {
         arrived_ns: u64,
     ) -> usize {
         let told = control_messages(control);
-        let mut destination = self.destination;
-        if let Some(address) = told.destination {
-            destination.set_ip(address);
-        }
-        let meta = RxMeta {
-            source: socket_address(name).unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)),
-            destination,
-            arrived_ns,
-            overhead: self.overhead,
-            frames: 1,
-        };
+        let meta = self.meta(name, &told, arrived_ns);
         if let Some(mtu) = told.fragment {
-            return self.reassembled(sink, meta, payload, mtu);
+            self.reassembled(sink, meta, payload, mtu);
+            return 1;
         }
         let (stride, count) = match told.segment {
             Some(size) if size < payload.len() => (size, payload.len().div_ceil(size)),
@@ -85,9 +76,39 @@ impl Addressing {
         count
     }
 
-    /// As [`hand_over`](Self::hand_over), a datagram that came in fragments, the longest of which was an IP packet of `mtu` bytes.
+    /// As [`hand_over`](Self::hand_over), if it is a datagram that came in fragments; whether it is.
+    pub(super) fn hand_over_reassembled<S: Sink>(
+        &self,
+        sink: &mut S,
+        name: &[u8],
+        control: &[u8],
+        payload: &[u8],
+        arrived_ns: u64,
+    ) -> bool {
+        let told = control_messages(control);
+        let Some(mtu) = told.fragment else { return false };
+        self.reassembled(sink, self.meta(name, &told, arrived_ns), payload, mtu);
+        true
+    }
+
+    #[inline]
+    fn meta(&self, name: &[u8], told: &Told, arrived_ns: u64) -> RxMeta {
+        let mut destination = self.destination;
+        if let Some(address) = told.destination {
+            destination.set_ip(address);
+        }
+        RxMeta {
+            source: socket_address(name).unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0)),
+            destination,
+            arrived_ns,
+            overhead: self.overhead,
+            frames: 1,
+        }
+    }
+
+    /// Hands over a datagram that came in fragments, the longest of which was an IP packet of `mtu` bytes.
     #[cold]
-    fn reassembled<S: Sink>(&self, sink: &mut S, mut meta: RxMeta, payload: &[u8], mtu: u32) -> usize {
+    fn reassembled<S: Sink>(&self, sink: &mut S, mut meta: RxMeta, payload: &[u8], mtu: u32) {
         let framing = Framing { ipv6: self.destination.is_ipv6(), vlan: false, mtu: Some(mtu) };
         let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
         let wire = framing.wire(length);
@@ -95,7 +116,6 @@ impl Addressing {
         meta.frames = u16::try_from(wire.frames).unwrap_or(u16::MAX);
         meta.overhead = u16::try_from(wire.bytes - u64::from(length)).unwrap_or(u16::MAX);
         sink.run(&meta, payload, payload.len(), 1);
-        1
     }
 }
 
