@@ -181,6 +181,11 @@ pub struct Send {
     #[arg(long, value_name = "A-B", value_parser = parse_ports)]
     pub src_port: Option<Ports>,
 
+    /// Buffers of several packets leave without the kernel's copy (uring): auto, where kernel and memory limit allow it and nothing on the
+    /// way needs a copy after all; off
+    #[arg(long, value_enum, default_value_t = ZeroCopy::Auto)]
+    pub zero_copy: ZeroCopy,
+
     /// TTL or hop limit, 1 to 255. Default: 1 for groups, 64 else
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub ttl: Option<u8>,
@@ -331,6 +336,12 @@ pub enum Backend {
     Uring,
     Mmsg,
     Xdp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ZeroCopy {
+    Auto,
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -84,6 +84,7 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
             mode: "plain",
             xdp: "none",
             segments: None,
+            zero_copy_send: None,
             payload_touched: None,
             why,
         },
