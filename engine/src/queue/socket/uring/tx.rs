@@ -6,7 +6,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -26,6 +26,9 @@ use crate::sys;
 
 /// Batches that there are buffers for, so that one is made while others are under way.
 const BATCHES: usize = 4;
+
+/// How long the end waits for the kernel to give buffers back.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// A transmit queue over io_uring: one system call for a batch of buffers, of one packet or several, of whichever flows.
 ///
@@ -350,7 +353,8 @@ impl Transmit for UringTx {
 impl Drop for UringTx {
     fn drop(&mut self) {
         // The kernel answers at once when it may not wait; what was not copied it gives back when it has left.
-        for _ in 0..10 {
+        let end = Instant::now() + LAST_ANSWERS;
+        loop {
             self.collect();
             if self.unanswered == 0 && self.zero_copy.awaited() == 0 {
                 ring::release(&self.ring, self.fixed);
@@ -364,7 +368,8 @@ impl Drop for UringTx {
                 }
                 return;
             }
-            let _ = ring::submit_and_wait(&self.ring, Duration::from_millis(100));
+            let Some(left) = end.checked_duration_since(Instant::now()) else { break };
+            let _ = ring::submit_and_wait(&self.ring, left);
         }
         // Leaked: a request may still read the buffers.
     }
