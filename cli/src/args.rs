@@ -61,7 +61,8 @@ pub struct Datapath {
     #[arg(long, value_name = "auto|N|off", default_value = "auto")]
     pub segments: Segments,
 
-    /// Let the workers run the NIC's driver (busy polling), up to N packets at a time, 8 to 1024: less latency, a CPU for each (afxdp)
+    /// Let the workers run the NIC's driver (busy polling), up to N packets at a time, 8 to 1024: less latency, a CPU for each (afxdp; when receiving
+    /// mmsg, and uring, which takes 8 at a time)
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "64",
         value_parser = clap::value_parser!(u16).range(8..=1024))]
     pub busy_poll: Option<u16>,

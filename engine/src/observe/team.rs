@@ -26,6 +26,7 @@ use crate::queue::afxdp::AfxdpRx;
 use crate::queue::afxdp::ntuple::Placed;
 use crate::queue::afxdp::steer::{Rule, Steer};
 use crate::queue::outage::{Downtime, Patient};
+use crate::queue::socket::busy_poll::Polled;
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::{MmsgRx, UringRx};
 use crate::queue::spec::{Interface, RxSpec};
@@ -51,6 +52,8 @@ pub(crate) struct Team {
     pub warnings: Vec<Warning>,
     /// How long the link was down.
     pub downtime: Downtime,
+    /// Sockets that were to poll their drivers.
+    pub polled: Vec<Polled>,
     /// Rules in the NIC, removed with this.
     _placed: Option<Placed>,
     /// Held open: the kernel answers queries as long as they are.
@@ -64,6 +67,8 @@ struct Opened {
     fd: Option<OwnedFd>,
     /// Bytes of receive buffer, with sockets.
     buffer: Option<usize>,
+    /// The socket, when it polls the driver.
+    polled: Option<Polled>,
 }
 
 /// Opens everything that `config` asks for.
@@ -91,19 +96,20 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
         steer: None,
         warnings: Vec::new(),
         downtime: Downtime::default(),
+        polled: Vec::new(),
         _placed: None,
         _memberships: Vec::new(),
     };
     match backend {
         Backend::Afxdp => open_afxdp(&mut team, config, &targets)?,
         Backend::Uring => open_sockets(&mut team, config, &targets, |spec| {
-            let queue = UringRx::open(spec)?;
-            let opened = socket(queue.offload(), queue.receive_buffer());
+            let mut queue = UringRx::open(spec)?;
+            let opened = socket(queue.offload(), queue.receive_buffer(), queue.take_polled());
             Ok((queue, opened))
         })?,
         Backend::Mmsg => open_sockets(&mut team, config, &targets, |spec| {
-            let queue = MmsgRx::open(spec)?;
-            let opened = socket(queue.offload(), queue.receive_buffer());
+            let mut queue = MmsgRx::open(spec)?;
+            let opened = socket(queue.offload(), queue.receive_buffer(), queue.take_polled());
             Ok((queue, opened))
         })?,
         Backend::Xdp => open_sink(&mut team, config, &targets)?,
@@ -111,8 +117,8 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
     Ok(team)
 }
 
-fn socket(offload: Offload, buffer: usize) -> Opened {
-    Opened { granted: Granted::receiving(offload), fd: None, buffer: Some(buffer) }
+fn socket(offload: Offload, buffer: usize, polled: Option<Polled>) -> Opened {
+    Opened { granted: Granted::receiving(offload), fd: None, buffer: Some(buffer), polled }
 }
 
 /// Every group and port asked for.
@@ -163,6 +169,10 @@ fn open_sockets<Q: Receive + 'static>(
     team.backend.segments = offloads().map(Offload::segments).max();
     team.backend.payload_touched = Some(true);
     team.warnings.extend(offloads().find_map(Offload::refused).map(gro_refused));
+    if config.tuning.busy_poll.is_some() {
+        team.warnings.extend(team.interface.as_ref().and_then(interrupts_between_polls));
+    }
+    team.polled.extend(opened.into_iter().filter_map(|o| o.polled));
     Ok(())
 }
 
@@ -245,7 +255,7 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Resul
         let queue = AfxdpRx::open(spec)?;
         let granted = Granted::of(queue.granted());
         let fd = queue.fd().try_clone_to_owned().map_err(|e| Error::failed("dup").because(e))?;
-        Ok((queue, Opened { granted, fd: Some(fd), buffer: None }))
+        Ok((queue, Opened { granted, fd: Some(fd), buffer: None, polled: None }))
     })?;
     for (&queue, opened) in queues.iter().zip(&opened) {
         let socket = opened.fd.as_ref().expect("an AF_XDP socket has a descriptor");

@@ -15,6 +15,7 @@ use super::ring;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::queue::socket::SocketDrops;
+use crate::queue::socket::busy_poll::Polled;
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::received::{Addressing, NAME_LEN, buffer_len};
 use crate::queue::socket::setup::{self, RECEIVE_BUFFER};
@@ -63,6 +64,9 @@ pub struct UringRx {
     armed: bool,
     ran_dry: u64,
     spin: Spin,
+    /// Waits run the driver.
+    polls: bool,
+    polled: Option<Polled>,
     granted: usize,
     offload: Offload,
     drops: SocketDrops,
@@ -90,6 +94,13 @@ impl UringRx {
         // A completion for each buffer, and one more for the end of the request.
         let ring = ring::open(8, u32::from(count) * 2)?;
         let fixed = ring::register(&ring, &[receiver.socket.as_raw_fd()]);
+        let polled = match spec.tuning.busy_poll {
+            Some(_) => {
+                ring::busy_poll(&ring)?;
+                Some(Polled::of(&receiver.socket)?)
+            }
+            None => None,
+        };
         // The payload begins with a cache line, or the kernel's copy takes a tenth longer.
         let before = (OUT_LEN + NAME_LEN + receiver.addressing.control_len()).next_multiple_of(CACHE_LINE);
         let control = before - OUT_LEN - NAME_LEN;
@@ -117,6 +128,8 @@ impl UringRx {
             armed: false,
             ran_dry: 0,
             spin: Spin::default(),
+            polls: polled.is_some(),
+            polled,
             granted: receiver.granted,
             offload: Offload::of_receiver(spec, receiver.gro_refused),
             drops: SocketDrops::default(),
@@ -132,6 +145,11 @@ impl UringRx {
     /// How many datagrams the kernel may deliver as one buffer.
     pub fn offload(&self) -> Offload {
         self.offload.clone()
+    }
+
+    /// The socket, once, when waits on it run the driver.
+    pub fn take_polled(&mut self) -> Option<Polled> {
+        self.polled.take()
     }
 
     /// How often the ring of buffers ran dry: no loss, but a sign that the reader is slow.
@@ -180,6 +198,9 @@ impl UringRx {
 
     /// Waits at most for `limit` for completions. As long as it looks it makes no system call before the kernel sets a flag: there is work.
     fn wait(&mut self, limit: Duration) -> std::result::Result<(), QueueError> {
+        if self.polls {
+            return ring::submit_and_wait(&self.ring, limit);
+        }
         let ring = &mut self.ring;
         let found = self.spin.find(limit, || {
             let (_, submission, completion) = ring.split();

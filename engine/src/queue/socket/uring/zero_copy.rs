@@ -2,7 +2,7 @@
 //!
 //! Such a request is answered twice: when the socket took the buffer, and when nothing below it reads the buffer any more. Where somebody
 //! needs the bytes for longer (a socket on this host, a capture, a device without scatter-gather) the kernel copies them after all,
-//! and says so with the second answer; that costs more than a copy at once, and zero-copy is given up.
+//! and says so with the second answer; that costs more than a copy at once, and zero-copy is given up until a single try shows that it would last.
 #![expect(unsafe_code, reason = "buffers shared with the kernel")]
 
 use std::io;
@@ -35,6 +35,9 @@ const MEMORY: usize = 4 << 20;
 /// Buffers copied in a row after which it is given up. A single one may have waited for a neighbour.
 const PATIENCE: u8 = 8;
 
+/// Having given up, it is tried again with every so many-th buffer: a receiver may have left its socket for a program in the kernel.
+const TRY_AGAIN: u16 = 1024;
+
 /// Which buffers leave without being copied, and when they may be written again.
 #[derive(Debug)]
 pub(super) struct ZeroCopy {
@@ -46,6 +49,8 @@ pub(super) struct ZeroCopy {
     awaited: usize,
     /// Buffers that the kernel copied, since it last did not.
     copied: u8,
+    /// Buffers sent by copy since it was last tried.
+    skipped: u16,
     told: Offload,
 }
 
@@ -84,6 +89,7 @@ impl ZeroCopy {
             states: vec![State::default(); count].into_boxed_slice(),
             awaited: 0,
             copied: 0,
+            skipped: 0,
             told,
         }
     }
@@ -101,7 +107,11 @@ impl ZeroCopy {
     /// Buffer `slot` is about to be sent, for the first time or `again`, with this content. Whether to do so without a copy.
     #[inline]
     pub(super) fn ask(&mut self, slot: u16, content: Content, again: bool) -> bool {
-        let asked = self.on && !again && slot < self.buffers && content.bytes() >= WORTH_IT;
+        let fit = !again && slot < self.buffers && content.bytes() >= WORTH_IT;
+        if fit && !self.on {
+            self.skipped = (self.skipped + 1) % TRY_AGAIN;
+        }
+        let asked = fit && (self.on || self.skipped == 0);
         self.states[usize::from(slot)].asked = asked;
         asked
     }
@@ -144,7 +154,8 @@ impl ZeroCopy {
     fn learn(&mut self, copied: bool) {
         if !copied {
             self.copied = 0;
-            self.told.set_zero_copy(self.on);
+            self.on = true;
+            self.told.set_zero_copy(true);
         } else if self.on {
             self.copied += 1;
             if self.copied == PATIENCE {
