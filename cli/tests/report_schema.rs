@@ -110,6 +110,7 @@ fn full() -> Report {
             mode: "plain",
             xdp: "none",
             segments: Some(64),
+            zero_copy_send: Some(true),
             payload_touched: Some(true),
             why: "asked for".into(),
         }),

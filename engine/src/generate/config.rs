@@ -156,6 +156,7 @@ impl SendConfig {
             "on_irq_cpu": self.on_irq_cpu,
             "sched": self.policy.to_string(),
             "busy_poll": self.tuning.busy_poll,
+            "zero_copy": if self.tuning.zero_copy { "auto" } else { "off" },
             "rate": self.rate.to_string(),
             "burst": self.burst.map_or(json!("auto"), |n| json!(n)),
             "frame_size": self.sizes.frames().map(ToString::to_string),

@@ -64,6 +64,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         mode: team.granted.mode,
         xdp: "none",
         segments: most_segments(&team.offloads),
+        zero_copy_send: None,
         payload_touched: None,
         why,
     });
@@ -113,6 +114,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     refusal.look(&team.offloads, &mut report, on_event);
     if let Some(backend) = &mut report.backend {
         backend.segments = most_segments(&team.offloads);
+        backend.zero_copy_send = team.offloads.iter().any(Offload::zero_copy).then_some(true);
     }
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);

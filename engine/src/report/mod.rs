@@ -105,6 +105,9 @@ pub struct Backend {
     /// segmentation offload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segments: Option<u16>,
+    /// Buffers left without the kernel's copy, to the end of the run (uring, sending); absent when they did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_copy_send: Option<bool>,
     /// Whether the receiver had the payload copied to it, or looked at headers only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_touched: Option<bool>,

@@ -19,6 +19,8 @@ pub mod mmsg;
 pub mod setup;
 pub mod uring;
 
+pub mod busy_poll;
+
 mod explain;
 mod messages;
 pub mod offload;
