@@ -31,6 +31,7 @@ fn spec(flows: u16, max_payload: u16) -> TxSpec {
         payload: Arc::new(Payload::pattern()),
         max_payload,
         segments: Segments::Auto,
+        txtime: None,
         tuning: Tuning::default(),
     }
 }

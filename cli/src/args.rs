@@ -61,7 +61,8 @@ pub struct Datapath {
     #[arg(long, value_name = "auto|N|off", default_value = "auto")]
     pub segments: Segments,
 
-    /// Let the workers run the NIC's driver (busy polling), up to N packets at a time, 8 to 1024: less latency, a CPU for each (afxdp)
+    /// Let the workers run the NIC's driver (busy polling), up to N packets at a time, 8 to 1024: less latency, a CPU for each (afxdp; when receiving
+    /// mmsg, and uring, which takes 8 at a time)
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "64",
         value_parser = clap::value_parser!(u16).range(8..=1024))]
     pub busy_poll: Option<u16>,
@@ -161,6 +162,12 @@ pub struct Send {
     #[arg(long, value_name = "auto|N", default_value = "auto", value_parser = parse_burst)]
     pub burst: Burst,
 
+    /// Give each packet the time at which it is to leave, a whole number of intervals of --rate after the first, and let the interface's
+    /// queueing discipline, fq or etf, release it then (SO_TXTIME), so that none waits for a thread to wake. Packets are handed over one by one, up
+    /// to 4ms ahead (mmsg)
+    #[arg(long)]
+    pub txtime: bool,
+
     /// Frame size with FCS, in bytes: 64, 64,594,1518 (in turn), 64-1518 (all of them in turn), imix
     #[arg(long, value_name = "SIZE", conflicts_with = "length")]
     pub frame_size: Option<String>,
@@ -180,6 +187,11 @@ pub struct Send {
     /// First and last UDP source port, A-B or one, 1 to 65535; streams take them in turn. Default: ephemeral ones
     #[arg(long, value_name = "A-B", value_parser = parse_ports)]
     pub src_port: Option<Ports>,
+
+    /// Buffers of several packets leave without the kernel's copy (uring): auto, where kernel and memory limit allow it and nothing on the
+    /// way needs a copy after all; off
+    #[arg(long, value_enum, default_value_t = ZeroCopy::Auto)]
+    pub zero_copy: ZeroCopy,
 
     /// TTL or hop limit, 1 to 255. Default: 1 for groups, 64 else
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
@@ -331,6 +343,12 @@ pub enum Backend {
     Uring,
     Mmsg,
     Xdp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ZeroCopy {
+    Auto,
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -45,7 +45,9 @@ pub fn report(report: &Report) -> String {
     let mut text = String::new();
     if let Some(backend) = &report.backend {
         let xdp = if backend.xdp == "none" { String::new() } else { format!(", {} XDP", backend.xdp) };
-        let _ = writeln!(text, "datapath   {} ({}{xdp}): {}", backend.name, backend.mode, backend.why);
+        let zero_copy = if backend.zero_copy_send.is_some() { ", zero-copy" } else { "" };
+        let (name, mode, why) = (backend.name, backend.mode, &backend.why);
+        let _ = writeln!(text, "datapath   {name} ({mode}{xdp}{zero_copy}): {why}");
     }
     for worker in &report.workers {
         let _ = writeln!(
@@ -102,6 +104,9 @@ fn sent(text: &mut String, tx: &Tx) {
         burst.p99,
         count(burst.max)
     );
+    if let Some(overdue) = tx.overdue {
+        let _ = writeln!(text, "overdue    {} packets were handed over after their time", count(overdue));
+    }
     if let Some(gaps) = &tx.inter_departure_ns {
         let _ = writeln!(text, "departures {} apart", distribution(gaps));
     }

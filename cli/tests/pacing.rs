@@ -22,6 +22,7 @@ fn a_share_of_the_link_is_at_l1() {
     let lab = Lab::bridge(1).unwrap();
     // A veth says that it is a link of 10 Gbit/s; preamble, start delimiter and gap are 20 bytes of each frame.
     for (rate, frame, pps) in [
+        ("95%", 1518, 0.95 * 10e9 / (1538.0 * 8.0)),
         ("1%", 1518, 0.01 * 10e9 / (1538.0 * 8.0)),
         ("0.01%", 64, 0.0001 * 10e9 / (84.0 * 8.0)),
         ("100ML1", 1518, 100e6 / (1538.0 * 8.0)),

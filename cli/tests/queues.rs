@@ -182,3 +182,30 @@ fn huge_pages_that_are_missing_are_asked_for() {
     command.args(line.split_whitespace());
     run(command).expect(4, &["no huge pages", "vm.nr_hugepages=", "--huge-pages auto"]);
 }
+
+#[test]
+fn sockets_poll_where_there_is_something_to_poll() {
+    common::require_root!();
+    let pair = Pair::new();
+    // A veth polls only while it puts packets together, and only what its peer could not have sent together.
+    let mut ethtool = pair.a.command("ethtool");
+    ethtool.args(["-K", "va", "tso", "off"]);
+    run(ethtool).expect(0, &[]);
+    for (gro, warns) in [("off", true), ("on", false)] {
+        let mut ethtool = pair.b.command("ethtool");
+        ethtool.args(["-K", "vb", "gro", gro]);
+        run(ethtool).expect(0, &[]);
+        for backend in ["uring", "mmsg"] {
+            let line = format!("recv {TARGET} --iface vb --backend {backend} --busy-poll");
+            let receiver = Running::ready(
+                pair.b.command(common::WIRERATE),
+                &line.split_whitespace().collect::<Vec<_>>(),
+            );
+            pair.send("--rate 5kpps --count 2000");
+            let received = receiver.report();
+            assert_eq!(received["rx"]["unique"], 2000, "{backend}: {}", received["rx"]);
+            assert_eq!(received["rx"]["lost"], 0, "{backend}");
+            assert_eq!(warning(&received, "no-napi").is_some(), warns, "{backend} gro {gro}: {received:#}");
+        }
+    }
+}

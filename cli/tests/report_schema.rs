@@ -72,7 +72,7 @@ fn full() -> Report {
     let mut rx = rx();
     let mut tx = TxCollector::new();
     let mut sent = TxTally::new(0);
-    (sent.packets, sent.frames) = (1, 2);
+    (sent.packets, sent.frames, sent.overdue) = (1, 2, Some(1));
     sent.gaps.record(1000).unwrap();
     tx.absorb(&sent);
     let drop = Drop {
@@ -110,6 +110,7 @@ fn full() -> Report {
             mode: "plain",
             xdp: "none",
             segments: Some(64),
+            zero_copy_send: Some(true),
             payload_touched: Some(true),
             why: "asked for".into(),
         }),

@@ -23,6 +23,11 @@ pub fn tai_minus_utc_ns() -> i64 {
     (difference + 500_000_000).div_euclid(1_000_000_000) * 1_000_000_000
 }
 
+/// Nanoseconds that CLOCK_TAI is ahead of CLOCK_MONOTONIC now, to within the time of two readings: what was not slewed but set changes it.
+pub fn tai_minus_monotonic_ns() -> u64 {
+    tai_ns().saturating_sub(read(ClockId::CLOCK_MONOTONIC))
+}
+
 fn read(id: ClockId) -> u64 {
     let t = clock_gettime(id).expect("Linux has had this clock since 3.10");
     t.tv_sec().unsigned_abs() * 1_000_000_000 + t.tv_nsec().unsigned_abs()

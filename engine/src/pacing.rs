@@ -154,6 +154,49 @@ impl Pacer {
         let wait = short.div_ceil(rate).max(peak_short.div_ceil(2 * rate));
         self.last_ns.saturating_add(u64::try_from(wait).unwrap_or(u64::MAX))
     }
+
+    /// When each of the packets that are due leaves, for a queueing discipline that is told so; none before `earliest_ns`.
+    pub fn departures(&self, earliest_ns: u64) -> Departures {
+        let rate = u128::from(self.rate);
+        let since = self.credit.saturating_sub(COST) / rate;
+        Departures {
+            first_ns: self.last_ns.saturating_sub(u64::try_from(since).unwrap_or(u64::MAX)),
+            step: ((COST << STEP_FRACTION) / rate) as u64,
+            earliest_ns,
+        }
+    }
+}
+
+/// Binary places of the interval between two packets, in ns.
+const STEP_FRACTION: u32 = 16;
+
+/// When the packets of one hand-over leave: each an interval after the one before, but none before it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departures {
+    first_ns: u64,
+    /// The interval, with [`STEP_FRACTION`] binary places.
+    step: u64,
+    earliest_ns: u64,
+}
+
+impl Departures {
+    /// When packet `n` leaves, on the pacer's clock in ns.
+    #[inline]
+    pub fn at(&self, n: usize) -> u64 {
+        self.due(n).max(self.earliest_ns)
+    }
+
+    /// Whether packet `n` was due before it can leave.
+    #[inline]
+    pub fn is_overdue(&self, n: usize) -> bool {
+        self.due(n) < self.earliest_ns
+    }
+
+    #[inline]
+    fn due(&self, n: usize) -> u64 {
+        let after = (u128::from(self.step) * n as u128) >> STEP_FRACTION;
+        self.first_ns.saturating_add(u64::try_from(after).unwrap_or(u64::MAX))
+    }
 }
 
 #[cfg(test)]
@@ -219,6 +262,19 @@ mod tests {
         assert_eq!(at, 99_000);
         assert!(pacer.due(at - 1) < 100);
         assert_eq!(pacer.due(at), 100);
+    }
+
+    #[test]
+    fn departures_are_an_interval_apart_and_not_before_they_can_be() {
+        let mut pacer = Pacer::with_burst(1000.0, 10, 5_000_000).together(5);
+        assert_eq!(pacer.due(9_500_000), 5);
+        let departures = pacer.departures(0);
+        let at: Vec<u64> = (0..5).map(|n| departures.at(n)).collect();
+        assert_eq!(at, [5_000_000, 6_000_000, 7_000_000, 8_000_000, 9_000_000]);
+        pacer.sent(2);
+        let late = pacer.departures(7_500_000);
+        assert_eq!((0..3).map(|n| late.at(n)).collect::<Vec<_>>(), [7_500_000, 8_000_000, 9_000_000]);
+        assert_eq!((0..3).map(|n| late.is_overdue(n)).collect::<Vec<_>>(), [true, false, false]);
     }
 
     #[test]
@@ -311,6 +367,29 @@ mod tests {
                 }
                 prop_assert!(next > now, "nothing stays due");
                 now = next.min(end);
+            }
+        }
+
+        #[test]
+        fn each_packet_departs_when_it_is_due(
+            pps in 1u64..30_000_000, start in 0u64..1 << 61, steps in prop::collection::vec((0u64..3_000_000, 0u32..=100), 1..100),
+        ) {
+            let mut pacer = Pacer::with_burst(pps as f64, 1000, start);
+            let (mut now, mut sent) = (start, 0u64);
+            for (wait, percent) in steps {
+                now += wait;
+                let due = pacer.due(now);
+                let departures = pacer.departures(0);
+                for n in [0, due.saturating_sub(1)].into_iter().take(due as usize) {
+                    let k = sent + u64::from(n);
+                    let exactly = start + (u128::from(k) * 1_000_000_000).div_ceil(pps.into()) as u64;
+                    let off = departures.at(n as usize).abs_diff(exactly);
+                    // Both the first and the interval are rounded.
+                    prop_assert!(off <= 2, "packet {} is {} ns off", k, off);
+                }
+                let taken = due * percent / 100;
+                pacer.sent(taken);
+                sent += u64::from(taken);
             }
         }
 

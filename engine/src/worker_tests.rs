@@ -41,6 +41,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
         payload: Arc::new(Payload::pattern()),
         max_payload: 200,
         segments: Segments::Auto,
+        txtime: None,
         tuning: Tuning::default(),
     };
     let (tx, rx) = pair_with(&spec, move |frame| match Probe::parse(&frame[PAYLOAD..]) {

@@ -103,6 +103,7 @@ impl Pair {
             payload: Arc::new(payload),
             max_payload,
             segments: Segments::Auto,
+            txtime: None,
             tuning: Tuning::default(),
         }
     }

@@ -75,6 +75,7 @@ fn sending_and_receiving_allocate_nothing_once_a_stream_is_known() {
         payload: Arc::new(Payload::pattern()),
         max_payload: 100,
         segments: Segments::Auto,
+        txtime: None,
         tuning: Tuning::default(),
     };
     let (mut tx, mut rx) = pair(&spec).unwrap();

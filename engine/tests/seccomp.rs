@@ -50,6 +50,7 @@ fn specs() -> (TxSpec, RxSpec) {
         payload: Arc::new(Payload::Zero),
         max_payload: 100,
         segments: Segments::Auto,
+        txtime: None,
         tuning: Tuning::default(),
     };
     let target = destination.to_string().parse().unwrap();

@@ -36,6 +36,7 @@ fn tx_spec(payload: &Arc<Payload>, max_payload: u16) -> TxSpec {
         payload: Arc::clone(payload),
         max_payload,
         segments: Segments::Auto,
+        txtime: None,
         tuning: Tuning::default(),
     }
 }
@@ -273,6 +274,30 @@ fn an_mtu_below_the_packets_is_no_refusal_of_segmentation() {
         |tx, offload, rx| {
             refused_in_mid_run(&lab, tx, rx, &change, &undo, 2000);
             assert!(offload.refused().is_none());
+        },
+    );
+}
+
+#[test]
+fn what_waits_in_a_queue_is_not_written_again() {
+    common::require_root!();
+    let lab = Lab::bridge(1).unwrap();
+    // Buffers that were not copied lie there for up to some 80 ms, while new ones are made. Longer ones would be cut.
+    run(&lab.sender, &format!("tc qdisc add dev {INTERFACE} root tbf rate 400mbit burst 256kb limit 64mb"));
+    let payload = Arc::new(Payload::File((0..=250).collect()));
+    with(
+        &lab,
+        &tx_spec(&payload, 1000),
+        uring,
+        |s| UringRx::open(s).unwrap(),
+        |tx, _, rx| {
+            let mut sink = Checked::new(&payload);
+            // Of two sizes: the payloads, too, are written again.
+            for (turn, len) in (0..8).zip([1000, 700].into_iter().cycle()) {
+                assert_eq!(send(tx, len, 1500, turn * 1500), (1500, 0));
+            }
+            receive(rx, &mut sink, 12_000);
+            assert!(sink.longest > 1);
         },
     );
 }

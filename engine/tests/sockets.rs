@@ -120,6 +120,7 @@ fn tx_spec(flows: Vec<Flow>) -> TxSpec {
         payload: Arc::new(Payload::Pattern),
         max_payload: 1400,
         segments: Segments::Auto,
+        txtime: None,
         tuning: Tuning::default(),
     }
 }

@@ -39,6 +39,7 @@ fn spec(flows: u16, max_payload: u16) -> TxSpec {
         fragment: false,
         vlan: None,
         segments: Segments::Auto,
+        txtime: None,
         tuning: Tuning::default(),
         payload: Arc::new(Payload::pattern()),
         max_payload,

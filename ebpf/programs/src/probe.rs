@@ -50,6 +50,22 @@ impl Header {
         sum == SUM
     }
 
+    /// The header of the next datagram of the stream, sent at the same time, where it is easily told: the number is one more in its last byte, and
+    /// the check one less in its first, as both bytes are the first of a word of the sum.
+    #[inline(always)]
+    pub fn successor(&self) -> Option<Self> {
+        let (first, second) = (u64::from_le(self.0), u64::from_le(self.1));
+        if first & 0xff == 0 || (second >> 32) & 0xff == 0xff {
+            return None;
+        }
+        Some(Self((first - 1).to_le(), (second + (1 << 32)).to_le(), self.2))
+    }
+
+    #[inline(always)]
+    pub fn equals(&self, other: &Self) -> bool {
+        (self.0 ^ other.0) | (self.1 ^ other.1) | (self.2 ^ other.2) == 0
+    }
+
     /// Version, kind, run and stream: the same for all data of a stream.
     #[inline(always)]
     pub fn identity(&self) -> u64 {
@@ -79,6 +95,12 @@ impl Header {
     #[inline(always)]
     pub fn stream(&self) -> u16 {
         self.identity() as u16
+    }
+
+    /// Whether the sequence number is a multiple of 64.
+    #[inline(always)]
+    pub fn begins_word(&self) -> bool {
+        (u64::from_le(self.1) >> 32) & 63 == 0
     }
 
     /// Low 40 bits of the sequence number.

@@ -56,6 +56,12 @@ const TRIES: u32 = 1 << 20;
 /// Longest difference in transit that counts as jitter, in ns.
 const MAX_DIFFERENCE: u64 = 1 << 56;
 
+/// This CPU's share.
+#[inline(always)]
+pub fn share() -> Option<*mut Share> {
+    SINK_SHARES.get_ptr_mut(0)
+}
+
 /// Counts the datagrams of one buffer, all of one flow.
 #[repr(C)]
 pub struct Sink {
@@ -71,13 +77,34 @@ pub struct Sink {
     window: *mut Window,
     /// The identity of its data.
     identity: u64,
+    ahead: Ahead,
 }
 
+/// Datagrams that follow the one before in all that is counted: the next number, sent and received at the same time, as long. They are
+/// counted together, which gives what counting them one by one gives.
+#[repr(C)]
+struct Ahead {
+    /// The header that has to follow; [`NOTHING`] when none is foreseen.
+    next: Header,
+    /// Payload of all datagrams of the buffer but the last.
+    length: u32,
+    /// Datagrams that came and are not yet counted; their numbers are in one word of the window.
+    run: u32,
+    /// The stream's jitter with them: they took as long as the one before, so it only decays.
+    jitter: u64,
+}
+
+/// No header is this: its kind is none.
+const NOTHING: Header = Header(0, 0, 0);
+
 impl Sink {
-    /// For the datagrams of a buffer with the headers of `packet`, which arrived at `now`.
+    /// For the datagrams of a buffer with the headers of `packet`, which arrived at `now`, each but the last with `stride` bytes of
+    /// payload, or 0 when there is but one; `share` is what [`share`] gives.
     #[inline(always)]
-    pub fn new(packet: &Packet, overhead: u32, now: u64) -> Option<Self> {
+    pub fn new(share: *mut Share, packet: &Packet, overhead: u32, stride: u32, now: u64) -> Self {
         let rule = &packet.rule;
+        // SAFETY: this CPU's own element.
+        let zero = unsafe { (*share).zero };
         let key = StreamKey {
             source: rule.source,
             destination: rule.destination,
@@ -88,8 +115,7 @@ impl Sink {
             class: STREAM,
             run: 0,
         };
-        let share = SINK_SHARES.get_ptr_mut(0)?;
-        Some(Self {
+        Self {
             key,
             overhead,
             now,
@@ -97,7 +123,8 @@ impl Sink {
             stream: ptr::null_mut(),
             window: ptr::null_mut(),
             identity: 0,
-        })
+            ahead: Ahead { next: Header(zero, zero, zero), length: stride, run: zero as u32, jitter: 0 },
+        }
     }
 
     /// Holds the stream of `header` if this CPU had it lately; then a rule has selected the flow before.
@@ -120,6 +147,8 @@ impl Sink {
     #[inline(always)]
     pub fn release(&mut self) {
         if !self.stream.is_null() {
+            self.settle();
+            self.ahead.next = NOTHING;
             // SAFETY: an element of the map, held by this CPU.
             unsafe { lock_of(self.stream) }.swap(0, Ordering::Release);
             self.stream = ptr::null_mut();
@@ -146,6 +175,11 @@ impl Sink {
         body: impl Fn() -> Option<[u64; END_LEN / 8]>,
     ) {
         let Some(header) = header else { return self.foreign() };
+        if self.follows(&header, length) {
+            return;
+        }
+        self.settle();
+        self.ahead.next = NOTHING;
         match if header.is_good() { header.kind() } else { Kind::Unknown } {
             Kind::Data => {
                 let held = !self.stream.is_null() && self.identity == header.identity();
@@ -201,6 +235,16 @@ impl Sink {
         unsafe { SINK_INDEX.get(self.key) }.copied()
     }
 
+    /// Has `work` done with the key that stands for all streams of the run. The stack has no room for a second one.
+    #[inline(always)]
+    fn with_run<T>(&mut self, work: impl FnOnce(&StreamKey) -> T) -> T {
+        let stream = self.key.stream;
+        (self.key.stream, self.key.class) = (0, RUN);
+        let done = work(&self.key);
+        (self.key.stream, self.key.class) = (stream, STREAM);
+        done
+    }
+
     /// A new stream for `key`.
     #[inline(always)]
     fn create(&mut self) -> Option<u32> {
@@ -221,8 +265,7 @@ impl Sink {
             unsafe { (*stream).key.version = 0 };
             return self.index();
         }
-        let run = StreamKey { stream: 0, class: RUN, ..self.key };
-        let _ = SINK_INDEX.insert(run, index, u64::from(BPF_NOEXIST));
+        self.with_run(|run| SINK_INDEX.insert(run, index, u64::from(BPF_NOEXIST)).is_ok());
         Some(index)
     }
 
@@ -240,6 +283,28 @@ impl Sink {
         self.identity = Header::identity_of(key.run, key.stream);
         (self.stream, self.window) = (stream, window);
         true
+    }
+
+    /// Whether the datagram is the one that has to follow; then it will be counted with those before it.
+    #[inline(always)]
+    fn follows(&mut self, header: &Header, length: u32) -> bool {
+        let ahead = &mut self.ahead;
+        if length != ahead.length || !header.equals(&ahead.next) || header.begins_word() {
+            return false;
+        }
+        let Some(next) = header.successor() else { return false };
+        ahead.next = next;
+        ahead.run += 1;
+        ahead.jitter -= (ahead.jitter + 8) >> 4;
+        true
+    }
+
+    /// Counts those that followed.
+    #[inline(always)]
+    fn settle(&mut self) {
+        if self.ahead.run != 0 {
+            settle(self);
+        }
     }
 
     /// Counts a datagram of the stream that is held.
@@ -267,14 +332,10 @@ impl Sink {
         }
         let transit = above40(header.time(), self.now).wrapping_neg();
         jitter(stream, transit.cast_unsigned());
-        if transit < 0 {
-            share.negative_latency += 1;
-            return;
+        if above40(header.sequence(), stream.highest) == 0 {
+            (self.ahead.next, self.ahead.jitter) = (header.successor().unwrap_or(NOTHING), stream.jitter);
         }
-        // The bucket is in bounds by what it comes from, but the verifier forgets.
-        let bucket =
-            bucket_of(transit.cast_unsigned() & (MAX_LATENCY_NS << 3 | 7)) & (share.latency.len() - 1);
-        share.latency[bucket] += 1;
+        latency(share, transit, 1);
     }
 
     #[inline(always)]
@@ -302,11 +363,9 @@ impl Sink {
         }
         (self.key.run, self.key.stream) = (header.run(), header.stream());
         // The stream number may be what was changed: then any stream of the run has to do.
-        let found = self.index().or_else(|| {
-            let run = StreamKey { stream: 0, class: RUN, ..self.key };
-            // SAFETY: elements are never removed.
-            unsafe { SINK_INDEX.get(run) }.copied()
-        });
+        // SAFETY: elements are never removed.
+        let of_run = |run: &StreamKey| unsafe { SINK_INDEX.get(run) }.copied();
+        let found = self.index().or_else(|| self.with_run(of_run));
         let Some(index) = found else { return self.foreign() };
         if !self.hold(index) {
             // SAFETY: this CPU's own element.
@@ -321,6 +380,28 @@ impl Sink {
             self.foreign();
         }
     }
+}
+
+/// Counts those that followed, at least one.
+#[inline(always)]
+fn settle(sink: &mut Sink) {
+    let run = u64::from(sink.ahead.run);
+    if sink.stream.is_null() || sink.window.is_null() {
+        return;
+    }
+    sink.ahead.run = 0;
+    // SAFETY: this CPU's own element, and elements that it holds.
+    let (share, stream, window) = unsafe { (&mut *sink.share, &mut *sink.stream, &mut *sink.window) };
+    share.packets += run;
+    let length = u64::from(sink.ahead.length);
+    let frame = length + u64::from(sink.overhead);
+    stream.payload_bytes += run * length;
+    stream.frame_bytes += run * if frame < MIN_FRAME { MIN_FRAME } else { frame };
+    mark_run(window, stream.highest + 1, run);
+    stream.highest += run;
+    stream.unique += run;
+    stream.jitter = sink.ahead.jitter;
+    latency(share, stream.transit.cast_signed(), run);
 }
 
 /// Whether what an end-of-stream message says agrees with its header.
@@ -432,6 +513,30 @@ fn mark(window: &mut Window, number: u64) -> bool {
     window.tags[at] = tag;
     window.bits[at] = bits | bit;
     bits & bit == 0
+}
+
+/// Sets the bits of `count` numbers from `first` on, all of one word, which are above all that came before.
+#[inline(always)]
+fn mark_run(window: &mut Window, first: u64, count: u64) {
+    let at = (first >> 6) as usize % WORDS;
+    let tag = ((first >> 6) / WORDS as u64) as u32 + 1;
+    let bits = if window.tags[at] == tag { window.bits[at] } else { 0 };
+    window.tags[at] = tag;
+    window.bits[at] = bits | (u64::MAX >> (64 - count)) << (first % 64);
+}
+
+/// Enters `count` datagrams that took `transit` ns.
+#[inline(always)]
+fn latency(share: &mut Share, transit: i64, count: u64) {
+    if transit < 0 {
+        share.negative_latency += count;
+        return;
+    }
+    let bucket = bucket_of(transit.cast_unsigned() & (MAX_LATENCY_NS << 3 | 7));
+    // It is in bounds by what it comes from, which the compiler knows and the verifier forgets.
+    // SAFETY: a variable.
+    let bucket = unsafe { ptr::read_volatile(&raw const bucket) };
+    share.latency[bucket & (share.latency.len() - 1)] += count;
 }
 
 /// Interarrival jitter (RFC 3550 §6.4.1), as `measure::jitter` has it.

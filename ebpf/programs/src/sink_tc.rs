@@ -12,7 +12,7 @@ use wirerate_ebpf_types::steer::Verdict;
 use crate::frame::{FCS, Frame};
 use crate::packet::{Packet, parse};
 use crate::probe::{self, Header};
-use crate::sink::Sink;
+use crate::sink::{self, Sink};
 use crate::steer::{by_rules, count};
 
 /// Bytes that hold the headers of most packets: Ethernet with two tags, IPv6 with some extensions, UDP, probe.
@@ -54,8 +54,14 @@ fn took(skb: *mut __sk_buff, frame: &Frame, packet: &mut Packet) -> bool {
     let tag = if tagged != 0 { VLAN_TAG } else { 0 };
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_tai_ns() };
-    let Some(sink) = Sink::new(packet, at + tag + FCS, now) else { return false };
-    let mut segments = Segments { sink, skb, at, stride, left: total };
+    let Some(share) = sink::share() else { return false };
+    let mut segments = Segments {
+        sink: Sink::new(share, packet, at + tag + FCS, stride, now),
+        skb,
+        at,
+        stride,
+        left: total,
+    };
     let header = if packet.length < probe::LEN { None } else { frame.header(packet.payload) };
     let known = header.is_some_and(|header| segments.sink.recall(&header));
     if !known && !matches!(by_rules(Verdict::Redirected, &mut packet.rule), Verdict::Redirected) {

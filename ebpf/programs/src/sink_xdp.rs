@@ -11,7 +11,7 @@ use wirerate_ebpf_types::steer::Verdict;
 use crate::frame::{FCS, Frame, frame_bytes};
 use crate::packet::{Packet, parse};
 use crate::probe;
-use crate::sink::Sink;
+use crate::sink::{self, Sink};
 use crate::steer::{by_rules, count};
 
 #[xdp(frags)]
@@ -36,7 +36,8 @@ fn took(frame: &Frame, packet: &mut Packet) -> bool {
     let at = packet.payload;
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_tai_ns() };
-    let Some(mut sink) = Sink::new(packet, at as u32 + FCS, now) else { return false };
+    let Some(share) = sink::share() else { return false };
+    let mut sink = Sink::new(share, packet, at as u32 + FCS, 0, now);
     let header = if packet.length < probe::LEN { None } else { frame.header(at) };
     let known = header.is_some_and(|header| sink.recall(&header));
     if !known && !matches!(by_rules(Verdict::Redirected, &mut packet.rule), Verdict::Redirected) {

@@ -42,8 +42,10 @@ fn objection(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     while let Some(error) = next {
         if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() {
             let log = verifier_log.to_string();
-            // The last line but the count of instructions; nothing at all when a capability is missing.
-            let objects = |line: &&str| !line.trim().is_empty() && !line.starts_with("processed ");
+            // The last line but those of its statistics; nothing at all when a capability is missing.
+            let statistics = ["processed ", "stack depth ", "verification time "];
+            let objects =
+                |line: &&str| !line.trim().is_empty() && !statistics.iter().any(|s| line.starts_with(s));
             return log.lines().rev().find(objects).map(str::to_owned);
         }
         next = error.source();

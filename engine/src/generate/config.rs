@@ -74,6 +74,8 @@ pub struct SendConfig {
     /// Packets that each worker sends back to back, followed by a silence that keeps the rate; `None`: what is due when it looks, at
     /// most 100 µs' worth.
     pub burst: Option<u32>,
+    /// Give each packet a time at which the queueing discipline lets it go (SO_TXTIME).
+    pub txtime: bool,
     /// Packet sizes.
     pub sizes: SizeSpec,
     /// Stop after this time.
@@ -121,6 +123,7 @@ impl SendConfig {
             policy: Policy::Other,
             rate: Rate::Pps(1000.0),
             burst: None,
+            txtime: false,
             sizes: SizeSpec::Length(SizeList::Cycle(vec![1400])),
             duration: None,
             count: None,
@@ -153,6 +156,7 @@ impl SendConfig {
             "on_irq_cpu": self.on_irq_cpu,
             "sched": self.policy.to_string(),
             "busy_poll": self.tuning.busy_poll,
+            "zero_copy": if self.tuning.zero_copy { "auto" } else { "off" },
             "rate": self.rate.to_string(),
             "burst": self.burst.map_or(json!("auto"), |n| json!(n)),
             "frame_size": self.sizes.frames().map(ToString::to_string),

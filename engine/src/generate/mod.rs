@@ -7,6 +7,7 @@ mod plan;
 pub(crate) mod schedule;
 mod send;
 mod source;
+pub(crate) mod txtime;
 pub(crate) mod worker;
 
 pub use config::{SendConfig, SizeSpec};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::config::{SendConfig, SizeSpec};
 use super::schedule::Schedule;
+use super::txtime::{self, Ahead};
 use super::worker::TxJob;
 use crate::backend::{self, Backend, Settled};
 use crate::error::{Error, Result};
@@ -14,11 +15,13 @@ use crate::host::cpu::Cpus;
 use crate::host::irq::Direction;
 use crate::host::nic::Nic;
 use crate::host::placement::{Device, Place, Request, place};
+use crate::host::qdisc::TimedQdisc;
 use crate::host::sched::Policy;
 use crate::host::{neighbour, route};
 use crate::multicast::mac;
 use crate::pacing::MAX_BURST;
 use crate::profile::rate::Rate;
+use crate::profile::segments::Segments;
 use crate::profile::size::{Framing, Sizes};
 use crate::queue::spec::{Flow, Interface, TxSpec};
 
@@ -60,6 +63,8 @@ pub(crate) struct Plan {
     pub interface: Option<Interface>,
     /// Packets a second that were asked for, all workers together; `None`: as many as possible.
     pub pps: Option<f64>,
+    /// What lets packets go at times of their own, and how far ahead of these they are handed over.
+    pub timed: Option<(TimedQdisc, Ahead)>,
     pub workers: Vec<WorkerPlan>,
 }
 
@@ -67,10 +72,10 @@ pub(crate) struct Plan {
 pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let target = config.target;
     let ipv6 = target.is_ipv6();
+    let (choice, reason) = txtime::choice(config);
     let Settled { backend, why, interface: used } =
-        backend::settle(config.backend, config.interface.as_deref(), || {
-            backend::way_out(target.destination.ip())
-        })?;
+        backend::settle(choice, config.interface.as_deref(), || backend::way_out(target.destination.ip()))?;
+    let why = reason.unwrap_or(why);
     // A frame is what it is said to be; a payload may be cut.
     let fragment =
         !config.dont_fragment && backend != Backend::Xdp && matches!(config.sizes, SizeSpec::Length(_));
@@ -111,6 +116,8 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     }
     let pps = config.rate.pps(&sizes, nic.speed_bps)?;
     check_burst(config, backend)?;
+    let timed = txtime::settle(config, backend, way_out.as_ref(), pps, flows.len())?;
+    let segments = if timed.is_some() { Segments::Off } else { config.segments };
     let count = [config.count, config.bytes.map(|b| packets_for(b, &sizes))].into_iter().flatten().min();
     let places = {
         let nic_queue = |&queue: &usize| backend.is_below_sockets().then_some(queue as u32);
@@ -147,18 +154,21 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
                 vlan: config.vlan,
                 payload: Arc::clone(&config.payload),
                 max_payload: sizes.max(),
-                segments: config.segments,
+                segments,
+                txtime: timed.map(|(qdisc, _)| qdisc),
                 tuning: config.tuning,
             },
             job: TxJob {
                 run,
-                schedule: Schedule::new(sizes.clone(), streams, pps, limit).in_bursts(config.burst),
+                schedule: Schedule::new(sizes.clone(), streams, pps, limit)
+                    .in_bursts(config.burst)
+                    .ahead(timed.map(|(_, ahead)| ahead)),
                 duration: config.duration,
             },
             load: Load { sizes: sizes.clone(), pps, limit },
         }
     });
-    Ok(Plan { backend, why, interface: used.clone(), pps, workers: plans.collect() })
+    Ok(Plan { backend, why, interface: used.clone(), pps, timed, workers: plans.collect() })
 }
 
 fn check_burst(config: &SendConfig, backend: Backend) -> Result<()> {

@@ -1,7 +1,8 @@
 //! Which packet comes next, and when: streams taken in turn, sizes by sequence number, pace by the pacer.
 #![forbid(unsafe_code)]
 
-use crate::pacing::Pacer;
+use super::txtime::Ahead;
+use crate::pacing::{Departures, MAX_BURST, Pacer};
 use crate::profile::size::{Sizes, Wire};
 use crate::queue::Run;
 
@@ -17,6 +18,8 @@ pub(crate) struct Schedule {
     pps: Option<f64>,
     /// Packets that leave back to back before a silence; `None`: as they become due.
     burst: Option<u32>,
+    /// How far ahead of their times packets are handed over, with these; `None`: they leave when they are due.
+    ahead: Option<Ahead>,
     /// Holds the rate, from the start on.
     pacer: Option<Pacer>,
     /// Packets to send in all.
@@ -38,12 +41,29 @@ impl Schedule {
     pub(crate) fn new(sizes: Sizes, streams: Vec<u16>, pps: Option<f64>, limit: Option<u64>) -> Self {
         assert!(!streams.is_empty(), "a worker has a stream");
         let limit = limit.unwrap_or(u64::MAX);
-        Self { sizes, streams, pps, burst: None, pacer: None, limit, next: 0, turn: 1 }
+        Self { sizes, streams, pps, burst: None, ahead: None, pacer: None, limit, next: 0, turn: 1 }
     }
 
     /// The same in bursts of this many packets, 1 to [`MAX_BURST`](crate::pacing::MAX_BURST), if any.
     pub(crate) fn in_bursts(self, burst: Option<u32>) -> Self {
         Self { burst, ..self }
+    }
+
+    /// The same, each packet handed over ahead of its time, with that.
+    pub(crate) fn ahead(self, ahead: Option<Ahead>) -> Self {
+        Self { ahead, ..self }
+    }
+
+    /// How far ahead of its time a packet is handed over, in ns.
+    pub(crate) fn lead_ns(&self) -> u64 {
+        self.ahead.map_or(0, |ahead| ahead.lead_ns)
+    }
+
+    /// The times of the packets that are due, where packets have such, if they are handed over at `now_ns`.
+    #[inline]
+    pub(crate) fn departures(&self, now_ns: u64) -> Option<Departures> {
+        let (ahead, pacer) = (self.ahead?, self.pacer.as_ref()?);
+        Some(pacer.departures(now_ns + ahead.head_start_ns))
     }
 
     /// Starts the clock of the pace. `segments` packets of a stream may leave as one buffer: so many are a turn, but with a
@@ -52,6 +72,13 @@ impl Schedule {
         let segments = u32::from(segments);
         self.turn = segments.into();
         let Some(pps) = self.pps else { return };
+        if let Some(ahead) = self.ahead {
+            let (most, together) = ahead.packets(pps);
+            let most = most.clamp(1.0, f64::from(MAX_BURST)) as u32;
+            let together = (together as u32).clamp(1, most);
+            self.pacer = Some(Pacer::with_burst(pps, most, now_ns).together(together));
+            return;
+        }
         let pacer = match self.burst {
             None => Pacer::new(pps, now_ns),
             Some(burst) => Pacer::with_burst(pps, burst, now_ns),

@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::config::SendConfig;
 use super::kernel::worker::KernelWorker;
 use super::kernel::{self, Pace};
 use super::plan::{self, Plan, WorkerPlan};
 use super::source::{Generate, QueueWorker};
+use super::txtime::Ahead;
 use super::worker;
 use crate::advice::{LinkWatch, interrupts_between_polls};
 use crate::backend::Backend;
@@ -17,6 +20,7 @@ use crate::clock;
 use crate::control::{Event, Outcome, Stop};
 use crate::error::{Error, Result};
 use crate::host::placement::Place;
+use crate::host::qdisc::TimedQdisc;
 use crate::host::{neighbour, sched};
 use crate::measure::handover::handover;
 use crate::measure::tally::TxTally;
@@ -48,12 +52,19 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(pps) = asked_pps {
         report.config["rate_pps"] = pps.into();
     }
+    let timed = plan.timed;
+    if let Some((qdisc, ahead)) = timed {
+        report.config["txtime"] = json!({
+            "qdisc": qdisc.kind, "clock": qdisc.clock, "lead_ns": ahead.lead_ns,
+        });
+    }
     let mut team = open(plan, stop)?;
     report.backend = Some(report::Backend {
         name: backend.name(),
         mode: team.granted.mode,
         xdp: "none",
         segments: most_segments(&team.offloads),
+        zero_copy_send: None,
         payload_touched: None,
         why,
     });
@@ -103,6 +114,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     refusal.look(&team.offloads, &mut report, on_event);
     if let Some(backend) = &mut report.backend {
         backend.segments = most_segments(&team.offloads);
+        backend.zero_copy_send = team.offloads.iter().any(Offload::zero_copy).then_some(true);
     }
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);
@@ -112,6 +124,9 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         look_for_neighbours(&destinations, interface.as_ref(), &mut report, on_event);
     }
     if let Some(warning) = asked_pps.and_then(|pps| offered_less(pps, &tx)) {
+        report.warn(warning, on_event);
+    }
+    if let Some(warning) = timed.and_then(|(qdisc, ahead)| behind_time(&tx, &qdisc, &ahead)) {
         report.warn(warning, on_event);
     }
     if backend == Backend::Xdp && tx.errors > 0 {
@@ -174,6 +189,28 @@ fn offered_less(asked_pps: f64, tx: &Tx) -> Option<report::Warning> {
              that nothing else uses"
                 .to_owned(),
         ),
+    })
+}
+
+/// A warning when more than one packet of a hundred was handed over after its time.
+fn behind_time(tx: &Tx, qdisc: &TimedQdisc, ahead: &Ahead) -> Option<report::Warning> {
+    let (overdue, all) = (tx.overdue?, tx.packets + tx.errors);
+    if overdue * 100 <= all {
+        return None;
+    }
+    let what_then = if qdisc.head_start_ns == 0 { "left late" } else { "were put off" };
+    let fix = if ahead.is_shortened() {
+        "spread the rate over more --streams, or raise fq's limits: tc qdisc replace dev IF root fq limit 100000 flow_limit 10000"
+    } else {
+        "leave the sender a CPU of its own (--cpus), or use --sched fifo"
+    };
+    Some(report::Warning {
+        code: "overdue",
+        text: format!(
+            "{overdue} of {all} packets were handed over after their time, {} µs ahead at most, and {what_then}",
+            ahead.lead_ns / 1000
+        ),
+        fix: Some(fix.to_owned()),
     })
 }
 
@@ -341,6 +378,7 @@ fn open_each<T: Transmit + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::qdisc::TxClock;
     use crate::report::Burst;
 
     fn tx(packets: u64, errors: u64, duration_ns: u64) -> Tx {
@@ -356,9 +394,34 @@ mod tests {
             payload_bps: 0,
             errors,
             messages: 5,
+            overdue: None,
             burst: Burst { p50: 0, p99: 0, max: 0 },
             inter_departure_ns: None,
         }
+    }
+
+    #[test]
+    fn packets_behind_their_time_are_said() {
+        let fq = TimedQdisc {
+            kind: "fq",
+            clock: TxClock::Monotonic,
+            deadline: false,
+            head_start_ns: 0,
+            limit: 10_000,
+            flow_limit: 100,
+            horizon_ns: 10_000_000_000,
+        };
+        let said = |overdue, pps| {
+            let tx = Tx { overdue, ..tx(990, 10, 1_000_000_000) };
+            behind_time(&tx, &fq, &Ahead::new(&fq, pps, pps))
+        };
+        assert_eq!(said(None, 1e3), None, "no times, none behind them");
+        assert_eq!(said(Some(10), 1e3), None, "one of a hundred will do");
+        let held_up = said(Some(11), 1e3).unwrap();
+        assert!(held_up.text.starts_with("11 of 1000 packets") && held_up.text.contains("4000 µs"));
+        assert!(held_up.fix.unwrap().contains("--sched fifo"));
+        let shortened = said(Some(11), 1e6).unwrap();
+        assert!(shortened.text.contains(" 50 µs ahead") && shortened.fix.unwrap().contains("flow_limit"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::control::Stop;
 use crate::measure::gaps::Gaps;
 use crate::measure::handover::Filler;
 use crate::measure::tally::TxTally;
+use crate::pacing::Departures;
 use crate::packet::probe::{END_LEN, End, Kind, Probe};
 use crate::profile::size::Wire;
 use crate::queue::{QueueError, Run, Stamper, Transmit, Wait};
@@ -56,7 +57,7 @@ pub(crate) fn run<T: Transmit>(
     let mut totals = Totals::default();
     let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, stop).err();
     if failure.is_none() {
-        failure = drain(&mut queue, &mut totals).err();
+        failure = drain(&mut queue, job.schedule.lead_ns(), &mut totals).err();
     }
     if failure.is_some() {
         settle(&mut queue, &mut totals);
@@ -79,6 +80,8 @@ struct Totals {
     first_ns: u64,
     last_ns: u64,
     burst: u64,
+    /// `Some` where packets have times of their own.
+    overdue: Option<u64>,
     gaps: Gaps,
 }
 
@@ -93,7 +96,37 @@ impl Totals {
         tally.messages = self.messages;
         tally.first_ns = self.first_ns;
         tally.last_ns = self.last_ns;
+        tally.overdue = self.overdue;
         self.gaps.hand_over(&mut tally.gaps);
+    }
+
+    /// Packets were handed over, to leave at once.
+    #[inline]
+    fn hand_over(&mut self, packets: usize, now_ns: u64, paced: bool) {
+        if self.burst == 0 || !paced {
+            self.gaps.mark(now_ns);
+        }
+        if self.first_ns == 0 {
+            self.first_ns = now_ns;
+        }
+        self.last_ns = now_ns;
+        self.burst += packets as u64;
+    }
+
+    /// Packets were handed over, each with its own time.
+    #[inline]
+    fn hand_over_timed(&mut self, packets: usize, departures: &Departures, tally: &mut TxTally) {
+        let mut overdue = self.overdue.unwrap_or(0);
+        for n in 0..packets {
+            self.gaps.mark(departures.at(n));
+            overdue += u64::from(departures.is_overdue(n));
+        }
+        self.overdue = Some(overdue);
+        if self.first_ns == 0 {
+            self.first_ns = departures.at(0);
+        }
+        self.last_ns = departures.at(packets - 1);
+        tally.burst.saturating_record_n(1, packets as u64);
     }
 
     fn end_burst(&mut self, tally: &mut TxTally) {
@@ -114,19 +147,21 @@ fn send<T: Transmit>(
     let mut stamper = Stamper::new(job.run);
     let caps = queue.caps();
     let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch).min(MAX_RUNS));
-    let start_ns = stamper.refresh();
+    // The pace is kept by a clock that is as far ahead as packets are handed over.
+    let lead_ns = job.schedule.lead_ns();
+    let start_ns = stamper.refresh() + lead_ns;
     job.schedule.start(start_ns, caps.segments);
     let deadline_ns = job.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));
     let mut handover_ns = start_ns + HANDOVER_NS;
     let mut time = Quick::new();
     loop {
-        let now_ns = time.now_ns();
+        let now_ns = time.now_ns() + lead_ns;
         if now_ns >= handover_ns {
             handover_ns = now_ns + HANDOVER_NS;
             time.anchor();
             // With a slow collector, what is new stays here.
             if tallies.can_hand_over() {
-                totals.fill(tallies.tally(), now_ns);
+                totals.fill(tallies.tally(), now_ns - lead_ns);
                 tallies.hand_over();
                 tallies.tally().burst.reset();
             }
@@ -141,6 +176,10 @@ fn send<T: Transmit>(
         }
         // What is due before the deadline leaves, also when this thread comes late.
         job.schedule.due(now_ns.min(deadline_ns - 1), caps.batch, &mut runs);
+        let departures = job.schedule.departures(now_ns - lead_ns);
+        if let Some(departures) = departures {
+            stamper.set_departures(departures);
+        }
         let taken = if runs.is_empty() { 0 } else { queue.submit(&runs, &mut stamper)? };
         if taken == 0 {
             totals.end_burst(tallies.tally());
@@ -153,20 +192,19 @@ fn send<T: Transmit>(
             totals.packets += done.packets;
             totals.errors += done.failed;
             if runs.is_empty() {
-                wait_until(&time, job.schedule.next_ns().min(deadline_ns).min(handover_ns));
+                wait_until(
+                    &time,
+                    job.schedule.next_ns().min(deadline_ns).min(handover_ns).saturating_sub(lead_ns),
+                );
             }
             continue;
         }
         let took = job.schedule.took(taken, &runs);
-        if totals.burst == 0 || !job.schedule.is_paced() {
-            totals.gaps.mark(now_ns);
-        }
-        totals.last_ns = now_ns;
-        if totals.first_ns == 0 {
-            totals.first_ns = now_ns;
+        match &departures {
+            None => totals.hand_over(taken, now_ns, job.schedule.is_paced()),
+            Some(departures) => totals.hand_over_timed(taken, departures, tallies.tally()),
         }
         totals.issued += taken as u64;
-        totals.burst += taken as u64;
         if job.schedule.is_paced() && !job.schedule.is_burst_open() {
             // What comes next is due later, by the pace.
             totals.end_burst(tallies.tally());
@@ -180,8 +218,9 @@ fn send<T: Transmit>(
     }
 }
 
-fn drain<T: Transmit>(queue: &mut T, totals: &mut Totals) -> Result<(), QueueError> {
-    let deadline_ns = clock::tai_ns() + nanos(DRAIN);
+/// Waits for what is with the kernel, which holds a packet for `lead_ns` at most.
+fn drain<T: Transmit>(queue: &mut T, lead_ns: u64, totals: &mut Totals) -> Result<(), QueueError> {
+    let deadline_ns = clock::tai_ns() + lead_ns + nanos(DRAIN);
     loop {
         let done = queue.reap(Wait::For(Duration::from_millis(1)))?;
         totals.packets += done.packets;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::generate::txtime::Ahead;
 use crate::measure::handover::handover;
 use crate::profile::size::{Framing, SizeList, Sizes};
 use crate::queue::{Completed, TxCaps};
@@ -36,6 +37,93 @@ impl Transmit for Log<'_> {
     fn send_message(&mut self, _: u16, _: &[u8]) -> Result<(), QueueError> {
         Ok(())
     }
+}
+
+/// A queue that keeps the times of departure of what it took, and when it took each.
+struct Timetable<'a> {
+    given: &'a mut Vec<(u64, u64)>,
+    done: u64,
+}
+
+impl Transmit for Timetable<'_> {
+    fn caps(&self) -> TxCaps {
+        TxCaps { batch: 64, segments: 1, max_payload: 1472 }
+    }
+
+    fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> Result<usize, QueueError> {
+        let now_ns = stamper.refresh();
+        let taken = runs.iter().map(|run| usize::from(run.count)).sum();
+        for n in 0..taken {
+            let departs_ns = stamper.depart(n).expect("each has a time");
+            let mut payload = [0; 18];
+            stamper.stamp(&mut payload, 0, 0);
+            assert_eq!(
+                Probe::parse(&payload).unwrap().time,
+                departs_ns & ((1 << 40) - 1),
+                "the stamp is the time"
+            );
+            self.given.push((now_ns, departs_ns));
+        }
+        self.done += taken as u64;
+        Ok(taken)
+    }
+
+    fn reap(&mut self, _: Wait) -> Result<Completed, QueueError> {
+        Ok(Completed { packets: std::mem::take(&mut self.done), failed: 0 })
+    }
+
+    fn in_flight(&self) -> usize {
+        0
+    }
+
+    fn send_message(&mut self, _: u16, _: &[u8]) -> Result<(), QueueError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn times_of_departure_are_an_interval_apart_and_ahead() {
+    const INTERVAL_NS: u64 = 500_000;
+    let sizes = Sizes::from_lengths(&SizeList::Cycle(vec![18]), Framing::default()).unwrap();
+    // A lead that no machine is late by: all times are then as planned.
+    let ahead = Ahead { lead_ns: 60_000_000_000, head_start_ns: 40_000_000 };
+    let schedule = Schedule::new(sizes, vec![0], Some(2_000.0), Some(300)).ahead(Some(ahead));
+    let (filler, emptier) = handover(|| TxTally::new(0));
+    let mut given = Vec::new();
+    let begin_ns = clock::tai_ns();
+    let queue = Timetable { given: &mut given, done: 0 };
+    let (last, broken) = run(queue, TxJob { run: 1, schedule, duration: None }, filler, &Stop::default());
+    assert!(broken.is_none());
+    let mut collector = TxCollector::new();
+    emptier.drain(|t| collector.absorb(t));
+    collector.absorb(&last);
+    assert_eq!(given.len(), 300);
+    assert!(given[0].1 >= begin_ns + ahead.lead_ns, "the first is due the whole lead after the start");
+    assert!(given.windows(2).all(|two| two[1].1 - two[0].1 == INTERVAL_NS));
+    assert!(given.iter().all(|(now_ns, at_ns)| now_ns + ahead.head_start_ns < *at_ns));
+    let tx = collector.finish();
+    assert_eq!((tx.packets, tx.overdue, tx.burst.max), (300, Some(0), 1));
+    assert_eq!(tx.duration_ns, 299 * INTERVAL_NS, "from departure to departure");
+    let gaps = tx.inter_departure_ns.unwrap();
+    assert_eq!(gaps.count, 299);
+    assert!(gaps.p50.abs_diff(INTERVAL_NS) <= INTERVAL_NS / 100);
+}
+
+#[test]
+fn what_is_overdue_leaves_when_it_can_and_is_counted() {
+    let sizes = Sizes::from_lengths(&SizeList::Cycle(vec![18]), Framing::default()).unwrap();
+    // Each packet is handed over as it is due, and needs a second more.
+    let ahead = Ahead { lead_ns: 1_000_000, head_start_ns: 1_000_000_000 };
+    let ahead = Ahead { lead_ns: ahead.head_start_ns, ..ahead };
+    let schedule = Schedule::new(sizes, vec![0], Some(2_000.0), Some(20)).ahead(Some(ahead));
+    let (filler, _emptier) = handover(|| TxTally::new(0));
+    let mut given = Vec::new();
+    let queue = Timetable { given: &mut given, done: 0 };
+    let (last, _) = run(queue, TxJob { run: 1, schedule, duration: None }, filler, &Stop::default());
+    assert_eq!(given.len(), 20);
+    assert!(given.windows(2).all(|two| two[1].1 >= two[0].1), "in order");
+    // The first is on time; any later one is late by the time of a look at the clock at least.
+    assert!((1..=20).contains(&last.overdue.unwrap()), "{:?}", last.overdue);
 }
 
 /// Sends for 200 ms, and gives what left when, beside the report.

@@ -15,6 +15,7 @@ pub mod nic;
 pub mod pcie;
 pub mod placement;
 pub mod privilege;
+pub mod qdisc;
 pub mod route;
 pub mod sched;
 pub mod topology;

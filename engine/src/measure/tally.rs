@@ -185,6 +185,8 @@ pub struct TxTally {
     pub first_ns: u64,
     /// CLOCK_TAI in ns of the last packet.
     pub last_ns: u64,
+    /// Packets whose time had passed when they were handed over, where each has a time to leave at. Total.
+    pub overdue: Option<u64>,
     /// Packets handed over at once (without a pace: until the queue was full), since the last hand-over.
     pub burst: Histogram<u64>,
     /// Time in ns from the start of a burst to that of the next (without a pace: from one hand-over to the kernel or the NIC to the next), since the
@@ -206,6 +208,7 @@ impl TxTally {
             messages: 0,
             first_ns: 0,
             last_ns: 0,
+            overdue: None,
             burst: burst_histogram(),
             gaps: gap_histogram(),
         }

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::host::{interface, sched};
 use crate::ledger;
 use crate::queue::afxdp::steer::{Mode, SteerCount, Verdict};
+use crate::queue::socket::busy_poll::Polled;
 use crate::report::{self, Interval, Report, RxCollector, Warning};
 
 /// How often the collector looks.
@@ -90,6 +91,9 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);
     }
+    if let Some(warning) = polled_in_vain(&team.polled, &collector) {
+        report.warn(warning, on_event);
+    }
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
     conclude(&mut report, &collector, &team, witness, on_event);
     Ok(Outcome { report, losses: collector.losses(), failure })
@@ -107,6 +111,19 @@ fn push_interval(
         on_event(Event::Interval(&interval));
         report.intervals.push(interval);
     }
+}
+
+/// A warning when packets came, and by nothing that a program can poll.
+fn polled_in_vain(polled: &[Polled], collector: &RxCollector) -> Option<Warning> {
+    if polled.is_empty() || polled.iter().any(Polled::has_napi) || collector.finish().packets == 0 {
+        return None;
+    }
+    Some(Warning {
+        code: "no-napi",
+        text: "--busy-poll changed nothing: packets came by an interface without a driver that can be polled (loopback, veth)"
+            .to_owned(),
+        fix: Some("leave it out, or receive on a NIC; on a veth: ethtool -K IF gro on".to_owned()),
+    })
 }
 
 fn look_at_clock(clocks: &mut Steadiness, report: &mut Report, on_event: &mut dyn FnMut(Event<'_>)) {

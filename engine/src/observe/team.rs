@@ -26,6 +26,7 @@ use crate::queue::afxdp::ntuple::Placed;
 use crate::queue::afxdp::steer::{Rule, Steer};
 use crate::queue::afxdp::{AfxdpRx, ReassemblingRx};
 use crate::queue::outage::{Downtime, Patient};
+use crate::queue::socket::busy_poll::Polled;
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::{MmsgRx, ReassembledRx, UringRx};
 use crate::queue::spec::{Interface, RxSpec};
@@ -53,6 +54,8 @@ pub(crate) struct Team {
     pub warnings: Vec<Warning>,
     /// How long the link was down.
     pub downtime: Downtime,
+    /// Sockets that were to poll their drivers.
+    pub polled: Vec<Polled>,
     /// Rules in the NIC, removed with this.
     _placed: Option<Placed>,
     /// Held open: the kernel answers queries as long as they are.
@@ -68,6 +71,8 @@ struct Opened {
     buffer: Option<usize>,
     /// Why it does not receive what comes in fragments, if it was to.
     not_reassembled: Option<String>,
+    /// The socket, when it polls the driver.
+    polled: Option<Polled>,
 }
 
 /// Opens everything that `config` asks for.
@@ -88,6 +93,7 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
             mode: "plain",
             xdp: "none",
             segments: None,
+            zero_copy_send: None,
             payload_touched: None,
             why,
         },
@@ -95,19 +101,20 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
         not_reassembled: None,
         warnings: Vec::new(),
         downtime: Downtime::default(),
+        polled: Vec::new(),
         _placed: None,
         _memberships: Vec::new(),
     };
     match backend {
         Backend::Afxdp => open_afxdp(&mut team, config, &targets)?,
         Backend::Uring => open_sockets(&mut team, config, &targets, |spec| {
-            let queue = UringRx::open(spec)?;
-            let opened = socket(queue.offload(), queue.receive_buffer());
+            let mut queue = UringRx::open(spec)?;
+            let opened = socket(queue.offload(), queue.receive_buffer(), queue.take_polled());
             Ok((queue, opened))
         })?,
         Backend::Mmsg => open_sockets(&mut team, config, &targets, |spec| {
-            let queue = MmsgRx::open(spec)?;
-            let opened = socket(queue.offload(), queue.receive_buffer());
+            let mut queue = MmsgRx::open(spec)?;
+            let opened = socket(queue.offload(), queue.receive_buffer(), queue.take_polled());
             Ok((queue, opened))
         })?,
         Backend::Xdp => open_sink(&mut team, config, &targets)?,
@@ -115,8 +122,14 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
     Ok(team)
 }
 
-fn socket(offload: Offload, buffer: usize) -> Opened {
-    Opened { granted: Granted::receiving(offload), fd: None, buffer: Some(buffer), not_reassembled: None }
+fn socket(offload: Offload, buffer: usize, polled: Option<Polled>) -> Opened {
+    Opened {
+        granted: Granted::receiving(offload),
+        fd: None,
+        buffer: Some(buffer),
+        not_reassembled: None,
+        polled,
+    }
 }
 
 /// Every group and port asked for.
@@ -167,6 +180,10 @@ fn open_sockets<Q: Receive + 'static>(
     team.backend.segments = offloads().map(Offload::segments).max();
     team.backend.payload_touched = Some(true);
     team.warnings.extend(offloads().find_map(Offload::refused).map(gro_refused));
+    if config.tuning.busy_poll.is_some() {
+        team.warnings.extend(team.interface.as_ref().and_then(interrupts_between_polls));
+    }
+    team.polled.extend(opened.into_iter().filter_map(|o| o.polled));
     Ok(())
 }
 
@@ -275,7 +292,7 @@ fn open_frames(spec: &RxSpec, targets: &[Target]) -> Result<(ReassemblingRx, Ope
     let granted = Granted::of(frames.granted());
     let fd = frames.fd().try_clone_to_owned().map_err(|e| Error::failed("dup").because(e))?;
     let queue = ReassemblingRx::new(frames, reassembled)?;
-    Ok((queue, Opened { granted, fd: Some(fd), buffer: None, not_reassembled }))
+    Ok((queue, Opened { granted, fd: Some(fd), buffer: None, not_reassembled, polled: None }))
 }
 
 /// Has the NIC direct what is wanted to `queues`, which are not all that it has.

@@ -291,6 +291,7 @@ mod tests {
             payload: Arc::new(payload),
             max_payload,
             segments: crate::profile::segments::Segments::Auto,
+            txtime: None,
             tuning: Tuning::default(),
         }
     }

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock;
+use crate::pacing::Departures;
 use crate::packet::probe::{Kind, Probe, Series};
 
 pub use spec::{Flow, HugePages, RxSpec, Tuning, TxSpec};
@@ -102,12 +103,13 @@ impl std::error::Error for QueueError {}
 pub struct Stamper {
     run: u32,
     now_ns: u64,
+    departures: Option<Departures>,
 }
 
 impl Stamper {
     /// A stamper for the sender run `run` (24 bits).
     pub fn new(run: u32) -> Self {
-        Self { run, now_ns: clock::tai_ns() }
+        Self { run, now_ns: clock::tai_ns(), departures: None }
     }
 
     /// Reads the clock; a queue calls it once for each batch that it hands over.
@@ -115,6 +117,19 @@ impl Stamper {
     pub fn refresh(&mut self) -> u64 {
         self.now_ns = clock::tai_ns();
         self.now_ns
+    }
+
+    /// Gives the packets of the next hand-over times of departure.
+    #[inline]
+    pub fn set_departures(&mut self, departures: Departures) {
+        self.departures = Some(departures);
+    }
+
+    /// When packet `n` of the hand-over is to leave, where it has a time of departure (CLOCK_TAI in ns): the headers written next carry it.
+    #[inline]
+    pub fn depart(&mut self, n: usize) -> Option<u64> {
+        self.now_ns = self.departures?.at(n);
+        Some(self.now_ns)
     }
 
     /// Writes the header of packet `sequence` of `stream` into the start of `payload`.

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::host::qdisc::TimedQdisc;
 use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
 use crate::profile::size::Framing;
@@ -45,7 +46,9 @@ pub struct TxSpec {
     pub max_payload: u16,
     /// Datagrams handed over in one buffer (sockets).
     pub segments: Segments,
-    /// How the socket works (`afxdp`).
+    /// What lets each packet go at its time (`mmsg`); `None`: it leaves when it is handed over.
+    pub txtime: Option<TimedQdisc>,
+    /// How it works with kernel and driver.
     pub tuning: Tuning,
 }
 
@@ -70,17 +73,25 @@ pub struct RxSpec {
     pub max_payload: u16,
     /// Whether several datagrams may come in one buffer (sockets).
     pub segments: Segments,
-    /// How the socket works (`afxdp`).
+    /// How it works with kernel and driver.
     pub tuning: Tuning,
 }
 
-/// How an AF_XDP socket works with its driver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How a queue works with kernel and driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuning {
-    /// Packets that one busy poll of the driver may handle; `None`: interrupts drive it.
+    /// Packets that one busy poll of the driver may handle (`afxdp`); `None`: interrupts drive it.
     pub busy_poll: Option<u16>,
-    /// Whether frames lie in huge pages.
+    /// Whether frames lie in huge pages (`afxdp`).
     pub huge_pages: HugePages,
+    /// Whether large buffers leave without the kernel's copy where that is possible and pays (`uring`).
+    pub zero_copy: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { busy_poll: None, huge_pages: HugePages::default(), zero_copy: true }
+    }
 }
 
 /// Whether the frames of an AF_XDP socket lie in huge pages.

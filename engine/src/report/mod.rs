@@ -105,6 +105,9 @@ pub struct Backend {
     /// segmentation offload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segments: Option<u16>,
+    /// Buffers left without the kernel's copy, to the end of the run (uring, sending); absent when they did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_copy_send: Option<bool>,
     /// Whether the receiver had the payload copied to it, or looked at headers only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload_touched: Option<bool>,
@@ -216,10 +219,13 @@ pub struct Tx {
     pub errors: u64,
     /// End-of-stream messages sent after them.
     pub messages: u64,
-    /// Packets handed over at once; without a pace, until the queue was full.
+    /// Of packets with a time at which the queueing discipline lets them go, those that were handed over after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overdue: Option<u64>,
+    /// Packets handed over at once; without a pace, until the queue was full; 1 where each has its own time.
     pub burst: Burst,
     /// Time from the start of a burst to that of the next, of each worker; without a pace, from one hand-over of packets to the
-    /// kernel or the NIC to the next.
+    /// kernel or the NIC to the next; where each packet has its own time, from one's to the next's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inter_departure_ns: Option<Distribution>,
 }

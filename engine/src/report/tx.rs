@@ -27,6 +27,7 @@ struct Totals {
     frame_bytes: u64,
     frames: u64,
     messages: u64,
+    overdue: Option<u64>,
     first_ns: u64,
     last_ns: u64,
 }
@@ -46,6 +47,7 @@ impl Totals {
             frame_bytes: share(tally.frame_bytes),
             frames: share(tally.frames),
             messages: tally.messages,
+            overdue: tally.overdue,
             first_ns: tally.first_ns,
             last_ns: tally.last_ns,
         }
@@ -58,6 +60,10 @@ impl Totals {
         self.frame_bytes += other.frame_bytes;
         self.frames += other.frames;
         self.messages += other.messages;
+        self.overdue = match (self.overdue, other.overdue) {
+            (None, one) | (one, None) => one,
+            (Some(a), Some(b)) => Some(a + b),
+        };
         self.first_ns = match (self.first_ns, other.first_ns) {
             (0, first) | (first, 0) => first,
             (a, b) => a.min(b),
@@ -145,6 +151,7 @@ impl TxCollector {
             payload_bps: rates.payload_bps,
             errors: t.errors,
             messages: t.messages,
+            overdue: t.overdue,
             burst: Burst {
                 p50: self.burst.value_at_quantile(0.5),
                 p99: self.burst.value_at_quantile(0.99),
@@ -188,6 +195,11 @@ mod tests {
         assert_eq!((tx.payload_bytes, tx.frame_bytes), (2001 * 18, 2001 * 64));
         assert_eq!((tx.duration_ns, tx.pps), (1_001_000_000, 1998));
         assert_eq!((tx.burst.p50, tx.burst.p99, tx.burst.max), (4, 4, 4));
+        assert_eq!(tx.overdue, None, "no packet had a time");
+        collector.absorb(&TxTally { overdue: Some(4), ..tally(0, 1501, 20) });
+        assert_eq!(collector.finish().overdue, Some(4));
+        collector.absorb(&TxTally { overdue: Some(5), ..tally(1, 500, 0) });
+        assert_eq!(collector.finish().overdue, Some(9));
         let gaps = tx.inter_departure_ns.unwrap();
         assert_eq!(gaps.count, 124 + 124 + 374, "what is new of each worker");
         assert!(gaps.p50.abs_diff(2_000) <= 20 && gaps.mean.abs_diff(2_000) <= 20);

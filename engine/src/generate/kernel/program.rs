@@ -35,8 +35,8 @@ const BATCH: u32 = 64;
 /// As [`BATCH`], with a pace: packets leave at the end of a batch at the latest, which is then about a microsecond.
 const PACED_BATCH: u32 = 16;
 
-/// Runs of the program in one call.
-const REPEAT: u32 = u32::MAX;
+/// Runs of the program in one call: whole batches.
+const REPEAT: u32 = u32::MAX - u32::MAX % BATCH;
 
 /// When, and how many.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -19,6 +19,8 @@ pub mod mmsg;
 pub mod setup;
 pub mod uring;
 
+pub mod busy_poll;
+
 mod explain;
 mod messages;
 pub mod offload;
@@ -27,6 +29,7 @@ mod reassembled;
 mod received;
 mod slots;
 mod spin;
+mod timed;
 mod verdict;
 
 pub use mmsg::{MmsgRx, MmsgTx};

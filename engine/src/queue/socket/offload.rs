@@ -9,7 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU16, Ordering};
 
 use crate::profile::segments::MAX_SEGMENTS;
 use crate::queue::RxSpec;
@@ -26,11 +26,16 @@ struct Told {
     segments: AtomicU16,
     /// 0: not refused.
     refused: AtomicI32,
+    zero_copy: AtomicBool,
 }
 
 impl Offload {
     fn new(segments: u16) -> Self {
-        Self(Arc::new(Told { segments: AtomicU16::new(segments), refused: AtomicI32::new(0) }))
+        Self(Arc::new(Told {
+            segments: AtomicU16::new(segments),
+            refused: AtomicI32::new(0),
+            zero_copy: AtomicBool::new(false),
+        }))
     }
 
     /// Of a receiver: as many as the sender's kernel put together, unless it is off or was `refused`.
@@ -51,6 +56,19 @@ impl Offload {
         match self.0.refused.load(Ordering::Relaxed) {
             0 => None,
             errno => Some(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Whether buffers leave that the kernel does not copy (uring).
+    pub fn zero_copy(&self) -> bool {
+        self.0.zero_copy.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn set_zero_copy(&self, now: bool) {
+        // Seldom changed: no cache line is taken from a reader for nothing.
+        if self.zero_copy() != now {
+            self.0.zero_copy.store(now, Ordering::Relaxed);
         }
     }
 }

@@ -154,11 +154,20 @@ impl Outgoing {
 
     /// Sends one datagram as it is.
     pub(super) fn send_message(&self, flow: u16, payload: &[u8]) -> std::result::Result<(), QueueError> {
+        self.insist(flow, |socket| socket.send(payload))
+    }
+
+    /// Has `send` send one datagram, again where the error was of an earlier one.
+    pub(super) fn insist(
+        &self,
+        flow: u16,
+        send: impl Fn(&Socket) -> io::Result<usize>,
+    ) -> std::result::Result<(), QueueError> {
         let socket = &self.sockets[usize::from(flow)];
         let mut tries = 0;
         loop {
             tries += 1;
-            let Err(source) = socket.send(payload) else { return Ok(()) };
+            let Err(source) = send(socket) else { return Ok(()) };
             let verdict = Verdict::of(source.raw_os_error().unwrap_or(0));
             if tries == TRIES || !matches!(verdict, Verdict::Earlier | Verdict::Unsure) {
                 return Err(QueueError { call: "send", source });

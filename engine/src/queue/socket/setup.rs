@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::explain;
 use super::received::{Addressing, IP_RECVFRAGSIZE, IPV6_RECVFRAGSIZE};
+use super::{explain, timed};
 use crate::error::{Error, Result};
 use crate::multicast::membership;
 use crate::queue::spec::{Flow, Interface, RxSpec, TxSpec};
@@ -78,6 +78,13 @@ fn sender(spec: &TxSpec, flow: &Flow) -> Result<Socket> {
     }
     // Nothing is read from it: what strangers send to the port is dropped early.
     socket.set_recv_buffer_size(0).map_err(|e| failed("SO_RCVBUF", e))?;
+    if let Some(qdisc) = &spec.txtime {
+        timed::enable(&socket, qdisc).map_err(|e| match e.raw_os_error() {
+            Some(libc::EPERM) => Error::environment(format!("--txtime: {} takes CAP_NET_ADMIN", qdisc.kind))
+                .fix("run it as root, or use fq"),
+            _ => failed("SO_TXTIME", e),
+        })?;
+    }
     let source = scoped(flow.source, interface)?;
     if source.is_ipv6() != ipv6 {
         return Err(Error::usage(format!(

@@ -80,6 +80,16 @@ impl Slots {
         self.contents[slot] = content;
     }
 
+    /// Buffers.
+    pub(super) fn count(&self) -> usize {
+        self.contents.len()
+    }
+
+    /// From one buffer to the next in bytes.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// What buffer `slot` holds.
     #[inline]
     pub(super) fn content(&self, slot: usize) -> Content {

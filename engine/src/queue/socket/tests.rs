@@ -33,6 +33,7 @@ fn tx_spec(destination: SocketAddr, interface: Option<Interface>) -> TxSpec {
         payload: Arc::new(Payload::Pattern),
         max_payload: 1000,
         segments: Segments::Auto,
+        txtime: None,
         tuning: Tuning::default(),
     }
 }

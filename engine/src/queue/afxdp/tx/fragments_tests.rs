@@ -36,6 +36,7 @@ fn spec(ipv6: bool, mtu: u32, payload: Payload, max_payload: u16) -> TxSpec {
         ttl: 3,
         dscp: 46,
         fragment: true,
+        txtime: None,
         vlan: None,
         payload: Arc::new(payload),
         max_payload,

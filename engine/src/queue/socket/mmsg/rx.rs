@@ -11,6 +11,7 @@ use socket2::Socket;
 
 use crate::clock;
 use crate::error::Result;
+use crate::queue::socket::busy_poll::{self, Polled};
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::wait_for;
 use crate::queue::socket::received::{Addressing, CONTROL_LEN, NAME_LEN, buffer_len};
@@ -47,6 +48,7 @@ pub struct MmsgRx {
     /// Messages to ask for: fewer when they are long.
     ask: usize,
     spin: Spin,
+    polled: Option<Polled>,
     memory: Box<[u8]>,
     addresses: Box<[Addresses]>,
     messages: Box<[libc::mmsghdr]>,
@@ -67,6 +69,8 @@ impl MmsgRx {
     /// As [`open`](Self::open), asking for so many bytes of receive buffer.
     pub(in crate::queue::socket) fn with_buffer(spec: &RxSpec, buffer: usize) -> Result<Self> {
         let receiver = setup::receiver(spec, buffer)?;
+        let polled =
+            spec.tuning.busy_poll.map(|budget| busy_poll::begin(&receiver.socket, budget)).transpose()?;
         let len = buffer_len(spec, &receiver.addressing);
         let stride = stride(len);
         let mut memory = vec![0u8; stride * BATCH].into_boxed_slice();
@@ -87,6 +91,7 @@ impl MmsgRx {
             stride,
             ask: BATCH,
             spin: Spin::default(),
+            polled,
             memory,
             addresses,
             messages,
@@ -97,6 +102,11 @@ impl MmsgRx {
     /// Bytes of receive buffer that the kernel granted, of the 64 MiB asked for.
     pub fn receive_buffer(&self) -> usize {
         self.granted
+    }
+
+    /// The socket, once, when reading from it runs the driver.
+    pub fn take_polled(&mut self) -> Option<Polled> {
+        self.polled.take()
     }
 
     /// Bytes of receive buffer in use.

@@ -10,13 +10,14 @@ use crate::queue::socket::BATCH;
 use crate::queue::socket::messages::Messages;
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::{Fate, Outgoing};
+use crate::queue::socket::timed::Timed;
 use crate::queue::{Completed, QueueError, Run, Stamper, Transmit, TxCaps, TxSpec, Wait};
 
 /// How often in a row a socket may hand out errors of earlier datagrams before the queue does something else.
 const ERRORS_IN_A_ROW: u32 = 16;
 
 /// A transmit queue over `sendmmsg`, one call for each run of a flow. The kernel has taken or refused every packet when
-/// [`submit`](Transmit::submit) returns: nothing is ever in flight.
+/// [`submit`](Transmit::submit) returns: nothing is in flight but packets that leave at a time of their own.
 ///
 /// It stays on the thread that opened it.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct MmsgTx {
     outgoing: Outgoing,
     /// One for each buffer.
     messages: Messages,
+    /// Where packets leave at times of their own.
+    timed: Option<Timed>,
 }
 
 impl MmsgTx {
@@ -34,8 +37,11 @@ impl MmsgTx {
     /// route, source port in use.
     pub fn open(spec: &TxSpec) -> Result<Self> {
         let mut outgoing = Outgoing::open(spec, 1)?;
-        let messages = Messages::new(&mut outgoing.slots, BATCH);
-        Ok(Self { outgoing, messages })
+        let messages = match spec.txtime {
+            Some(_) => Messages::timed(&mut outgoing.slots, BATCH),
+            None => Messages::new(&mut outgoing.slots, BATCH),
+        };
+        Ok(Self { outgoing, messages, timed: spec.txtime.map(Timed::new) })
     }
 
     /// How many packets leave as one buffer, now and later.
@@ -104,13 +110,20 @@ impl Transmit for MmsgTx {
     fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> std::result::Result<usize, QueueError> {
         stamper.refresh();
         self.outgoing.blocked = None;
-        let (mut taken, mut from) = (0, 0);
+        let offset_ns = self.timed.as_ref().map(Timed::offset_ns);
+        let (mut taken, mut from, mut last_ns) = (0, 0, 0);
         for run in runs {
             let mut written = 0;
             let mut to = from;
             while written < run.count && to < BATCH {
+                // With a time each packet is a buffer by itself.
+                let departs_ns = stamper.depart(to);
                 written += self.outgoing.write(to, run, written, stamper);
                 self.messages.set(to, self.outgoing.slots.content(to));
+                if let (Some(departs_ns), Some(offset_ns)) = (departs_ns, offset_ns) {
+                    self.messages.leave_at(to, departs_ns.saturating_sub(offset_ns));
+                    last_ns = departs_ns;
+                }
                 to += 1;
             }
             let sent = self.send(run.flow, from, to)?;
@@ -120,25 +133,39 @@ impl Transmit for MmsgTx {
             }
             from = to;
         }
+        if let Some(timed) = &mut self.timed {
+            timed.taken(mem::take(&mut self.outgoing.done.packets), last_ns);
+        }
         Ok(taken)
     }
 
-    /// Nothing is ever under way; after a socket had no room it waits for some.
+    /// After a socket had no room it waits for some, and at the end of a run for the last packet's time.
     fn reap(&mut self, wait: Wait) -> std::result::Result<Completed, QueueError> {
-        let done = mem::take(&mut self.outgoing.done);
+        let mut done = mem::take(&mut self.outgoing.done);
+        if let Some(timed) = &mut self.timed {
+            let passed = timed.reap(&self.outgoing.sockets);
+            done.packets += passed.packets;
+            done.failed += passed.failed;
+        }
         if let Wait::For(limit) = wait
             && done == Completed::default()
         {
-            self.outgoing.wait_for_room(limit)?;
+            match &self.timed {
+                Some(timed) if self.outgoing.blocked.is_none() => timed.wait(limit),
+                _ => self.outgoing.wait_for_room(limit)?,
+            }
         }
         Ok(done)
     }
 
     fn in_flight(&self) -> usize {
-        0
+        self.timed.as_ref().map_or(0, Timed::in_flight)
     }
 
     fn send_message(&mut self, flow: u16, payload: &[u8]) -> std::result::Result<(), QueueError> {
-        self.outgoing.send_message(flow, payload)
+        match &self.timed {
+            None => self.outgoing.send_message(flow, payload),
+            Some(timed) => self.outgoing.insist(flow, |socket| timed.send_now(socket, payload)),
+        }
     }
 }

@@ -4,6 +4,7 @@ mod buf_ring;
 mod ring;
 mod rx;
 mod tx;
+mod zero_copy;
 
 pub use ring::available;
 pub use rx::UringRx;

@@ -6,11 +6,14 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::types::{Napi, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode};
 
 use crate::error::{Error, Result};
 use crate::queue::QueueError;
+
+/// How long a wait runs the driver before it sleeps, in µs: longer than the pauses of a steady stream.
+const BUSY_POLL_US: u32 = 1000;
 
 /// Whether the io_uring queues work here, or why not.
 ///
@@ -87,6 +90,18 @@ fn make(entries: u32, completions: u32) -> io::Result<IoUring> {
 
 fn unknown_flags(ring: &io::Result<IoUring>) -> bool {
     ring.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+}
+
+/// Has each wait for completions run the drivers that the ring's sockets receive from, with the kernel's budget of 8 packets.
+pub(super) fn busy_poll(ring: &IoUring) -> Result<()> {
+    let mut napi = Napi::new().set_busy_poll_timeout(BUSY_POLL_US).set_prefer_busy_poll(true);
+    ring.submitter().register_napi(&mut napi).map_err(|error| {
+        Error::environment(
+            "--busy-poll: not with this kernel's io_uring (Linux 6.9, CONFIG_NET_RX_BUSY_POLL)",
+        )
+        .because(error)
+        .fix("leave out --busy-poll, or use --backend mmsg")
+    })
 }
 
 /// Gives the ring the descriptors by index, which saves their look-up in each request; without, they are named.

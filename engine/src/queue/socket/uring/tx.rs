@@ -6,24 +6,29 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, Fixed};
-use io_uring::{IoUring, opcode, squeue};
+use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::Socket;
 
 use super::ring;
+use super::zero_copy::{self, ZeroCopy};
 use crate::error::Result;
 use crate::queue::socket::BATCH;
 use crate::queue::socket::messages::Messages;
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::{Fate, Outgoing};
 use crate::queue::socket::slots::Content;
+use crate::queue::socket::verdict::Verdict;
 use crate::queue::{Completed, QueueError, Run, Stamper, Transmit, TxCaps, TxSpec, Wait};
 use crate::sys;
 
 /// Batches that there are buffers for, so that one is made while others are under way.
 const BATCHES: usize = 4;
+
+/// How long the end waits for the kernel to give buffers back.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// A transmit queue over io_uring: one system call for a batch of buffers, of one packet or several, of whichever flows.
 ///
@@ -37,8 +42,11 @@ pub struct UringTx {
     /// One for each buffer.
     messages: ManuallyDrop<Messages>,
     fixed: bool,
-    /// Buffers that hold nothing under way.
+    zero_copy: ZeroCopy,
+    /// Buffers that hold nothing under way; those of low numbers are used before others.
     free: Vec<u16>,
+    /// Buffers that the kernel has not answered.
+    unanswered: usize,
     /// Buffers that were refused and are to be sent again.
     again: VecDeque<u16>,
     /// How often each buffer was refused.
@@ -68,11 +76,17 @@ impl UringTx {
         let descriptors: Vec<RawFd> = outgoing.sockets.iter().map(AsRawFd::as_raw_fd).collect();
         let fixed = ring::register(&ring, &descriptors);
         let rooms = outgoing.sockets.iter().map(Room::of).collect();
+        let wanted = spec.tuning.zero_copy && outgoing.caps().segments > 1;
+        let told = outgoing.offload();
+        // SAFETY: Drop unregisters the slots before it frees them, or leaks them.
+        let zero_copy = unsafe { ZeroCopy::new(&ring, &mut outgoing.slots, wanted, told) };
         Ok(Self {
             ring,
             outgoing: ManuallyDrop::new(outgoing),
             messages: ManuallyDrop::new(messages),
             fixed,
+            zero_copy,
+            unanswered: 0,
             free: (0..slots).rev().collect(),
             again: VecDeque::with_capacity(usize::from(slots)),
             tries: vec![0; usize::from(slots)].into_boxed_slice(),
@@ -113,12 +127,19 @@ impl UringTx {
         } else {
             self.messages.set(usize::from(slot), content);
             let message = self.messages.address(usize::from(slot));
+            let again = self.tries[usize::from(slot)] > 0;
+            let zero_copy = self.zero_copy.ask(slot, content, again);
             let flags = libc::MSG_DONTWAIT as u32;
-            if self.fixed {
-                opcode::SendMsg::new(Fixed(u32::from(content.flow)), message).flags(flags).build()
-            } else {
-                let fd = Fd(self.outgoing.sockets[flow].as_raw_fd());
-                opcode::SendMsg::new(fd, message).flags(flags).build()
+            let fd = Fd(self.outgoing.sockets[flow].as_raw_fd());
+            match (self.fixed, zero_copy) {
+                (true, true) => {
+                    zero_copy::request(opcode::SendMsgZc::new(Fixed(u32::from(content.flow)), message))
+                }
+                (false, true) => zero_copy::request(opcode::SendMsgZc::new(fd, message)),
+                (true, false) => {
+                    opcode::SendMsg::new(Fixed(u32::from(content.flow)), message).flags(flags).build()
+                }
+                (false, false) => opcode::SendMsg::new(fd, message).flags(flags).build(),
             }
         };
         let entry = entry.user_data(u64::from(slot));
@@ -126,6 +147,7 @@ impl UringTx {
         // Drop waits.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         pushed.expect("the submission queue has an entry for each buffer");
+        self.unanswered += 1;
     }
 
     /// Takes completions.
@@ -133,26 +155,44 @@ impl UringTx {
         for completion in self.ring.completion() {
             // Only slots are ever put there.
             let slot = completion.user_data() as u16;
+            if cqueue::notif(completion.flags()) {
+                if self.zero_copy.notified(slot, completion.result()) {
+                    self.free.push(slot);
+                }
+                continue;
+            }
+            self.unanswered -= 1;
+            if cqueue::more(completion.flags()) {
+                self.zero_copy.promised(slot);
+            }
             if completion.result() >= 0 {
                 let packets = self.outgoing.taken(usize::from(slot));
                 self.in_flight -= usize::from(packets);
-                self.free.push(slot);
+                free(&mut self.free, &mut self.zero_copy, slot);
                 continue;
             }
+            let errno = -completion.result();
             let Content { flow, count, .. } = self.outgoing.slots.content(usize::from(slot));
             let tries = &mut self.tries[usize::from(slot)];
             *tries = tries.saturating_add(1);
-            match self.outgoing.judge(flow, -completion.result(), *tries, count) {
+            if self.zero_copy.refused(slot)
+                && matches!(Verdict::of(errno), Verdict::Unsure | Verdict::Refused | Verdict::Broken)
+            {
+                // It may be about the way of sending: the next try, by copy, tells.
+                self.again.push_back(slot);
+                continue;
+            }
+            match self.outgoing.judge(flow, errno, *tries, count) {
                 Fate::Later | Fate::Again | Fate::Smaller => self.again.push_back(slot),
                 Fate::Failed => {
                     self.in_flight -= 1;
-                    self.free.push(slot);
+                    free(&mut self.free, &mut self.zero_copy, slot);
                 }
                 Fate::Stop(errno) => {
                     // Taken, and never to leave.
                     self.outgoing.done.failed += u64::from(count);
                     self.in_flight -= usize::from(count);
-                    self.free.push(slot);
+                    free(&mut self.free, &mut self.zero_copy, slot);
                     self.stopped = Some(errno);
                 }
             }
@@ -172,7 +212,7 @@ impl UringTx {
                     break;
                 }
                 self.again.pop_front();
-                self.free.push(slot);
+                free(&mut self.free, &mut self.zero_copy, slot);
             } else {
                 self.again.pop_front();
                 self.push(slot);
@@ -216,11 +256,6 @@ impl UringTx {
             self.in_flight -= 1;
         }
         true
-    }
-
-    /// Buffers that the kernel has not answered.
-    fn unanswered(&self) -> usize {
-        self.tries.len() - self.free.len() - self.again.len()
     }
 
     /// What stopped it, told once: a link that went down may come back, and what stays wrong says so again.
@@ -288,7 +323,7 @@ impl Transmit for UringTx {
         self.collect();
         if self.outgoing.done == Completed::default() {
             if let Wait::For(limit) = wait {
-                if self.unanswered() > 0 {
+                if self.unanswered > 0 || (self.free.is_empty() && self.zero_copy.awaited() > 0) {
                     ring::submit_and_wait(&self.ring, limit)?;
                     self.collect();
                 } else {
@@ -317,21 +352,34 @@ impl Transmit for UringTx {
 
 impl Drop for UringTx {
     fn drop(&mut self) {
-        // The kernel answers at once when it may not wait; this is for the case that it ever does not.
-        for _ in 0..10 {
+        // The kernel answers at once when it may not wait; what was not copied it gives back when it has left.
+        let end = Instant::now() + LAST_ANSWERS;
+        loop {
             self.collect();
-            if self.unanswered() == 0 {
+            if self.unanswered == 0 && self.zero_copy.awaited() == 0 {
                 ring::release(&self.ring, self.fixed);
-                // SAFETY: no request points into buffers or headers, and self is not used again.
+                if self.zero_copy.unregister(&self.ring).is_err() {
+                    return;
+                }
+                // SAFETY: no request points into buffers or headers, the kernel has given the buffers up, and self is not used again.
                 unsafe {
                     ManuallyDrop::drop(&mut self.messages);
                     ManuallyDrop::drop(&mut self.outgoing);
                 }
                 return;
             }
-            let _ = ring::submit_and_wait(&self.ring, Duration::from_millis(100));
+            let Some(left) = end.checked_duration_since(Instant::now()) else { break };
+            let _ = ring::submit_and_wait(&self.ring, left);
         }
         // Leaked: a request may still read the buffers.
+    }
+}
+
+/// The fate of the packets in buffer `slot` is known: it is free as soon as nothing reads it.
+#[inline]
+fn free(free: &mut Vec<u16>, zero_copy: &mut ZeroCopy, slot: u16) {
+    if zero_copy.settle(slot) {
+        free.push(slot);
     }
 }
 
