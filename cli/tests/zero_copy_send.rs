@@ -86,3 +86,23 @@ fn without_memory_to_lock_everything_is_copied() {
         assert_eq!(sent["backend"]["zero_copy_send"], expected, "{bytes}");
     }
 }
+
+#[test]
+fn it_comes_back_when_nobody_needs_a_copy_any_longer() {
+    common::require_root!();
+    let lab = Lab::bridge(1).unwrap();
+    let line = format!("{TARGET} --iface {INTERFACE} --duration 60s");
+    // Nobody listens: the kernel copies what goes to its UDP, and answers by ICMP.
+    let mut sender = Running::ready_on(
+        &lab.sender,
+        &words(&format!("send {line} --backend uring --rate max --length 1400")),
+    );
+    sender.wait_for("interval");
+    let receiver = Running::ready_on(&lab.receivers[0], &words(&format!("recv {line} --backend xdp")));
+    sender.wait_for("interval");
+    sender.signal("INT");
+    let sent = sender.report();
+    let expected = if supported() { json!(true) } else { Value::Null };
+    assert_eq!(sent["backend"]["zero_copy_send"], expected, "{sent:#}");
+    assert!(receiver.report()["rx"]["unique"].as_u64() > Some(0));
+}

@@ -2,6 +2,7 @@
 
 mod buf_ring;
 mod ring;
+mod room;
 mod rx;
 mod tx;
 mod zero_copy;
@@ -11,4 +12,4 @@ pub use rx::UringRx;
 pub use tx::UringTx;
 
 #[cfg(test)]
-pub(super) use tx::cost;
+pub(super) use room::cost;
