@@ -77,13 +77,15 @@ pub struct Sink {
     window: *mut Window,
     /// The identity of its data.
     identity: u64,
-    ahead: Ahead,
+    /// Those that follow the last.
+    pub ahead: Ahead,
 }
 
 /// Datagrams that follow the one before in all that is counted: the next number, sent and received at the same time, as long. They are
 /// counted together, which gives what counting them one by one gives.
 #[repr(C)]
-struct Ahead {
+#[derive(Clone, Copy)]
+pub struct Ahead {
     /// The header that has to follow; [`NOTHING`] when none is foreseen.
     next: Header,
     /// Payload of all datagrams of the buffer but the last.
@@ -96,6 +98,21 @@ struct Ahead {
 
 /// No header is this: its kind is none.
 const NOTHING: Header = Header(0, 0, 0);
+
+impl Ahead {
+    /// Whether the datagram is the one that has to follow; then it will be counted with those before it.
+    #[inline(always)]
+    pub fn take(&mut self, header: &Header, length: u32) -> bool {
+        if length != self.length || !header.equals(&self.next) || header.begins_word() {
+            return false;
+        }
+        let Some(next) = header.successor() else { return false };
+        self.next = next;
+        self.run += 1;
+        self.jitter -= (self.jitter + 8) >> 4;
+        true
+    }
+}
 
 impl Sink {
     /// For the datagrams of a buffer with the headers of `packet`, which arrived at `now`, each but the last with `stride` bytes of
@@ -175,9 +192,6 @@ impl Sink {
         body: impl Fn() -> Option<[u64; END_LEN / 8]>,
     ) {
         let Some(header) = header else { return self.foreign() };
-        if self.follows(&header, length) {
-            return;
-        }
         self.settle();
         self.ahead.next = NOTHING;
         match if header.is_good() { header.kind() } else { Kind::Unknown } {
@@ -282,20 +296,6 @@ impl Sink {
         let key = unsafe { &(*stream).key };
         self.identity = Header::identity_of(key.run, key.stream);
         (self.stream, self.window) = (stream, window);
-        true
-    }
-
-    /// Whether the datagram is the one that has to follow; then it will be counted with those before it.
-    #[inline(always)]
-    fn follows(&mut self, header: &Header, length: u32) -> bool {
-        let ahead = &mut self.ahead;
-        if length != ahead.length || !header.equals(&ahead.next) || header.begins_word() {
-            return false;
-        }
-        let Some(next) = header.successor() else { return false };
-        ahead.next = next;
-        ahead.run += 1;
-        ahead.jitter -= (ahead.jitter + 8) >> 4;
         true
     }
 

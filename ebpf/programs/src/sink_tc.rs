@@ -3,6 +3,8 @@
 //!
 //! Everything that no rule selects passes untouched. Fragments to a selected address pass too, and are counted apart.
 
+use core::ptr;
+
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_tai_ns, bpf_loop, bpf_skb_load_bytes};
 use aya_ebpf::macros::classifier;
@@ -17,6 +19,9 @@ use crate::steer::{by_rules, count};
 
 /// Bytes that hold the headers of most packets: Ethernet with two tags, IPv6 with some extensions, UDP, probe.
 const HEADERS: u32 = 128;
+
+/// Datagrams that follow one another taken in by one call, which costs as much as one of them.
+const AT_ONCE: u32 = 8;
 
 /// Datagrams of one skb at most.
 const MAX_SEGMENTS: u32 = 4096;
@@ -76,7 +81,7 @@ fn took(skb: *mut __sk_buff, frame: &Frame, packet: &mut Packet) -> bool {
     }
     segments.sink.buffer_of(count);
     // SAFETY: the function is one that the kernel can call with this context.
-    unsafe { bpf_loop(count, _sink_segment as *mut _, (&raw mut segments).cast(), 0) };
+    unsafe { bpf_loop(count, _sink_segments as *mut _, (&raw mut segments).cast(), 0) };
     segments.sink.release();
     true
 }
@@ -94,29 +99,46 @@ struct Segments {
     left: u32,
 }
 
-/// Takes in the next datagram. Its name begins as it does so that it stays local to the object, as the kernel wants of what it
-/// calls back.
+/// Takes in the next datagram, or [`AT_ONCE`] that follow one another; 1 when there are no more. Its name begins as it does so that it stays local
+/// to the object, as the kernel wants of what it calls back.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn _sink_segment(_: u32, segments: *mut Segments) -> i64 {
+extern "C" fn _sink_segments(_: u32, segments: *mut Segments) -> i64 {
     // SAFETY: the context that the loop was called with.
     let segments = unsafe { &mut *segments };
-    let (skb, at, left) = (segments.skb, segments.at, segments.left);
-    let length = if segments.stride != 0 && segments.stride < left { segments.stride } else { left };
-    segments.at = at + length;
-    segments.left = left - length;
-    let header = if length < probe::LEN as u32 { None } else { header_at(skb, at) };
+    let (skb, stride) = (segments.skb, segments.stride);
+    let (mut at, mut left) = (segments.at, segments.left);
+    let mut ahead = segments.sink.ahead;
+    let mut taken = 0;
+    let (header, length) = loop {
+        let length = if stride != 0 && stride < left { stride } else { left };
+        // One of zeros is nobody's.
+        let mut header = Header(0, 0, 0);
+        if length >= probe::LEN as u32 {
+            read_header(skb, at, &mut header);
+        }
+        if !ahead.take(&header, length) {
+            break (header, length);
+        }
+        (at, left, taken) = (at + length, left - length, taken + 1);
+        if left == 0 || taken == AT_ONCE {
+            (segments.at, segments.left, segments.sink.ahead) = (at, left, ahead);
+            return i64::from(left == 0);
+        }
+    };
+    (segments.at, segments.left, segments.sink.ahead) = (at + length, left - length, ahead);
     let room = length as usize >= probe::LEN + probe::END_LEN;
-    segments.sink.datagram(header, length, || if room { body_at(skb, at + probe::LEN as u32) } else { None });
-    0
+    segments
+        .sink
+        .datagram(Some(header), length, || if room { body_at(skb, at + probe::LEN as u32) } else { None });
+    i64::from(segments.left == 0)
 }
 
 #[inline(always)]
-fn header_at(skb: *mut __sk_buff, at: u32) -> Option<Header> {
-    let mut header = Header(0, 0, 0);
-    // SAFETY: the helper writes as many bytes as it is told, which fit, or fails.
-    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), at, (&raw mut header).cast(), probe::LEN as u32) };
-    if failed != 0 { None } else { Some(header) }
+fn read_header(skb: *mut __sk_buff, at: u32, header: &mut Header) {
+    // It writes zeros where it fails.
+    // SAFETY: the helper writes as many bytes as it is told, which fit.
+    unsafe { bpf_skb_load_bytes(skb.cast(), at, ptr::from_mut(header).cast(), probe::LEN as u32) };
 }
 
 #[inline(always)]

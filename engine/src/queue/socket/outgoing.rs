@@ -57,7 +57,7 @@ impl Outgoing {
         Ok(Self {
             flows: spec.flows.clone(),
             sockets,
-            slots: Slots::new(batches * BATCH, size, &spec.payload),
+            slots: Slots::new(batches * BATCH, size, &spec.payload)?,
             done: Completed::default(),
             blocked: None,
             segmentation,

@@ -1,6 +1,9 @@
 //! Payload buffers that remember what was written into them.
 #![forbid(unsafe_code)]
 
+use memmap2::{Advice, MmapMut};
+
+use crate::error::{Error, Result};
 use crate::packet::probe;
 use crate::profile::payload::Payload;
 use crate::queue::{Run, Stamper};
@@ -28,7 +31,7 @@ impl Content {
 /// flow and size, only the probe headers are written anew.
 #[derive(Debug)]
 pub(super) struct Slots {
-    memory: Box<[u8]>,
+    memory: MmapMut,
     size: usize,
     stride: usize,
     contents: Box<[Content]>,
@@ -38,17 +41,26 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// `count` buffers of `size` bytes.
-    pub(super) fn new(count: usize, size: usize, payload: &Payload) -> Self {
+    /// `count` buffers of `size` bytes, in huge pages where the kernel has some: what is sent from them without a copy is then of one piece for
+    /// whoever reads it.
+    ///
+    /// # Errors
+    /// Failed, when there is no memory.
+    pub(super) fn new(count: usize, size: usize, payload: &Payload) -> Result<Self> {
         let stride = stride(size);
-        Self {
-            memory: vec![0; stride * count].into_boxed_slice(),
+        let bytes = stride * count;
+        let memory = MmapMut::map_anon(bytes)
+            .map_err(|e| Error::failed(format!("{bytes} bytes of memory for packets")).because(e))?;
+        // A kernel without them goes on with small ones.
+        let _ = memory.advise(Advice::HugePage);
+        Ok(Self {
+            memory,
             size,
             stride,
             contents: vec![Content::default(); count].into_boxed_slice(),
             bodies: vec![(0, 0); count].into_boxed_slice(),
             varies: payload.varies(),
-        }
+        })
     }
 
     /// Writes the packets of `run` into buffer `slot`, as packets of `stream`.
