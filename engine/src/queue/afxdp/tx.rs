@@ -212,14 +212,8 @@ impl<K: Kernel> FrameTx<K> {
             return;
         }
         let before = self.free.len();
-        for address in self.completion.filled(u32::MAX) {
-            // There is room for all frames that there are.
-            if let Some(frame) = self.frames.take_back(address)
-                && self.free.len() < self.free.capacity()
-            {
-                self.free.push(frame);
-            }
-        }
+        // There is room for all frames that there are.
+        self.frames.take_back_all(self.completion.filled(u32::MAX), &mut self.free);
         let mut packets = self.free.len() - before;
         if self.uncounted > 0 {
             let others = self.free[before..].iter().filter(|f| !self.holds[f.index()].counts()).count();
@@ -272,7 +266,7 @@ impl<K: Kernel> FrameTx<K> {
                 body.surround(bytes, headers, run.len, sequence, held.same_body(wanted));
                 *held = wanted;
             }
-            series.emit(&mut bytes[start..]);
+            series.emit(&mut bytes[start..start + probe::LEN]);
             sequence += 1;
         };
         let mut slots = self.ring.slots();

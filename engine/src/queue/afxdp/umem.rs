@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::path::Path;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
 use std::sync::Arc;
@@ -306,6 +307,22 @@ impl Frames {
         let (base, size, chunk) = (self.region.base, self.size() as usize, self.region.chunk);
         let lent = &mut self.lent[..];
         let rest = free.len() - count;
+        if len <= chunk {
+            // One chunk each.
+            for frame in &free[rest..] {
+                let lent =
+                    lent.get_mut(frame.index()).filter(|lent| **lent == 0).expect("a frame that is ours");
+                let address = frame.index() * size;
+                // SAFETY: as below.
+                write(frame.index(), unsafe {
+                    std::slice::from_raw_parts_mut(base.as_ptr().add(address), size)
+                });
+                hand_over(Desc { address: address as u64, len, options: 0 });
+                *lent = 1;
+            }
+            free.truncate(rest);
+            return;
+        }
         for frame in &free[rest..] {
             let lent = lent.get_mut(frame.index()).filter(|lent| **lent == 0).expect("a frame that is ours");
             let address = frame.index() * size;
@@ -326,6 +343,24 @@ impl Frames {
         *lent = lent.checked_sub(1)?;
         // There are fewer frames than 2³².
         (*lent == 0).then_some(Frame(index as u32))
+    }
+
+    /// Takes back all of `addresses` as [`take_back`](Self::take_back) does, into `free`, as far as it has room.
+    #[inline]
+    pub fn take_back_all(&mut self, addresses: impl Iterator<Item = u64>, free: &mut Vec<Frame>) {
+        if self.span > 1 {
+            let room = free.capacity() - free.len();
+            free.extend(addresses.filter_map(|address| self.take_back(address)).take(room));
+            return;
+        }
+        let (lent, shift) = (&mut self.lent[..], self.chunk_shift);
+        for address in addresses {
+            let index = (address >> shift) as usize;
+            let was_lent = lent.get_mut(index).is_some_and(|lent| mem::take(lent) > 0);
+            if was_lent && free.len() < free.capacity() {
+                free.push(Frame(index as u32));
+            }
+        }
     }
 
     #[inline]

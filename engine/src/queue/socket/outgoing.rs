@@ -4,7 +4,8 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -27,6 +28,9 @@ const SUPER_BATCH: usize = 16;
 /// Bytes of one batch with segmentation offload: enough that the system call does not matter, and well within a CPU's
 /// second-level cache.
 const BATCH_BYTES: usize = 128 << 10;
+
+/// How long a message waits for room that packets leave.
+const ROOM_COMES: Duration = Duration::from_secs(1);
 
 /// The sending side of a queue, without the way of handing over.
 #[derive(Debug)]
@@ -157,7 +161,7 @@ impl Outgoing {
         self.insist(flow, |socket| socket.send(payload))
     }
 
-    /// Has `send` send one datagram, again where the error was of an earlier one.
+    /// Has `send` send one datagram: again where the error was of an earlier one, and after a while where there was no room.
     pub(super) fn insist(
         &self,
         flow: u16,
@@ -165,10 +169,15 @@ impl Outgoing {
     ) -> std::result::Result<(), QueueError> {
         let socket = &self.sockets[usize::from(flow)];
         let mut tries = 0;
+        let end = Instant::now() + ROOM_COMES;
         loop {
-            tries += 1;
             let Err(source) = send(socket) else { return Ok(()) };
             let verdict = Verdict::of(source.raw_os_error().unwrap_or(0));
+            if verdict == Verdict::Later && Instant::now() < end {
+                thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            tries += 1;
             if tries == TRIES || !matches!(verdict, Verdict::Earlier | Verdict::Unsure) {
                 return Err(QueueError { call: "send", source });
             }
