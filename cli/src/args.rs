@@ -48,7 +48,7 @@ pub struct Datapath {
     #[arg(long, value_name = "IF")]
     pub iface: Option<String>,
 
-    /// Datapath. auto takes afxdp where the NIC does zero-copy and the user may, else uring, else mmsg, and says why
+    /// Datapath. auto takes afxdp where the NIC does zero-copy and the user may, else uring to send and mmsg to receive, and says why
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
 

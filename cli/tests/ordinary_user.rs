@@ -90,9 +90,11 @@ fn io_uring_needs_no_privilege() {
     common::require_root!();
     let place = Place::new();
     for target in ["udp://127.0.0.1:5001", "udp://[::1]:5001"] {
-        for (asked, taken) in [("uring", "uring"), ("auto", "uring"), ("mmsg", "mmsg")] {
+        for (asked, sends, receives) in
+            [("uring", "uring", "uring"), ("auto", "uring", "mmsg"), ("mmsg", "mmsg", "mmsg")]
+        {
             let (sent, received) = traffic(target, asked, &|| place.command());
-            for report in [&sent, &received] {
+            for (report, taken) in [(&sent, sends), (&received, receives)] {
                 assert_eq!(report["backend"]["name"], taken, "{target} {asked}: {}", report["backend"]);
                 let why = report["backend"]["why"].as_str().unwrap();
                 assert!(asked != "auto" || why.contains("cap_net_raw"), "{why}");

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::host::irq::Direction;
 use crate::host::nic::Nic;
 use crate::host::privilege::{Privileges, Purpose, SETCAP};
 use crate::host::{interface, route};
@@ -68,15 +69,16 @@ pub(crate) struct Settled {
     pub interface: Option<Interface>,
 }
 
-/// Settles datapath and interface: the one `named`, which must be up, or else the `obvious` one.
+/// Settles datapath and interface for packets of `direction`: the one `named`, which must be up, or else the `obvious` one.
 pub(crate) fn settle(
     choice: Choice,
+    direction: Direction,
     named: Option<&str>,
     obvious: impl FnOnce() -> Option<Interface>,
 ) -> Result<Settled> {
     let named = named.map(|name| interface::require_up(name).map(|link| link.interface())).transpose()?;
     let candidate = named.clone().or_else(obvious);
-    let (backend, why) = choose(choice, candidate.as_ref())?;
+    let (backend, why) = choose(choice, direction, candidate.as_ref())?;
     let interface = if backend.is_below_sockets() { candidate } else { named };
     Ok(Settled { backend, why, interface })
 }
@@ -101,7 +103,7 @@ pub(crate) fn way_in(destination: IpAddr) -> Option<Interface> {
 ///
 /// # Errors
 /// When the one asked for cannot work here.
-fn choose(choice: Choice, interface: Option<&Interface>) -> Result<(Backend, String)> {
+fn choose(choice: Choice, direction: Direction, interface: Option<&Interface>) -> Result<(Backend, String)> {
     let asked = "asked for by --backend".to_owned();
     match choice {
         Choice::Mmsg => Ok((Backend::Mmsg, asked)),
@@ -113,7 +115,7 @@ fn choose(choice: Choice, interface: Option<&Interface>) -> Result<(Backend, Str
         },
         Choice::Afxdp => below_sockets(Backend::Afxdp, interface).map(|backend| (backend, asked)),
         Choice::Xdp => below_sockets(Backend::Xdp, interface).map(|backend| (backend, asked)),
-        Choice::Auto => Ok(automatic(interface)),
+        Choice::Auto => Ok(automatic(direction, interface)),
     }
 }
 
@@ -131,7 +133,8 @@ fn below_sockets(backend: Backend, interface: Option<&Interface>) -> Result<Back
     }
 }
 
-fn automatic(interface: Option<&Interface>) -> (Backend, String) {
+/// Of the two socket datapaths the one that was faster where all pairs of them were measured (docs/versus.md): io_uring to send, recvmmsg to receive.
+fn automatic(direction: Direction, interface: Option<&Interface>) -> (Backend, String) {
     let not_afxdp = match interface {
         None => "no interface given for afxdp".to_owned(),
         Some(interface) => {
@@ -144,9 +147,12 @@ fn automatic(interface: Option<&Interface>) -> (Backend, String) {
             }
         }
     };
-    match socket::available() {
-        Ok(()) => (Backend::Uring, format!("{not_afxdp}; io_uring works")),
-        Err(why) => (Backend::Mmsg, format!("{not_afxdp}; {why}")),
+    match (socket::available(), direction) {
+        (Ok(()), Direction::Transmit) => (Backend::Uring, format!("{not_afxdp}; io_uring works")),
+        (Ok(()), Direction::Receive) => {
+            (Backend::Mmsg, format!("{not_afxdp}; recvmmsg receives faster than io_uring"))
+        }
+        (Err(why), _) => (Backend::Mmsg, format!("{not_afxdp}; {why}")),
     }
 }
 

@@ -74,7 +74,9 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let ipv6 = target.is_ipv6();
     let (choice, reason) = txtime::choice(config);
     let Settled { backend, why, interface: used } =
-        backend::settle(choice, config.interface.as_deref(), || backend::way_out(target.destination.ip()))?;
+        backend::settle(choice, Direction::Transmit, config.interface.as_deref(), || {
+            backend::way_out(target.destination.ip())
+        })?;
     let why = reason.unwrap_or(why);
     // A frame is what it is said to be; a payload may be cut.
     let fragment =

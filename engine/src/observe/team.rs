@@ -82,7 +82,7 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
     }
     let targets = targets(config)?;
     let Settled { backend, why, interface } =
-        backend::settle(config.backend, config.interface.as_deref(), || {
+        backend::settle(config.backend, Direction::Receive, config.interface.as_deref(), || {
             backend::way_in(config.target.destination.ip())
         })?;
     let mut team = Team {
