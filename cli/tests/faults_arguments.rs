@@ -86,6 +86,7 @@ fn numbers_out_of_range_name_the_limits() {
         ("--burst 16385", &["1 to 16384"]),
         ("--burst often", &["auto"]),
         ("--burst 8 --rate max", &["--burst 8", "--rate"]),
+        ("--busy-poll --backend uring", &["--busy-poll", "no driver"]),
         ("--sched rr", &["fifo:PRIORITY", "1 to 99"]),
         ("--sched fifo:0", &["1 to 99"]),
         ("--sched fifo:100", &["1 to 99"]),
@@ -108,6 +109,8 @@ fn what_the_kernels_sink_cannot_do_says_why() {
         ("--backend xdp --hexdump", &["--hexdump", "headers only"]),
         ("--backend xdp --queues 0", &["--queues", "any queue"]),
         ("--backend xdp --cpus 0", &["--cpus", "no workers"]),
+        ("--backend xdp --on-irq-cpu", &["--on-irq-cpu", "no workers"]),
+        ("--backend xdp --busy-poll", &["--busy-poll", "no socket"]),
     ] {
         let mut args = vec!["recv", GROUP];
         args.extend(options.split_whitespace());

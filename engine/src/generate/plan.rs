@@ -118,6 +118,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     }
     let pps = config.rate.pps(&sizes, nic.speed_bps)?;
     check_burst(config, backend)?;
+    check_busy_poll(config, backend)?;
     let timed = txtime::settle(config, backend, way_out.as_ref(), pps, flows.len())?;
     let segments = if timed.is_some() { Segments::Off } else { config.segments };
     let count = [config.count, config.bytes.map(|b| packets_for(b, &sizes))].into_iter().flatten().min();
@@ -171,6 +172,16 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         }
     });
     Ok(Plan { backend, why, interface: used.clone(), pps, timed, workers: plans.collect() })
+}
+
+/// Only AF_XDP sockets have the driver transmit; a UDP socket that polls does so to receive.
+fn check_busy_poll(config: &SendConfig, backend: Backend) -> Result<()> {
+    if config.tuning.busy_poll.is_none() || backend == Backend::Afxdp {
+        return Ok(());
+    }
+    let name = backend.name();
+    Err(Error::usage(format!("--busy-poll: --backend {name} has no driver to poll when it sends"))
+        .fix("leave it out, or use --backend afxdp"))
 }
 
 fn check_burst(config: &SendConfig, backend: Backend) -> Result<()> {

@@ -44,7 +44,7 @@ impl Schedule {
         Self { sizes, streams, pps, burst: None, ahead: None, pacer: None, limit, next: 0, turn: 1 }
     }
 
-    /// The same in bursts of this many packets, 1 to [`MAX_BURST`](crate::pacing::MAX_BURST), if any.
+    /// The same in bursts of this many packets, 1 to [`MAX_BURST`], if any.
     pub(crate) fn in_bursts(self, burst: Option<u32>) -> Self {
         Self { burst, ..self }
     }

@@ -90,7 +90,7 @@ impl RxCollector {
         }
     }
 
-    /// All workers' totals. What one of them missed may have come to another: [`counted`](Self::counted) knows better.
+    /// All workers' totals. What one of them missed may have come to another: `counted` knows better.
     pub fn totals(&self) -> RxCounters {
         self.workers.iter().fold(RxCounters::default(), |mut sum, worker| {
             sum.add(&worker.counters);

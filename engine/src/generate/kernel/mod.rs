@@ -1,8 +1,8 @@
 //! The kernel as generator: an eBPF program makes every packet and hands it to the interface, without a socket and without a copy.
 //!
-//! [`program`] is that program, loaded for one worker: `BPF_PROG_TEST_RUN` with live frames runs it over and over on buffers of the kernel's own
+//! `program` is that program, loaded for one worker: `BPF_PROG_TEST_RUN` with live frames runs it over and over on buffers of the kernel's own
 //! (Documentation/bpf/bpf_prog_run.rst), and each run sends one packet or, when none is due, none. Setting a call up takes as long as making a
-//! hundred thousand packets, so that a call goes on until it is interrupted: [`worker`] sits in it, and the collector reads
+//! hundred thousand packets, so that a call goes on until it is interrupted: `worker` sits in it, and the collector reads
 //! the program's maps meanwhile.
 //!
 //! The buffers are one page each and go round: the kernel fills them once, with what the worker gives it, and the program writes the headers again
