@@ -80,7 +80,7 @@ pub struct Datapath {
     #[arg(long, conflicts_with = "cpus")]
     pub on_irq_cpu: bool,
 
-    /// Scheduling policy of the workers: other, or fifo[:PRIORITY] with a real-time priority from 1 to 99
+    /// Scheduling policy of the workers: other, fifo, or fifo:PRIORITY with a real-time priority from 1 to 99
     #[arg(long, value_name = "POLICY", default_value_t = Policy::Other, value_parser = parse_policy)]
     pub sched: Policy,
 
