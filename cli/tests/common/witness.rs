@@ -144,14 +144,16 @@ impl Tcpdump {
             said += "\n";
         }
         let number = |what: &str| -> u64 {
-            let before = said[..said.find(what).unwrap_or_else(|| panic!("{what}: {said}"))].trim_end();
+            let before = &said[..said.find(what).unwrap_or_else(|| panic!("{what}: {said}"))];
+            // One packet is "1 packet".
+            let before = before.trim_end().trim_end_matches('s').trim_end_matches("packet").trim_end();
             let digits = before.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap();
             digits.parse().unwrap_or_else(|_| panic!("{what}: {said}"))
         };
         Captured {
-            captured: number("packets captured") - self.before.captured,
-            matched: number("packets received by filter") - self.before.matched,
-            missed: number("packets dropped by kernel") - self.before.missed,
+            captured: number("captured") - self.before.captured,
+            matched: number("received by filter") - self.before.matched,
+            missed: number("dropped by kernel") - self.before.missed,
         }
     }
 }
