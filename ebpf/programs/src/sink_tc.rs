@@ -1,5 +1,6 @@
 //! `sink_tc`: counts the datagrams that rules select and drops them, as skbs: where there is no native XDP, and where one skb
-//! holds many datagrams (GSO, GRO). Of these it reads the headers one by one; the payload is never copied.
+//! holds many datagrams (GSO, GRO). Of these it looks at the headers one by one, and at no payload; that of short
+//! datagrams ([`SHORT`]) is read along with the headers.
 //!
 //! Everything that no rule selects passes untouched. Fragments to a selected address pass too, and are counted apart.
 

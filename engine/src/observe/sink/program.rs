@@ -1,22 +1,22 @@
 //! The sink's programs: loading, attaching, and what they have counted.
 #![forbid(unsafe_code)]
 
+use aya::Ebpf;
 use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{SchedClassifier, TcAttachOptions, TcAttachType};
 use aya::programs::xdp::{Xdp, XdpMode};
 use aya::programs::{ProgramError, TestRun, TestRunOptions};
 use aya::util::KernelVersion;
-use aya::{Ebpf, EbpfLoader};
 use wirerate_ebpf_types::sink::{STREAMS, Share, Stream};
 
 use super::SinkChoice;
 use crate::drops::maps;
-use crate::drops::object::{Borrowed, OBJECT, allow_locked_memory, explain, map};
+use crate::drops::object::{Borrowed, explain, map};
 use crate::error::{Error, Result};
 use crate::host::nic::Nic;
 use crate::queue::afxdp::steer::{
-    Rule, SteerCount, counts_of, is_final, keys_of, map_mut, reason_of, refused, write_rules,
+    Rule, SteerCount, counts_of, is_final, load_selecting, map_mut, reason_of, refused,
 };
 use crate::queue::spec::Interface;
 
@@ -95,24 +95,13 @@ impl Program {
     /// Environment: without CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, or on a kernel before 5.18.
     pub fn load(rules: &[Rule]) -> Result<Self> {
         let what = "loading the sink";
-        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 18, 0)) {
-            return Err(Error::environment(format!("{what}: this kernel is too old"))
-                .fix("use Linux 5.18 or newer, or --backend uring"));
-        }
-        let keys = keys_of(rules);
-        let by_source = u32::from(rules.iter().any(|rule| rule.source.is_some()));
-        allow_locked_memory();
-        let mut ebpf = EbpfLoader::new()
-            .override_global("STEER_BY_SOURCE", &by_source, true)
-            .map_max_entries("STEER_RULES", u32::try_from(keys.len().max(1)).unwrap_or(u32::MAX))
-            .map_max_entries("STEER_SOCKETS", 1)
-            .map_max_entries("DROP_COUNTS", 1)
-            .map_max_entries("SINK_INDEX", 2 * STREAMS)
-            .map_max_entries("SINK_STREAMS", STREAMS)
-            .map_max_entries("SINK_WINDOWS", STREAMS)
-            .load(OBJECT)
-            .map_err(|error| explain(what, &error, CAPABILITIES))?;
-        write_rules(&mut ebpf, keys)?;
+        let sizes = [
+            ("STEER_SOCKETS", 1),
+            ("SINK_INDEX", 2 * STREAMS),
+            ("SINK_STREAMS", STREAMS),
+            ("SINK_WINDOWS", STREAMS),
+        ];
+        let ebpf = load_selecting(what, rules, &sizes)?;
         let mut program = Self { ebpf, place: Place::Tc, why: String::new() };
         program.set_ready(u64::MAX)?;
         program.xdp()?.load().map_err(|error| explain(what, &error, CAPABILITIES))?;

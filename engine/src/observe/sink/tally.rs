@@ -30,10 +30,11 @@ pub(super) fn fill(
     tally: &mut RxTally,
 ) -> Result<()> {
     tally.at_ns = clock::tai_ns();
-    tally.streams = program.streams()?.iter().map(|stream| stream_tally(stream, ready_ns)).collect();
+    let streams = program.streams()?;
+    tally.streams = streams.iter().map(|stream| stream_tally(stream, ready_ns)).collect();
     tally.counters = RxCounters::default();
     tally.streams.iter().for_each(|stream| tally.counters.add(&stream.counters));
-    tally.messages = program.streams()?.iter().map(|stream| stream.messages).sum();
+    tally.messages = streams.iter().map(|stream| stream.messages).sum();
     (tally.untracked, tally.contended, tally.negative_latency) = (0, 0, 0);
     let mut buckets = Box::new([0; BUCKETS]);
     program.shares(|_, share| {

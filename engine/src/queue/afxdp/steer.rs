@@ -110,21 +110,7 @@ impl Steer {
     /// Environment: without CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, or on a kernel before 5.18.
     pub fn load(rules: &[Rule]) -> Result<Self> {
         let what = "loading the XDP program";
-        // Earlier kernels know no multi-buffer programs, and the first of them would leave the program behind.
-        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 18, 0)) {
-            return Err(Error::environment(format!("{what}: this kernel is too old"))
-                .fix("use Linux 5.18 or newer, or --backend uring"));
-        }
-        let keys = keys_of(rules);
-        let by_source = u32::from(rules.iter().any(|rule| rule.source.is_some()));
-        allow_locked_memory();
-        let mut ebpf = EbpfLoader::new()
-            .override_global("STEER_BY_SOURCE", &by_source, true)
-            .map_max_entries("STEER_RULES", u32::try_from(keys.len().max(1)).unwrap_or(u32::MAX))
-            .map_max_entries("DROP_COUNTS", 1)
-            .load(OBJECT)
-            .map_err(|error| explain(what, &error, CAPABILITIES))?;
-        write_rules(&mut ebpf, keys)?;
+        let mut ebpf = load_selecting(what, rules, &[])?;
         let program = program_of(&mut ebpf)?;
         program.load().map_err(|error| explain(what, &error, CAPABILITIES))?;
         Ok(Self { ebpf, mode: Mode::Native, why: None })
@@ -218,8 +204,34 @@ where
     M::try_from(map).map_err(|error| Error::failed(format!("eBPF map {name}: {error}")))
 }
 
+/// The object, loaded while doing `what`, with `rules` in its maps, and as many entries in others of its maps as `sizes` says.
+///
+/// # Errors
+/// Environment: without the capabilities, or on a kernel before 5.18.
+pub(crate) fn load_selecting(what: &str, rules: &[Rule], sizes: &[(&'static str, u32)]) -> Result<Ebpf> {
+    // Earlier kernels know no multi-buffer programs, and the first of them would leave the program behind.
+    if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 18, 0)) {
+        return Err(Error::environment(format!("{what}: this kernel is too old"))
+            .fix("use Linux 5.18 or newer, or --backend uring"));
+    }
+    let keys = keys_of(rules);
+    let by_source = u32::from(rules.iter().any(|rule| rule.source.is_some()));
+    allow_locked_memory();
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("STEER_BY_SOURCE", &by_source, true)
+        .map_max_entries("STEER_RULES", u32::try_from(keys.len().max(1)).unwrap_or(u32::MAX))
+        .map_max_entries("DROP_COUNTS", 1);
+    for &(map, entries) in sizes {
+        loader.map_max_entries(map, entries);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| explain(what, &error, CAPABILITIES))?;
+    write_rules(&mut ebpf, keys)?;
+    Ok(ebpf)
+}
+
 /// Writes `keys` into the rule map.
-pub(crate) fn write_rules(ebpf: &mut Ebpf, keys: Vec<RuleKey>) -> Result<()> {
+fn write_rules(ebpf: &mut Ebpf, keys: Vec<RuleKey>) -> Result<()> {
     let mut table: HashMap<&mut MapData, maps::RuleKey, u32> = map_mut(ebpf, "STEER_RULES")?;
     for key in keys {
         table
@@ -230,7 +242,7 @@ pub(crate) fn write_rules(ebpf: &mut Ebpf, keys: Vec<RuleKey>) -> Result<()> {
 }
 
 /// For each rule its datagrams, and the fragments to its address.
-pub(crate) fn keys_of(rules: &[Rule]) -> Vec<RuleKey> {
+fn keys_of(rules: &[Rule]) -> Vec<RuleKey> {
     let mut keys = Vec::with_capacity(rules.len() * 2);
     for rule in rules {
         let key = RuleKey {
