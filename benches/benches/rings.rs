@@ -1,40 +1,15 @@
 //! What a packet costs in the AF_XDP datapath itself: queues connected in memory, no kernel and no NIC.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use wirerate_benches::spec;
 use wirerate_engine::observe::{Observer, ObserverSpec};
-use wirerate_engine::profile::payload::Payload;
-use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::memory::{Fate, pair, pair_with};
 use wirerate_engine::queue::ring;
-use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, Tuning, TxSpec, Wait};
+use wirerate_engine::queue::{Receive, Run, RxMeta, Sink, Stamper, Transmit, Wait};
 
 const BATCH: u16 = 64;
-
-fn spec(flows: u16, max_payload: u16) -> TxSpec {
-    let flow = |stream: u16| Flow {
-        stream,
-        source: ([192, 0, 2, 1], 1000 + stream).into(),
-        destination: ([239, 1, 2, 3], 5001).into(),
-        destination_mac: [1, 0, 0x5e, 1, 2, 3],
-    };
-    TxSpec {
-        interface: None,
-        queue: 0,
-        flows: (0..flows).map(flow).collect(),
-        ttl: 1,
-        dscp: 0,
-        fragment: false,
-        vlan: None,
-        payload: Arc::new(Payload::pattern()),
-        max_payload,
-        segments: Segments::Auto,
-        txtime: None,
-        tuning: Tuning::default(),
-    }
-}
 
 /// Takes datagrams and does nothing with them.
 struct Count(u64);

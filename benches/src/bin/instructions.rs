@@ -9,42 +9,17 @@
 
 use std::hint::black_box;
 use std::process::ExitCode;
-use std::sync::Arc;
 
+use wirerate_benches::spec;
 use wirerate_engine::generate::send_on;
 use wirerate_engine::observe::{Observer, ObserverSpec};
-use wirerate_engine::profile::payload::Payload;
-use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::profile::size::{Framing, SizeList, Sizes};
 use wirerate_engine::queue::memory::{Fate, pair, pair_with};
-use wirerate_engine::queue::{Flow, Receive, Run, RxMeta, Sink, Stamper, Transmit, Tuning, TxSpec, Wait};
+use wirerate_engine::queue::{Receive, Run, RxMeta, Sink, Stamper, Transmit, Wait};
 
 const BATCH: u16 = 64;
 /// Segments of a super-buffer.
 const SEGMENTS: usize = 64;
-
-fn spec(flows: u16, max_payload: u16) -> TxSpec {
-    let flow = |stream: u16| Flow {
-        stream,
-        source: ([192, 0, 2, 1], 1000 + stream).into(),
-        destination: ([239, 1, 2, 3], 5001).into(),
-        destination_mac: [1, 0, 0x5e, 1, 2, 3],
-    };
-    TxSpec {
-        interface: None,
-        queue: 0,
-        flows: (0..flows).map(flow).collect(),
-        ttl: 1,
-        dscp: 0,
-        fragment: false,
-        vlan: None,
-        segments: Segments::Auto,
-        txtime: None,
-        tuning: Tuning::default(),
-        payload: Arc::new(Payload::pattern()),
-        max_payload,
-    }
-}
 
 /// The send worker as it is: schedule, frames, stamps, rings. Without a pace, or with one that never makes it wait.
 fn transmit(streams: u16, length: u16, packets: u64, pps: Option<f64>) {
