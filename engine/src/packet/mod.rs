@@ -7,5 +7,4 @@ pub mod fragment;
 pub mod frame;
 pub mod ip;
 pub mod probe;
-pub mod rtcp;
-pub mod udp;
+pub mod rtp;
