@@ -38,7 +38,7 @@ pub enum Command {
     Doctor(Doctor),
 }
 
-const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT; IPv6 in brackets. A multicast group is \
+const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT, rtp://[SOURCE@]ADDR:PORT; IPv6 in brackets. A multicast group is \
 recognised as one; SOURCE@ makes it source-specific (SSM)";
 
 /// What `send` and `recv` have in common.
@@ -153,9 +153,10 @@ pub struct Send {
     pub bytes: Option<u64>,
 
     /// Offered load: max, 10G (UDP payload, bit/s; K M G are powers of 1000), 9.9GL1 or 9.9GL2 (on the line, or
-    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps
-    #[arg(long, value_name = "RATE", default_value = "1000pps")]
-    pub rate: String,
+    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps. RTP has its own, see --ptime
+    /// [default: 1000pps]
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
 
     /// How packets leave at --rate: auto, as they become due, at most 100 µs' worth at once; N, in bursts of N packets (1 to
     /// 16384, of each worker) back to back and then a silence that keeps the rate; 1, packet by packet
@@ -214,6 +215,9 @@ pub struct Send {
 
     #[command(flatten)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub rtp: crate::rtp::Rtp,
 }
 
 /// What follows the probe header.
@@ -277,6 +281,9 @@ pub struct Recv {
 
     #[command(flatten)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub rtcp: crate::rtp::Rtcp,
 }
 
 #[derive(Debug, Args)]
@@ -433,7 +440,7 @@ fn parse_ports(text: &str) -> Result<Ports, String> {
     }
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     // A bare number is what iperf users type.
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
@@ -445,7 +452,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_time(text)?;
     if interval < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(interval) }
 }

@@ -38,6 +38,7 @@ pub fn run(args: &Recv) -> Result<Status> {
 
 fn configuration(args: &Recv) -> Result<RecvConfig> {
     let d = &args.datapath;
+    args.rtcp.only_for(args.target.scheme)?;
     if args.sink != SinkProgram::Auto && d.backend != Backend::Xdp {
         return Err(Error::usage("--sink: only --backend xdp counts in the kernel").fix("add --backend xdp"));
     }

@@ -48,6 +48,41 @@ fn rx() -> RxCollector {
     collector
 }
 
+/// Every field of both ends at once.
+fn rtcp() -> Rtcp {
+    let source = "192.0.2.1:5005".parse().unwrap();
+    let peer = RtcpPeer {
+        ssrc: u32::MAX,
+        source,
+        cname: Some("x".into()),
+        stream: 1,
+        fraction_lost: 0.5,
+        lost: -3,
+        highest_seq: 70_000,
+        jitter: 8,
+        jitter_ns: 1_000_000,
+        rtt_ns: Some(5),
+    };
+    let sender = RtcpSender {
+        ssrc: 1,
+        source,
+        cname: Some("y".into()),
+        packets: 2,
+        octets: 320,
+        unix_ns: 1,
+        rtp_timestamp: 9,
+        left: true,
+    };
+    Rtcp {
+        ssrc: Some(7),
+        cname: "z".into(),
+        rtt_ns: Some(RoundTrip { count: 1, min: 5, mean: 5, max: 5 }),
+        peers: vec![peer],
+        senders: vec![sender],
+        ..Rtcp::default()
+    }
+}
+
 fn minimal() -> Report {
     Report {
         schema: SCHEMA,
@@ -61,6 +96,7 @@ fn minimal() -> Report {
         intervals: vec![],
         tx: None,
         rx: None,
+        rtcp: None,
         ledger: None,
         warnings: vec![],
         verdict: None,
@@ -137,6 +173,7 @@ fn full() -> Report {
         }],
         tx: Some(tx.finish()),
         rx: Some(rx.finish()),
+        rtcp: Some(rtcp()),
         ledger: Some(Ledger { paths: vec![path] }),
         warnings,
         verdict: Some(Verdict { outcome: Outcome::Fail, checks: vec![check] }),

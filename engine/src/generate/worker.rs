@@ -11,6 +11,8 @@ use crate::measure::handover::Filler;
 use crate::measure::tally::TxTally;
 use crate::pacing::Departures;
 use crate::packet::probe::{END_LEN, End, Kind, Probe};
+use crate::packet::{rtcp, rtp};
+use crate::profile::rtp::Rtp;
 use crate::profile::size::Wire;
 use crate::queue::{QueueError, Run, Stamper, Transmit, Wait};
 
@@ -27,6 +29,12 @@ pub(crate) const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
 /// End-of-stream messages that each stream ends with.
 pub(crate) const END_MESSAGES: u64 = END_PAUSES_MS.len() as u64;
 
+/// Bytes of an end-of-stream message among RTP packets: whole words.
+const END_IN_RTP: usize = (rtp::HEADER_LEN + END_LEN).next_multiple_of(4);
+
+/// Its name.
+const END_NAME: [u8; 4] = *b"wrat";
+
 /// Time before a packet is due at which sleeping ends and spinning begins: what a timer may be late.
 const SPIN_NS: u64 = 60_000;
 
@@ -38,6 +46,8 @@ const MAX_RUNS: usize = 64;
 pub(crate) struct TxJob {
     /// The sender's run.
     pub run: u32,
+    /// RTP headers, if packets have some.
+    pub rtp: Option<Rtp>,
     /// What to send, and when.
     pub schedule: Schedule,
     /// CLOCK_TAI in ns when to stop, counted from the first packet; `None`: not by time.
@@ -76,6 +86,7 @@ struct Totals {
     payload_bytes: u64,
     messages: u64,
     issued: u64,
+    turn: u64,
     wire: Wire,
     first_ns: u64,
     last_ns: u64,
@@ -90,6 +101,8 @@ impl Totals {
         tally.at_ns = now_ns;
         tally.packets = self.packets;
         tally.errors = self.errors;
+        tally.issued = self.issued;
+        tally.turn = self.turn.max(1);
         tally.payload_bytes = self.payload_bytes;
         tally.frame_bytes = self.wire.bytes;
         tally.frames = self.wire.frames;
@@ -144,13 +157,14 @@ fn send<T: Transmit>(
     totals: &mut Totals,
     stop: &Stop,
 ) -> Result<(), QueueError> {
-    let mut stamper = Stamper::new(job.run);
+    let mut stamper = Stamper::new(job.run).with_rtp(job.rtp);
     let caps = queue.caps();
     let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch).min(MAX_RUNS));
     // The pace is kept by a clock that is as far ahead as packets are handed over.
     let lead_ns = job.schedule.lead_ns();
     let start_ns = stamper.refresh() + lead_ns;
     job.schedule.start(start_ns, caps.segments);
+    totals.turn = job.schedule.turn();
     let deadline_ns = job.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));
     let mut handover_ns = start_ns + HANDOVER_NS;
     let mut time = Quick::new();
@@ -243,7 +257,8 @@ fn settle<T: Transmit>(queue: &mut T, totals: &mut Totals) {
 }
 
 fn say_end<T: Transmit>(queue: &mut T, job: &TxJob, totals: &mut Totals) -> Result<(), QueueError> {
-    if totals.issued == 0 {
+    // RTP without probe headers has none of their messages; its end is told by RTCP.
+    if totals.issued == 0 || job.rtp.is_some_and(|rtp| !rtp.probe) {
         return Ok(());
     }
     let mut payload = [0; END_LEN];
@@ -255,13 +270,30 @@ fn say_end<T: Transmit>(queue: &mut T, job: &TxJob, totals: &mut Totals) -> Resu
             let failed = if flow == 0 { totals.errors } else { 0 };
             let end = End { issued, failed, first_ns: totals.first_ns, last_ns: totals.last_ns };
             let now = clock::tai_ns();
-            Probe { kind: Kind::End, run: job.run, stream, sequence: issued, time: now }.emit(&mut payload);
-            end.emit(&mut payload);
-            queue.send_message(flow, &payload)?;
+            let probe = Probe { kind: Kind::End, run: job.run, stream, sequence: issued, time: now };
+            match job.rtp {
+                None => {
+                    probe.emit(&mut payload);
+                    end.emit(&mut payload);
+                    queue.send_message(flow, &payload)?;
+                }
+                Some(rtp) => queue.send_message(flow, &end_in_rtp(&rtp, &probe, &end))?,
+            }
             totals.messages += 1;
         }
     }
     Ok(())
+}
+
+/// An end-of-stream message among RTP packets: an application-defined RTCP packet on their port (RFC 3550 §6.7, RFC 5761), which everyone
+/// else passes over. The probe header lies where it does in an RTP packet.
+fn end_in_rtp(rtp: &Rtp, probe: &Probe, end: &End) -> [u8; END_IN_RTP] {
+    let mut message = [0; END_IN_RTP];
+    let header = rtcp::app_header(rtp.stream(probe.stream).ssrc, END_NAME, END_IN_RTP);
+    message[..rtp::HEADER_LEN].copy_from_slice(&header);
+    rtp::emit_probe(&mut message, probe);
+    end.emit(&mut message[rtp::HEADER_LEN..]);
+    message
 }
 
 fn wait_until(time: &Quick, due_ns: u64) {

@@ -173,6 +173,10 @@ pub struct TxTally {
     pub packets: u64,
     /// Packets that this host refused. Total.
     pub errors: u64,
+    /// Packets taken by the queue, whatever became of them: those whose numbers are used. Total.
+    pub issued: u64,
+    /// Packets that a stream sends in its turn.
+    pub turn: u64,
     /// UDP payload of `packets` and `errors`, bytes. Total.
     pub payload_bytes: u64,
     /// Frames with FCS of `packets` and `errors`, bytes. Total.
@@ -202,6 +206,8 @@ impl TxTally {
             at_ns: 0,
             packets: 0,
             errors: 0,
+            issued: 0,
+            turn: 1,
             payload_bytes: 0,
             frame_bytes: 0,
             frames: 0,

@@ -5,6 +5,7 @@
 
 mod begin;
 mod rates;
+mod rtcp;
 mod rx;
 mod tx;
 
@@ -13,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 pub(crate) use begin::effective;
+pub use rtcp::{RoundTrip, Rtcp, RtcpPeer, RtcpSender};
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -50,6 +52,9 @@ pub struct Report {
     /// What was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx: Option<Rx>,
+    /// What was said and heard by RTCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtcp: Option<Rtcp>,
     /// Where packets went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Ledger>,
