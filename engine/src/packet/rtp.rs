@@ -9,6 +9,9 @@
 //!      12..    CSRCs, four bytes each; extension: profile 16, length 16 in words, words; payload; padding, whose last byte counts it
 //! ```
 
+use super::checksum::{fold, sum};
+use super::probe::{self, Probe};
+
 /// The fixed header, bytes.
 pub const HEADER_LEN: usize = 12;
 
@@ -282,6 +285,36 @@ impl<'a> Iterator for Elements<'a> {
 /// One datagram in four of random bytes passes the version alone: only consecutive numbers make it RTP (RFC 3550 A.1).
 pub fn looks_like_rtp(datagram: &[u8]) -> bool {
     datagram.get(1).is_some_and(|second| !(192..=223).contains(second)) && Rtp::parse(datagram).is_ok()
+}
+
+/// Fixed header and probe header, bytes: what a packet has at least that is to be measured as exactly as wirerate's own.
+pub const PROBED_LEN: usize = HEADER_LEN + probe::LEN;
+
+/// Writes `probe` behind the fixed header that `datagram` begins with. Its check takes up that header as well: the ones' complement sum of
+/// both is [`probe::CHECK_SUM`], so that the UDP checksum stays a stream's constant while number and time stamp change.
+///
+/// # Panics
+/// When `datagram` is shorter than [`PROBED_LEN`].
+#[inline]
+pub fn emit_probe(datagram: &mut [u8], probe: &Probe) {
+    let headers: &mut [u8; PROBED_LEN] =
+        (&mut datagram[..PROBED_LEN]).try_into().expect("sliced to the length");
+    probe.emit(&mut headers[HEADER_LEN..]);
+    headers[HEADER_LEN..HEADER_LEN + 2].fill(0);
+    // Subtraction in ones' complement is addition of the complement.
+    let check = fold(u64::from(probe::CHECK_SUM) + u64::from(!fold(sum(headers))));
+    headers[HEADER_LEN..HEADER_LEN + 2].copy_from_slice(&check.to_be_bytes());
+}
+
+/// The probe behind the fixed header of an RTP packet without CSRCs and extension, if there is one: see [`emit_probe`].
+#[inline]
+pub fn parse_probe(datagram: &[u8]) -> Option<Probe> {
+    let headers: &[u8; PROBED_LEN] = datagram.first_chunk()?;
+    let plain = headers[0] & 0xdf == VERSION << 6;
+    if !plain || fold(sum(headers)) != probe::CHECK_SUM {
+        return None;
+    }
+    Probe::parse_unchecked(&headers[HEADER_LEN..]).ok()
 }
 
 /// A payload type with a meaning of its own (RFC 3551 §6, tables 4 and 5).

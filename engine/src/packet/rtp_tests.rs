@@ -69,11 +69,28 @@ proptest! {
     }
 
     #[test]
+    fn a_probe_behind_the_header_reads_back_and_any_changed_byte_is_seen(
+        header in header(), run in 0..=probe::MAX_RUN, stream: u16, sequence in 0u64..1 << 40, time in 0u64..1 << 40,
+        at in 0..PROBED_LEN, flip in 1u8..=255,
+    ) {
+        let probe = Probe { kind: probe::Kind::Data, run, stream, sequence, time };
+        let mut bytes = [0xaa; PROBED_LEN];
+        header.emit(&mut bytes);
+        emit_probe(&mut bytes, &probe);
+        prop_assert_eq!(fold(sum(&bytes)), probe::CHECK_SUM);
+        prop_assert_eq!(parse_probe(&bytes), Some(probe));
+        prop_assert_eq!(Rtp::parse(&bytes).map(|rtp| rtp.header), Ok(header));
+        bytes[at] ^= flip;
+        prop_assert_eq!(parse_probe(&bytes), None);
+    }
+
+    #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120), first in 0x80u8..0xc0) {
         for first in [first, bytes.first().copied().unwrap_or(0)] {
             let mut bytes = bytes.clone();
             bytes.splice(..bytes.len().min(1), [first]);
             looks_like_rtp(&bytes);
+            parse_probe(&bytes);
             if let Ok(rtp) = Rtp::parse(&bytes) {
                 prop_assert!(rtp.payload.len() + usize::from(rtp.padding) <= bytes.len() - HEADER_LEN);
                 rtp.csrcs().count();
