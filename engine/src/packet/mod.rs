@@ -8,4 +8,3 @@ pub mod frame;
 pub mod ip;
 pub mod probe;
 pub mod rtp;
-pub mod udp;
