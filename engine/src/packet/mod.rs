@@ -7,4 +7,4 @@ pub mod fragment;
 pub mod frame;
 pub mod ip;
 pub mod probe;
-pub mod udp;
+pub mod rtp;
