@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 use serde_json::{Value, json};
-use wirerate_engine::measure::tally::{Format, RxCounters, RxTally, StreamKey, StreamTally, TxTally};
+use wirerate_engine::clock::Claim;
+use wirerate_engine::measure::tally::{
+    Format, RxCounters, RxTally, SenderClock, StreamKey, StreamTally, TxTally,
+};
 use wirerate_engine::packet::probe::End;
 use wirerate_engine::report::*;
 
@@ -37,13 +40,18 @@ fn rx() -> RxCollector {
             counters: tally.counters,
             jitter_ns: Some((1, 2)),
             end: Some(End { issued: 4, failed: 0, first_ns: 1, last_ns: 9 }),
+            announced: 0,
             ended_ns: 10,
         });
     }
     tally.latency.record(1000).unwrap();
     tally.gaps.record(1000).unwrap();
     tally.negative_latency = 1;
+    let claim =
+        Claim { host: 1, synchronised: true, tai_offset_s: 37, estimated_error_us: 1, max_error_us: 2 };
+    tally.clocks.push(SenderClock { source: [10, 0, 0, 1].into(), run: 0xff_ffff, claim });
     let mut collector = RxCollector::new();
+    collector.clocks().note(Some(Claim { host: 2, ..claim }));
     collector.absorb(&tally);
     collector
 }
@@ -61,6 +69,7 @@ fn minimal() -> Report {
         intervals: vec![],
         tx: None,
         rx: None,
+        clock: None,
         ledger: None,
         warnings: vec![],
         verdict: None,
@@ -137,6 +146,7 @@ fn full() -> Report {
         }],
         tx: Some(tx.finish()),
         rx: Some(rx.finish()),
+        clock: Some(rx.clock()),
         ledger: Some(Ledger { paths: vec![path] }),
         warnings,
         verdict: Some(Verdict { outcome: Outcome::Fail, checks: vec![check] }),

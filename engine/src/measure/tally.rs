@@ -4,9 +4,11 @@
 //! histograms hold what was recorded since the last hand-over, and are added up.
 #![forbid(unsafe_code)]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hdrhistogram::Histogram;
+
+use crate::clock::Claim;
 
 /// Longest latency that the histograms hold: a minute, in ns.
 pub const MAX_LATENCY_NS: u64 = 60_000_000_000;
@@ -85,8 +87,21 @@ pub struct StreamTally {
     pub jitter_ns: Option<(u64, u64)>,
     /// What the sender said of the end, once it has.
     pub end: Option<crate::packet::probe::End>,
+    /// Messages that the sender said it sent before the end.
+    pub announced: u64,
     /// CLOCK_TAI in ns when the end was first heard.
     pub ended_ns: u64,
+}
+
+/// What a sender said of its clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SenderClock {
+    /// Who sends.
+    pub source: IpAddr,
+    /// Its run.
+    pub run: u32,
+    /// What it said; at its worst, if it said more than one thing.
+    pub claim: Claim,
 }
 
 /// A receive worker's hand-over.
@@ -112,8 +127,10 @@ pub struct RxTally {
     /// Datagrams of recognised formats that could not be counted, because another CPU held their stream for too long (`xdp`); in no
     /// other count. Total.
     pub contended: u64,
-    /// End-of-stream messages of the streams. Total.
+    /// Messages of the streams: of their ends, and announcements. Total.
     pub messages: u64,
+    /// What the senders said of their clocks.
+    pub clocks: Vec<SenderClock>,
     /// What the kernel dropped at this queue. Total.
     pub losses: Vec<crate::queue::QueueLoss>,
 }
@@ -132,6 +149,7 @@ impl RxTally {
             untracked: 0,
             contended: 0,
             messages: 0,
+            clocks: Vec::new(),
             losses: Vec::new(),
         }
     }

@@ -8,13 +8,14 @@ use rustc_hash::FxHashMap;
 
 use super::FormatChoice;
 use super::ahead::Ahead;
+use super::senders::Senders;
 use super::stream::Stream;
 use crate::interop::iperf2;
 use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
 use crate::measure::sequence::{Arrival, MAX_NUMBER};
 use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey};
-use crate::packet::probe::{self, End, Kind, Probe, unwrap40};
+use crate::packet::probe::{self, Kind, Message, Probe, unwrap40};
 use crate::profile::payload::Payload;
 use crate::queue::{RxMeta, Sink};
 
@@ -47,7 +48,7 @@ pub struct ObserverSpec {
 /// missing. So is one whose header is good while its body differs under `--verify-payload`. Everything
 /// else is `foreign`.
 ///
-/// End-of-stream messages are counted apart. That of a stream never heard whose sender was done before this
+/// Messages are counted apart. An end of a stream never heard whose sender was done before this
 /// receiver was ready is ignored: it is a late copy of somebody else's end.
 ///
 /// Packets that a sender wrote in one batch differ in their number only, and they often arrive together. So while the next header is, byte
@@ -71,6 +72,7 @@ pub struct Observer {
     foreign: u64,
     untracked: u64,
     messages: u64,
+    senders: Senders,
     latency: Recorder,
     gaps: Gaps,
     last_arrival_ns: u64,
@@ -104,6 +106,7 @@ impl Observer {
             foreign: 0,
             untracked: 0,
             messages: 0,
+            senders: Senders::default(),
             latency: Recorder::default(),
             gaps: Gaps::default(),
             last_arrival_ns: 0,
@@ -155,6 +158,7 @@ impl Observer {
         }
         into.untracked = self.untracked;
         into.messages = self.messages;
+        self.senders.tell(&mut into.clocks);
         into.negative_latency = self.latency.negative();
         self.latency.hand_over(&mut into.latency);
         self.gaps.hand_over(&mut into.gaps);
@@ -169,7 +173,7 @@ impl Observer {
         match self.spec.format {
             FormatChoice::Auto | FormatChoice::Wirerate => match Probe::parse(payload) {
                 Ok(probe) if probe.kind == Kind::Data => self.probe(meta, payload, &probe),
-                Ok(probe) => self.end(meta, payload, &probe),
+                Ok(probe) => self.message(meta, payload, &probe),
                 Err(_) => self.other(meta, payload),
             },
             FormatChoice::Iperf2 => self.other(meta, payload),
@@ -228,20 +232,27 @@ impl Observer {
     }
 
     #[cold]
-    fn end(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+    fn message(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
         // The check covers the header only; what the body says must at least agree with it.
-        let Some(end) = End::parse(payload)
-            .filter(|end| unwrap40(probe.sequence, end.issued) == end.issued && end.first_ns <= end.last_ns)
-        else {
+        let agrees = |message: &Message| {
+            let end = &message.end;
+            unwrap40(probe.sequence, end.issued) == end.issued && end.first_ns <= end.last_ns
+        };
+        let Some(message) = Message::parse(payload).filter(agrees) else {
             return self.corrupt_or_foreign(meta, payload);
         };
+        if probe.kind == Kind::Announce {
+            self.messages += 1;
+            return self.senders.hear(meta, probe.run, message.clock);
+        }
         let key = probe_key(meta, probe);
-        if end.last_ns < self.spec.ready_ns && !self.index.contains_key(&key) {
+        if message.end.last_ns < self.spec.ready_ns && !self.index.contains_key(&key) {
             return;
         }
         let Some(at) = self.stream(&key) else { return };
         self.messages += 1;
-        if self.streams[at].ended(end, meta.arrived_ns, self.spec.ready_ns) {
+        self.senders.hear(meta, probe.run, message.clock);
+        if self.streams[at].ended(&message, meta.arrived_ns, self.spec.ready_ns) {
             self.live -= 1;
         }
     }

@@ -5,7 +5,7 @@ use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
 use crate::measure::sequence::{Arrival, Tracker};
 use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
-use crate::packet::probe::End;
+use crate::packet::probe::{End, Message};
 use crate::profile::size::MIN_FRAME;
 use crate::queue::RxMeta;
 
@@ -28,6 +28,7 @@ pub(super) struct Stream {
     shortest: usize,
     longest: usize,
     end: Option<End>,
+    announced: u64,
     ended_ns: u64,
 }
 
@@ -48,6 +49,7 @@ impl Stream {
             shortest: usize::MAX,
             longest: 0,
             end: None,
+            announced: 0,
             ended_ns: 0,
         }
     }
@@ -97,10 +99,12 @@ impl Stream {
     }
 
     /// The sender's end was heard; whether for the first time. `ready_ns`: when this receiver was ready.
-    pub(super) fn ended(&mut self, end: End, now_ns: u64, ready_ns: u64) -> bool {
+    pub(super) fn ended(&mut self, message: &Message, now_ns: u64, ready_ns: u64) -> bool {
         if self.end.is_some() {
             return false;
         }
+        let end = message.end;
+        self.announced = message.announced;
         self.tracker.end(end.issued, end.first_ns >= ready_ns);
         self.end = Some(end);
         self.ended_ns = now_ns;
@@ -141,6 +145,7 @@ impl Stream {
             counters,
             jitter_ns: self.jitter.value(),
             end: self.end,
+            announced: self.announced,
             ended_ns: self.ended_ns,
         }
     }

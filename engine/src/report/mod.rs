@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod begin;
+mod clock;
 mod rates;
 mod rx;
 mod tx;
@@ -13,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 pub(crate) use begin::effective;
+pub use clock::Clocks;
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -50,6 +52,9 @@ pub struct Report {
     /// What was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx: Option<Rx>,
+    /// What times were taken by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Clock>,
     /// Where packets went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Ledger>,
@@ -368,6 +373,60 @@ pub struct Stream {
     /// What the sender said that it sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<u64>,
+}
+
+/// What times were taken by, and whether those of the two ends can be compared.
+#[derive(Debug, Clone, Serialize)]
+pub struct Clock {
+    /// The clock that times are told by.
+    pub source: &'static str,
+    /// What the kernel counts time by: `tsc`, `kvm-clock`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clocksource: Option<String>,
+    /// How this host keeps it, where the kernel tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<ClockState>,
+    /// How often it was set, or its offset to UTC changed, in the course of the run.
+    pub steps: u64,
+    /// `same-host`, `disciplined`, `undisciplined`, `unknown`: that of the sender that compares worst. A latency is told with the first two only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relation: Option<&'static str>,
+    /// How far the clocks may be apart, as the hosts claim; absent where they make no such claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_ns: Option<u64>,
+    /// Each sender's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub senders: Vec<PeerClock>,
+}
+
+/// How a host keeps its clock (`adjtimex(2)`), at its worst in the course of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ClockState {
+    /// A daemon keeps it.
+    pub synchronised: bool,
+    /// Seconds that CLOCK_TAI is ahead of UTC; 0 while nobody told the kernel.
+    pub tai_offset_s: i32,
+    /// The error that the daemon expects.
+    pub estimated_error_ns: u64,
+    /// The error that it rules out to be exceeded.
+    pub max_error_ns: u64,
+}
+
+/// A sender's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PeerClock {
+    /// Who sends.
+    pub source: IpAddr,
+    /// Its run.
+    pub run: u32,
+    /// As in [`Clock::relation`].
+    pub relation: &'static str,
+    /// As in [`Clock::error_ns`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_ns: Option<u64>,
+    /// What it said of its clock, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<ClockState>,
 }
 
 /// Where packets went: sent = received + drops + unaccounted, on every path.

@@ -4,8 +4,9 @@
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 
+use super::clock::Compared;
 use super::rates::{Rates, distribution, per_second};
-use super::{IntervalRx, Jitter, Rx, Stream, Warning};
+use super::{Clock, Clocks, IntervalRx, Jitter, Rx, Stream, Warning};
 use crate::measure::tally::{
     Format, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
 };
@@ -24,6 +25,7 @@ pub struct RxCollector {
     /// Totals at the last interval.
     reported: RxCounters,
     late_is_told: bool,
+    clocks: Clocks,
     /// CLOCK_TAI in ns when the receiver was ready.
     ready_ns: u64,
 }
@@ -49,6 +51,7 @@ impl Default for RxCollector {
             recent: latency_histogram(),
             reported: RxCounters::default(),
             late_is_told: true,
+            clocks: Clocks::default(),
             ready_ns: u64::MAX,
         }
     }
@@ -84,6 +87,7 @@ impl RxCollector {
         worker.untracked = tally.untracked;
         worker.contended = tally.contended;
         worker.messages = tally.messages;
+        self.clocks.hear(&tally.clocks);
         self.gaps.add(&tally.gaps).expect("all gap histograms have the same bounds");
         for histogram in [&mut self.latency, &mut self.recent] {
             histogram.add(&tally.latency).expect("all latency histograms have the same bounds");
@@ -123,7 +127,29 @@ impl RxCollector {
         self.workers.get(worker).map_or(0, |w| w.counters.packets)
     }
 
-    /// End-of-stream messages that arrived.
+    /// What is known of the clocks.
+    pub fn clocks(&mut self) -> &mut Clocks {
+        &mut self.clocks
+    }
+
+    /// The report's `clock`.
+    pub fn clock(&self) -> Clock {
+        self.clocks.finish(self.compared())
+    }
+
+    /// The clocks of all senders whose packets carry a time of ours, against this host's.
+    fn compared(&self) -> Option<Compared> {
+        let streams = self.workers.iter().flat_map(|worker| &worker.streams);
+        let timed = streams.filter(|s| s.key.format == Format::Wirerate && s.counters.packets > 0);
+        self.clocks.compare(timed.map(|s| (s.key.source.ip(), s.key.run)))
+    }
+
+    /// Whether arrival minus departure is a latency, for every sender.
+    fn latency_is_told(&self) -> bool {
+        self.compared().is_some_and(|compared| compared.relation.supports_latency())
+    }
+
+    /// Messages that arrived.
     pub fn messages(&self) -> u64 {
         self.workers.iter().map(|w| w.messages).sum()
     }
@@ -153,7 +179,7 @@ impl RxCollector {
                 now.payload_bytes.saturating_sub(last.payload_bytes).saturating_mul(8),
                 span_ns,
             ),
-            latency_ns: distribution(&self.recent),
+            latency_ns: distribution(&self.recent).filter(|_| self.latency_is_told()),
         };
         self.recent.reset();
         interval
@@ -202,7 +228,7 @@ impl RxCollector {
             corrupt: c.corrupt,
             foreign: c.foreign,
             messages: self.messages(),
-            latency_ns: distribution(&self.latency),
+            latency_ns: distribution(&self.latency).filter(|_| self.latency_is_told()),
             inter_arrival_ns: distribution(&self.gaps),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
             streams,
@@ -212,7 +238,9 @@ impl RxCollector {
     /// What a reader must know before believing the figures.
     pub fn warnings(&self) -> Vec<Warning> {
         let sum = |field: fn(&Worker) -> u64| self.workers.iter().map(field).sum::<u64>();
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<Warning> =
+            self.compared().and_then(|compared| compared.warning()).into_iter().collect();
+        let negative = if warnings.is_empty() { sum(|w| w.negative_latency) } else { 0 };
         let mut warn = |count: u64, code, text: &str, fix: Option<&str>| {
             if count > 0 {
                 let text = format!("{count} {text}");
@@ -220,7 +248,7 @@ impl RxCollector {
             }
         };
         warn(
-            sum(|w| w.negative_latency),
+            negative,
             "clock-disagreement",
             "datagrams arrived before they were sent by the clocks of the two hosts; latency is not to be believed",
             Some("synchronise both hosts' clocks with PTP or NTP"),
@@ -301,6 +329,18 @@ fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Claim;
+    use crate::measure::tally::SenderClock;
+
+    const CLAIM: Claim =
+        Claim { host: 1, synchronised: false, tai_offset_s: 0, estimated_error_us: 0, max_error_us: 0 };
+
+    /// On the sender's host.
+    fn collector() -> RxCollector {
+        let mut collector = RxCollector::new();
+        collector.clocks().note(Some(CLAIM));
+        collector
+    }
 
     fn key(stream: u16) -> StreamKey {
         StreamKey {
@@ -331,9 +371,11 @@ mod tests {
             counters,
             jitter_ns: Some((worker as u64, 9)),
             end: (worker == 1).then_some(End { issued: 100, failed: 2, first_ns: 1, last_ns: 2 }),
+            announced: 0,
             ended_ns: 0,
         });
         tally.messages = 3;
+        tally.clocks.push(SenderClock { source: key(3).source.ip(), run: 7, claim: CLAIM });
         tally.latency.record_n(5000, packets).unwrap();
         tally.gaps.record_n(1000, packets.saturating_sub(1)).unwrap();
         tally.losses.push(QueueLoss { place: "socket", reason: "full", packets: 2 });
@@ -342,7 +384,7 @@ mod tests {
 
     #[test]
     fn totals_replace_histograms_add_workers_sum() {
-        let mut collector = RxCollector::new();
+        let mut collector = collector();
         collector.absorb(&tally(0, 10, 20));
         collector.absorb(&tally(1, 5, 3));
         let first = collector.interval(1_000_000_000);
@@ -377,7 +419,7 @@ mod tests {
         };
         let end = Some(End { issued: 100, failed: 0, first_ns: 50, last_ns: 60 });
         let figures = |parts: &[RxTally], ready_ns| {
-            let mut collector = RxCollector::new();
+            let mut collector = collector();
             collector.ready(ready_ns);
             parts.iter().for_each(|part| collector.absorb(part));
             let rx = collector.finish();
@@ -397,7 +439,7 @@ mod tests {
 
     #[test]
     fn nothing_received_is_zeros_and_absences() {
-        let mut collector = RxCollector::new();
+        let mut collector = collector();
         let rx = collector.finish();
         assert_eq!((rx.packets, rx.pps, rx.l1_bps), (0, 0, 0));
         assert!(
@@ -413,8 +455,30 @@ mod tests {
     }
 
     #[test]
+    fn a_latency_is_told_only_where_the_clocks_support_it() {
+        let told = |claim: Option<Claim>| {
+            let mut collector = collector();
+            let mut tally = tally(0, 10, 0);
+            tally.clocks.clear();
+            tally.negative_latency = 1;
+            let source = key(3).source.ip();
+            tally.clocks.extend(claim.map(|claim| SenderClock { source, run: 7, claim }));
+            collector.absorb(&tally);
+            let interval = collector.interval(1).latency_ns.is_some();
+            let rx = collector.finish();
+            assert_eq!(rx.latency_ns.is_some(), interval);
+            assert!(rx.jitter_ns.is_some() && rx.inter_arrival_ns.is_some(), "these need no common clock");
+            let codes: Vec<_> = collector.warnings().iter().map(|w| w.code).collect();
+            (interval, collector.clock().relation.unwrap(), codes)
+        };
+        assert_eq!(told(Some(CLAIM)), (true, "same-host", vec!["clock-disagreement"]));
+        assert_eq!(told(Some(Claim { host: 2, ..CLAIM })), (false, "undisciplined", vec!["clocks-apart"]));
+        assert_eq!(told(None), (false, "unknown", vec!["clock-unknown"]));
+    }
+
+    #[test]
     fn what_spoils_the_figures_is_said() {
-        let mut collector = RxCollector::new();
+        let mut collector = collector();
         let mut bad = tally(0, 1, 0);
         bad.negative_latency = 3;
         bad.untracked = 4;
