@@ -125,8 +125,9 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     if let Some(fragments) = rx.fragments {
         let _ = writeln!(text, "put        together from {} fragments", count(fragments));
     }
-    let offered = rx.unique + rx.lost + rx.lost_tail;
-    let share = if offered > 0 { (rx.lost + rx.lost_tail) as f64 * 100.0 / offered as f64 } else { 0.0 };
+    let lost = rx.lost.saturating_add(rx.lost_tail);
+    let offered = lost.saturating_add(rx.unique);
+    let share = if offered > 0 { lost as f64 * 100.0 / offered as f64 } else { 0.0 };
     let _ = writeln!(
         text,
         "lost       {} in gaps, {} at the end ({share:.4} %)",
@@ -173,7 +174,7 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
                 s.group,
                 s.port,
                 count(s.packets),
-                s.lost + s.lost_tail
+                s.lost.saturating_add(s.lost_tail)
             );
         }
         if rx.streams.len() > 16 {

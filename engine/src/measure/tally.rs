@@ -168,9 +168,10 @@ impl RxCounters {
         self.packets += other.packets;
         self.unique += other.unique;
         self.duplicate += other.duplicate;
-        self.lost += other.lost;
-        self.lost_tail += other.lost_tail;
-        self.before_start += other.before_start;
+        // What is missing is told by numbers in packets, which anybody may write: several streams may claim more than there can be.
+        self.lost = self.lost.saturating_add(other.lost);
+        self.lost_tail = self.lost_tail.saturating_add(other.lost_tail);
+        self.before_start = self.before_start.saturating_add(other.before_start);
         self.reordered += other.reordered;
         self.late += other.late;
         self.undecided += other.undecided;

@@ -120,9 +120,9 @@ impl RxCollector {
             (counted.lost, counted.lost_tail, counted.before_start) = (0, 0, 0);
             for RxCounters { lost, lost_tail, before_start, .. } in self.streams().iter().map(|s| s.counters)
             {
-                counted.lost += lost;
-                counted.lost_tail += lost_tail;
-                counted.before_start += before_start;
+                counted.lost = counted.lost.saturating_add(lost);
+                counted.lost_tail = counted.lost_tail.saturating_add(lost_tail);
+                counted.before_start = counted.before_start.saturating_add(before_start);
             }
         }
         counted
