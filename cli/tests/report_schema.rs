@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use wirerate_engine::clock::Claim;
+use wirerate_engine::measure::delay::Spreads;
 use wirerate_engine::measure::tally::{
     Format, RxCounters, RxTally, SenderClock, StreamKey, StreamTally, TxTally,
 };
@@ -44,8 +45,15 @@ fn rx() -> RxCollector {
             ended_ns: 10,
         });
     }
-    tally.latency.record(1000).unwrap();
-    tally.gaps.record(1000).unwrap();
+    // Enough for every percentile.
+    tally.latency.record_n(1000, 100_000).unwrap();
+    tally.gaps.record_n(1000, 100_000).unwrap();
+    tally.steps.sizes.record_n(1000, 100_000).unwrap();
+    (tally.steps.lowest, tally.steps.highest) = (-1000, 1000);
+    let mut spreads = Spreads::default();
+    let place = spreads.place([10, 0, 0, 1].into(), 0xff_ffff).unwrap();
+    spreads.record(place, -5, 100_000);
+    spreads.hand_over(&mut tally.spreads);
     tally.negative_latency = 1;
     let claim =
         Claim { host: 1, synchronised: true, tai_offset_s: 37, estimated_error_us: 1, max_error_us: 2 };
@@ -82,7 +90,7 @@ fn full() -> Report {
     let mut tx = TxCollector::new();
     let mut sent = TxTally::new(0);
     (sent.packets, sent.frames, sent.overdue) = (1, 2, Some(1));
-    sent.gaps.record(1000).unwrap();
+    sent.gaps.record_n(1000, 100_000).unwrap();
     tx.absorb(&sent);
     let drop = Drop {
         place: "socket".into(),

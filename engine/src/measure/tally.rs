@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use hdrhistogram::Histogram;
 
+use super::delay::{SenderSpread, Steps};
 use crate::clock::Claim;
 
 /// Longest latency that the histograms hold: a minute, in ns.
@@ -117,6 +118,10 @@ pub struct RxTally {
     pub streams: Vec<StreamTally>,
     /// One-way latency in ns of datagrams that carry a CLOCK_TAI time, since the last hand-over.
     pub latency: Histogram<u64>,
+    /// Transit times by sender, since the last hand-over.
+    pub spreads: Vec<SenderSpread>,
+    /// Differences between the delays of consecutive datagrams, since the last hand-over.
+    pub steps: Steps,
     /// Time in ns from one batch of datagrams of a recognised format to the next, as the queue took them over, since the last
     /// hand-over.
     pub gaps: Histogram<u64>,
@@ -144,6 +149,8 @@ impl RxTally {
             counters: RxCounters::default(),
             streams: Vec::new(),
             latency: latency_histogram(),
+            spreads: Vec::new(),
+            steps: Steps::default(),
             gaps: gap_histogram(),
             negative_latency: 0,
             untracked: 0,
@@ -234,7 +241,8 @@ impl TxTally {
     }
 }
 
-/// An empty latency histogram: 1 ns to a minute, two significant digits (1 %).
+/// An empty latency histogram: 1 ns to a minute, two significant digits (1 %). A third digit would take 220 KiB for each histogram instead of 30,
+/// more than a core's first cache, to tell differences that are smaller than the time between two packets of a batch.
 pub fn latency_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, MAX_LATENCY_NS, 2).expect("constant bounds are valid")
 }

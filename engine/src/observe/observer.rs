@@ -9,8 +9,9 @@ use rustc_hash::FxHashMap;
 use super::FormatChoice;
 use super::ahead::Ahead;
 use super::senders::Senders;
-use super::stream::Stream;
+use super::stream::{Stream, transit};
 use crate::interop::iperf2;
+use crate::measure::delay::{Spreads, Steps};
 use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
 use crate::measure::sequence::{Arrival, MAX_NUMBER};
@@ -74,6 +75,8 @@ pub struct Observer {
     messages: u64,
     senders: Senders,
     latency: Recorder,
+    spreads: Spreads,
+    steps: Steps,
     gaps: Gaps,
     last_arrival_ns: u64,
     /// What has to follow in the stream `last`; closed while anything else may.
@@ -108,6 +111,8 @@ impl Observer {
             messages: 0,
             senders: Senders::default(),
             latency: Recorder::default(),
+            spreads: Spreads::default(),
+            steps: Steps::default(),
             gaps: Gaps::default(),
             last_arrival_ns: 0,
             ahead: Ahead::default(),
@@ -161,6 +166,8 @@ impl Observer {
         self.senders.tell(&mut into.clocks);
         into.negative_latency = self.latency.negative();
         self.latency.hand_over(&mut into.latency);
+        self.spreads.hand_over(&mut into.spreads);
+        self.steps.hand_over(&mut into.steps);
         self.gaps.hand_over(&mut into.gaps);
     }
 
@@ -197,10 +204,11 @@ impl Observer {
             return;
         }
         let sent_ns = unwrap40(probe.time, meta.arrived_ns);
-        let arrival = stream.numbered(meta, payload.len(), number, sent_ns);
+        let (arrival, step) = stream.numbered(meta, payload.len(), number, sent_ns);
         if arrival != Arrival::Duplicate {
             self.latency.record(sent_ns, meta.arrived_ns, 1);
         }
+        self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
         self.packets += 1;
         self.last_arrival_ns = meta.arrived_ns;
         // Those that follow as foreseen have the same time.
@@ -212,6 +220,19 @@ impl Observer {
         }
     }
 
+    /// Enters the delay variation of a datagram of the stream at `at`.
+    #[inline]
+    fn vary(&mut self, at: usize, arrival: Arrival, step: Option<i64>, transit: i64) {
+        if let Some(step) = step {
+            self.steps.record(step);
+        }
+        if arrival != Arrival::Duplicate
+            && let Some(sender) = self.streams[at].sender
+        {
+            self.spreads.record(sender, transit, 1);
+        }
+    }
+
     /// Enters what came as foreseen.
     #[inline]
     fn settle(&mut self) {
@@ -220,6 +241,10 @@ impl Observer {
             let (meta, length, sent_ns) = self.ahead.alike();
             self.streams[self.last].numbered_alike(meta, length, count);
             self.latency.record(sent_ns, meta.arrived_ns, count);
+            self.steps.record_none(count);
+            if let Some(sender) = self.streams[self.last].sender {
+                self.spreads.record(sender, transit(sent_ns, meta.arrived_ns), count);
+            }
             self.packets += count;
         }
     }
@@ -289,7 +314,8 @@ impl Observer {
         };
         match datagram {
             iperf2::Datagram::Data { number, sent_ns } => {
-                self.streams[at].numbered(meta, payload.len(), number, sent_ns);
+                let (arrival, step) = self.streams[at].numbered(meta, payload.len(), number, sent_ns);
+                self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
                 self.counted(meta);
             }
             iperf2::Datagram::End { issued } => {
@@ -352,7 +378,11 @@ impl Observer {
             self.untracked += 1;
             return None;
         }
-        self.streams.push(Stream::new(*key, iperf2));
+        let mut stream = Stream::new(*key, iperf2);
+        if key.format != Format::Raw {
+            stream.sender = self.spreads.place(key.source.ip(), key.run);
+        }
+        self.streams.push(stream);
         self.index.insert(*key, at);
         self.runs.entry(StreamKey { stream: 0, ..*key }).or_insert(at);
         self.live += 1;

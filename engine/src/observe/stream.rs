@@ -18,6 +18,10 @@ pub(super) struct Stream {
     pub(super) tracker: Tracker,
     pub(super) corrupt: u64,
     jitter: Jitter,
+    /// The place of its sender among those whose delay variation is measured.
+    pub(super) sender: Option<u8>,
+    /// Transit time of the datagram with the highest number.
+    newest: i64,
     /// Datagrams, where they have no numbers (`raw`).
     unnumbered: u64,
     payload_bytes: u64,
@@ -40,6 +44,8 @@ impl Stream {
             tracker: Tracker::default(),
             corrupt: 0,
             jitter: Jitter::default(),
+            sender: None,
+            newest: 0,
             unnumbered: 0,
             payload_bytes: 0,
             frame_bytes: 0,
@@ -54,15 +60,29 @@ impl Stream {
         }
     }
 
-    /// Takes in datagram `number`, sent at `sent_ns` by the sender's clock.
+    /// Takes in datagram `number`, sent at `sent_ns` by the sender's clock. Tells, too, by how much its delay differs from that of the
+    /// number before it, where that was the last to come in order.
     #[inline]
-    pub(super) fn numbered(&mut self, meta: &RxMeta, length: usize, number: u64, sent_ns: u64) -> Arrival {
+    pub(super) fn numbered(
+        &mut self,
+        meta: &RxMeta,
+        length: usize,
+        number: u64,
+        sent_ns: u64,
+    ) -> (Arrival, Option<i64>) {
         self.count(meta, length, 1);
+        let follows = number == self.tracker.next() && self.tracker.unique() > 0;
         let arrival = self.tracker.arrive(number);
+        let mut step = None;
         if arrival != Arrival::Duplicate {
             self.jitter.arrive(sent_ns, meta.arrived_ns);
         }
-        arrival
+        if arrival == Arrival::InOrder {
+            let transit = transit(sent_ns, meta.arrived_ns);
+            let before = std::mem::replace(&mut self.newest, transit);
+            step = follows.then(|| transit.saturating_sub(before));
+        }
+        (arrival, step)
     }
 
     /// Takes in `count` datagrams with the numbers that come next, otherwise like the last one in all that is figured here.
@@ -149,4 +169,10 @@ impl Stream {
             ended_ns: self.ended_ns,
         }
     }
+}
+
+/// Arrival minus departure in ns, by two clocks that may differ by any amount.
+#[inline]
+pub(super) fn transit(sent_ns: u64, arrived_ns: u64) -> i64 {
+    arrived_ns.wrapping_sub(sent_ns).cast_signed()
 }

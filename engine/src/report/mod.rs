@@ -299,11 +299,17 @@ pub struct Rx {
     /// Interarrival jitter of the stream with the highest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_ns: Option<Jitter>,
+    /// Packet delay variation (RFC 5481 §4.2): each packet's delay minus the lowest of its sender's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pdv_ns: Option<Distribution>,
+    /// Inter-packet delay variation (RFC 5481 §4.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipdv_ns: Option<Ipdv>,
     /// Each stream.
     pub streams: Vec<Stream>,
 }
 
-/// How times in ns are distributed, to 1 %.
+/// How times in ns are distributed, to 1 %. A percentile that there are too few times for is absent: q takes 1/(1 - q) of them.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Distribution {
     /// Times measured.
@@ -315,13 +321,33 @@ pub struct Distribution {
     /// Median.
     pub p50: u64,
     /// 90th percentile.
-    pub p90: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p90: Option<u64>,
     /// 99th percentile.
-    pub p99: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99: Option<u64>,
     /// 99.9th percentile.
-    pub p999: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p999: Option<u64>,
+    /// 99.99th percentile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p9999: Option<u64>,
+    /// 99.999th percentile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99999: Option<u64>,
     /// Highest.
     pub max: u64,
+}
+
+/// Differences between the delays of packets with consecutive numbers.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Ipdv {
+    /// The lowest: by so much did a packet catch up with the one before.
+    pub min: i64,
+    /// The highest: by so much did it fall behind.
+    pub max: i64,
+    /// Without their signs.
+    pub magnitude: Distribution,
 }
 
 /// Interarrival jitter.

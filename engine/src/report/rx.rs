@@ -1,12 +1,15 @@
 //! From receive workers' tallies to the report's `rx`.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 
 use super::clock::Compared;
 use super::rates::{Rates, distribution, per_second};
-use super::{Clock, Clocks, IntervalRx, Jitter, Rx, Stream, Warning};
+use super::{Clock, Clocks, IntervalRx, Ipdv, Jitter, Rx, Stream, Warning};
+use crate::measure::delay::{Spread, Steps};
 use crate::measure::tally::{
     Format, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
 };
@@ -20,6 +23,8 @@ pub struct RxCollector {
     workers: Vec<Worker>,
     latency: Histogram<u64>,
     gaps: Histogram<u64>,
+    spreads: FxHashMap<(IpAddr, u32), Spread>,
+    steps: Steps,
     /// Latencies since the last interval.
     recent: Histogram<u64>,
     /// Totals at the last interval.
@@ -48,6 +53,8 @@ impl Default for RxCollector {
             workers: Vec::new(),
             latency: latency_histogram(),
             gaps: gap_histogram(),
+            spreads: FxHashMap::default(),
+            steps: Steps::default(),
             recent: latency_histogram(),
             reported: RxCounters::default(),
             late_is_told: true,
@@ -88,6 +95,10 @@ impl RxCollector {
         worker.contended = tally.contended;
         worker.messages = tally.messages;
         self.clocks.hear(&tally.clocks);
+        for sender in &tally.spreads {
+            self.spreads.entry((sender.source, sender.run)).or_default().add(&sender.spread);
+        }
+        self.steps.add(&tally.steps);
         self.gaps.add(&tally.gaps).expect("all gap histograms have the same bounds");
         for histogram in [&mut self.latency, &mut self.recent] {
             histogram.add(&tally.latency).expect("all latency histograms have the same bounds");
@@ -231,8 +242,21 @@ impl RxCollector {
             latency_ns: distribution(&self.latency).filter(|_| self.latency_is_told()),
             inter_arrival_ns: distribution(&self.gaps),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
+            pdv_ns: distribution(&self.pdv()),
+            ipdv_ns: distribution(&self.steps.sizes).map(|magnitude| Ipdv {
+                min: self.steps.lowest,
+                max: self.steps.highest,
+                magnitude,
+            }),
             streams,
         }
+    }
+
+    /// Each packet's delay above the lowest of its sender's.
+    fn pdv(&self) -> Histogram<u64> {
+        let mut all = latency_histogram();
+        self.spreads.values().for_each(|spread| spread.above_lowest(&mut all));
+        all
     }
 
     /// What a reader must know before believing the figures.
