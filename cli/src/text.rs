@@ -1,5 +1,7 @@
 //! The report as text that a person reads.
 
+mod pattern;
+
 use std::fmt::Write as _;
 
 use wirerate_engine::report::{Distribution, Interval, Outcome, Path, Report, Rx, Tx, Warning};
@@ -142,6 +144,7 @@ fn received(text: &mut String, rx: &Rx) {
         rx.foreign,
         rx.before_start
     );
+    pattern::pattern(text, rx);
     if let Some(l) = &rx.latency_ns {
         let _ = writeln!(text, "latency    {}", distribution(l));
     }

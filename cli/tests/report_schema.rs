@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use serde_json::{Value, json};
+use wirerate_engine::measure::loss::Loss;
+use wirerate_engine::measure::sequence::{Detail, Tracker, When};
 use wirerate_engine::measure::tally::{Format, RxCounters, RxTally, StreamKey, StreamTally, TxTally};
 use wirerate_engine::packet::probe::End;
 use wirerate_engine::report::*;
@@ -13,6 +15,20 @@ fn schema() -> Value {
 fn errors(report: &Value) -> Vec<String> {
     let validator = jsonschema::validator_for(&schema()).expect("the schema compiles");
     validator.iter_errors(report).map(|e| format!("{}: {e}", e.instance_path())).collect()
+}
+
+/// Two gaps and a tail, a packet that came late, and one so late that it could not be placed any more.
+fn detail() -> Detail {
+    let mut tracker = Tracker::<1, 1>::default();
+    for n in [0, 1, 5, 6, 3, 9, 12, 11, 4] {
+        tracker.arrive(n, &When { first_ns: 5, last_ns: 7, now_ns: 9 });
+    }
+    tracker.end(20, true);
+    let mut detail = tracker.detail();
+    detail.as_iperf3.jitter_ns = Some(1);
+    detail.reordering.at_least = 1;
+    assert!(detail.loss.refilled > 0 && detail.reordering.unplaced > 0 && detail.loss != Loss::default());
+    detail
 }
 
 fn rx() -> RxCollector {
@@ -38,8 +54,13 @@ fn rx() -> RxCollector {
             jitter_ns: Some((1, 2)),
             end: Some(End { issued: 4, failed: 0, first_ns: 1, last_ns: 9 }),
             ended_ns: 10,
+            detail: (format != Format::Raw).then(|| Box::new(detail())),
         });
     }
+    // The same sender's next run.
+    let mut next = tally.streams[0].clone();
+    (next.key.run, next.counters.first_ns, next.counters.last_ns) = (1, 10, 12);
+    tally.streams.push(next);
     tally.latency.record(1000).unwrap();
     tally.gaps.record(1000).unwrap();
     tally.negative_latency = 1;
@@ -208,7 +229,12 @@ fn walk<'a>(
 
 #[test]
 fn every_field_is_described_required_or_optional_as_it_is() {
-    let (schema, full) = (schema(), value(&full()));
+    let (schema, mut full) = (schema(), value(&full()));
+    // Whatever any of the streams has stands in the first.
+    let (first, others) = full["rx"]["streams"].as_array_mut().unwrap().split_first_mut().unwrap();
+    for (name, value) in others.iter().filter_map(Value::as_object).flatten() {
+        first.as_object_mut().unwrap().entry(name).or_insert(value.clone());
+    }
     let mut count = 0;
     walk(&schema, &schema, &full, &mut |object, report, name| {
         assert!(report.get(name).is_some(), "{name}: described, and never in a report");

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
 
+use super::sequence::Detail;
+
 /// Longest latency that the histograms hold: a minute, in ns.
 pub const MAX_LATENCY_NS: u64 = 60_000_000_000;
 
@@ -87,6 +89,8 @@ pub struct StreamTally {
     pub end: Option<crate::packet::probe::End>,
     /// CLOCK_TAI in ns when the end was first heard.
     pub ended_ns: u64,
+    /// How it was lost and reordered: in a worker's last tally, of a stream with numbers.
+    pub detail: Option<Box<Detail>>,
 }
 
 /// A receive worker's hand-over.
