@@ -230,10 +230,12 @@ fn walk<'a>(
 #[test]
 fn every_field_is_described_required_or_optional_as_it_is() {
     let (schema, mut full) = (schema(), value(&full()));
-    // Whatever any of the streams has stands in the first.
-    let (first, others) = full["rx"]["streams"].as_array_mut().unwrap().split_first_mut().unwrap();
-    for (name, value) in others.iter().filter_map(Value::as_object).flatten() {
-        first.as_object_mut().unwrap().entry(name).or_insert(value.clone());
+    // Not every stream has everything: what any of them has is looked at in all.
+    let streams = full["rx"]["streams"].as_array_mut().unwrap();
+    let all: Vec<_> =
+        streams.iter().filter_map(Value::as_object).flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    for stream in streams.iter_mut().filter_map(Value::as_object_mut) {
+        all.iter().for_each(|(name, value)| _ = stream.entry(name).or_insert(value.clone()));
     }
     let mut count = 0;
     walk(&schema, &schema, &full, &mut |object, report, name| {
