@@ -7,8 +7,11 @@ use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 
 use super::clock::Compared;
+use super::pattern;
 use super::rates::{Rates, distribution, per_second};
-use super::{Clock, Clocks, IntervalRx, Ipdv, Jitter, Rx, Stream, Warning};
+use super::{
+    Clock, Clocks, IntervalRx, Ipdv, Iperf, Jitter, LossPeriods, ReorderingExtent, Rx, Stream, Warning,
+};
 use crate::measure::delay::{Spread, Steps};
 use crate::measure::tally::{
     Format, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
@@ -217,8 +220,14 @@ impl RxCollector {
     pub fn finish(&self) -> Rx {
         let c = self.counted();
         let rates = Rates::new(c.packets, c.frames, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
-        let streams: Vec<Stream> =
-            self.streams().iter().map(|tally| stream(tally, self.late_is_told)).collect();
+        let tallies = self.streams();
+        let restarts = pattern::restarts(&tallies);
+        let detail = pattern::sum(&tallies);
+        let streams: Vec<Stream> = tallies
+            .iter()
+            .zip(&restarts)
+            .map(|(tally, restart_of)| Stream { restart_of: *restart_of, ..stream(tally, self.late_is_told) })
+            .collect();
         Rx {
             packets: c.packets,
             unique: c.unique,
@@ -241,6 +250,11 @@ impl RxCollector {
             messages: self.messages(),
             latency_ns: distribution(&self.latency).filter(|_| self.latency_is_told()),
             inter_arrival_ns: distribution(&self.gaps),
+            restarts: restarts.iter().flatten().count() as u64,
+            loss_periods: detail.as_ref().and_then(|d| LossPeriods::new(&d.loss)),
+            reordering: detail.as_ref().and_then(|d| ReorderingExtent::new(&d.reordering)),
+            as_iperf3: detail.as_ref().map(|d| Iperf::from(&d.as_iperf3)),
+            as_iperf2: detail.as_ref().map(|d| Iperf::from(&d.as_iperf2)),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
             pdv_ns: distribution(&self.pdv()),
             ipdv_ns: distribution(&self.steps.sizes).map(|magnitude| Ipdv {
@@ -305,6 +319,7 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
     // Numbers up to the highest that came.
     let known = |c: &RxCounters| c.before_start + c.unique + c.lost;
     let known = known(&a).max(known(&b));
+    let same_end = into.end.is_some() == other.end.is_some();
     into.end = into.end.or(other.end);
     let c = &mut into.counters;
     c.add(&b);
@@ -321,10 +336,17 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
         (a, b) => a.or(b),
     };
     into.ended_ns = into.ended_ns.max(other.ended_ns);
+    // Nobody knows in which order the parts of two workers came, and a worker that did not hear the end knows of no tail.
+    into.detail = match (a.unique, b.unique) {
+        (_, 0) if same_end => into.detail.take(),
+        (0, _) if same_end => other.detail.clone(),
+        _ => None,
+    };
 }
 
 fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
     let (key, c) = (&tally.key, &tally.counters);
+    let detail = tally.detail.as_deref();
     Stream {
         id: key.stream,
         run: key.run,
@@ -347,6 +369,12 @@ fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
         corrupt: c.corrupt,
         jitter_ns: tally.jitter_ns.map(|(rfc3550, max)| Jitter { rfc3550, max }),
         sent: tally.end.map(|End { issued, failed, .. }| issued.saturating_sub(failed)),
+        first_number: detail.and_then(|d| d.first_number),
+        restart_of: None,
+        loss_periods: detail.and_then(|d| LossPeriods::new(&d.loss)),
+        reordering: detail.and_then(|d| ReorderingExtent::new(&d.reordering)),
+        as_iperf3: detail.map(|d| Iperf::from(&d.as_iperf3)),
+        as_iperf2: detail.map(|d| Iperf::from(&d.as_iperf2)),
     }
 }
 
@@ -397,6 +425,7 @@ mod tests {
             end: (worker == 1).then_some(End { issued: 100, failed: 2, first_ns: 1, last_ns: 2 }),
             announced: 0,
             ended_ns: 0,
+            detail: None,
         });
         tally.messages = 3;
         tally.clocks.push(SenderClock { source: key(3).source.ip(), run: 7, claim: CLAIM });
