@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
+use super::announce::{Announcer, written_as};
 use super::schedule::Schedule;
-use crate::clock::{self, Quick};
+use crate::clock::{self, Claim, Quick};
 use crate::control::Stop;
 use crate::measure::gaps::Gaps;
 use crate::measure::handover::Filler;
 use crate::measure::tally::TxTally;
 use crate::pacing::Departures;
-use crate::packet::probe::{END_LEN, End, Kind, Probe};
-use crate::packet::{rtcp, rtp};
+use crate::packet::probe::{End, Kind, Message};
 use crate::profile::rtp::Rtp;
 use crate::profile::size::Wire;
 use crate::queue::{QueueError, Run, Stamper, Transmit, Wait};
@@ -28,12 +28,6 @@ pub(crate) const END_PAUSES_MS: [u64; 5] = [0, 10, 20, 50, 100];
 
 /// End-of-stream messages that each stream ends with.
 pub(crate) const END_MESSAGES: u64 = END_PAUSES_MS.len() as u64;
-
-/// Bytes of an end-of-stream message among RTP packets: whole words.
-const END_IN_RTP: usize = (rtp::HEADER_LEN + END_LEN).next_multiple_of(4);
-
-/// Its name.
-const END_NAME: [u8; 4] = *b"wrat";
 
 /// Time before a packet is due at which sleeping ends and spinning begins: what a timer may be late.
 const SPIN_NS: u64 = 60_000;
@@ -65,14 +59,16 @@ pub(crate) fn run<T: Transmit>(
     // A timer that is 50 µs late by default would turn a paced stream into small bursts.
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut totals = Totals::default();
-    let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, stop).err();
+    let mut announcer = Announcer::new(job.run, job.rtp);
+    let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, &mut announcer, stop).err();
+    totals.messages = announcer.total();
     if failure.is_none() {
         failure = drain(&mut queue, job.schedule.lead_ns(), &mut totals).err();
     }
     if failure.is_some() {
         settle(&mut queue, &mut totals);
     } else {
-        failure = say_end(&mut queue, &job, &mut totals).err();
+        failure = say_end(&mut queue, &job, &announcer, &mut totals).err();
     }
     totals.fill(tallies.tally(), clock::tai_ns());
     (tallies.finish(), failure)
@@ -155,8 +151,10 @@ fn send<T: Transmit>(
     job: &mut TxJob,
     tallies: &mut Filler<TxTally>,
     totals: &mut Totals,
+    announcer: &mut Announcer,
     stop: &Stop,
 ) -> Result<(), QueueError> {
+    announcer.look(queue, &job.schedule, 0, clock::tai_ns());
     let mut stamper = Stamper::new(job.run).with_rtp(job.rtp);
     let caps = queue.caps();
     let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch).min(MAX_RUNS));
@@ -173,6 +171,8 @@ fn send<T: Transmit>(
         if now_ns >= handover_ns {
             handover_ns = now_ns + HANDOVER_NS;
             time.anchor();
+            announcer.look(queue, &job.schedule, totals.first_ns, now_ns - lead_ns);
+            totals.messages = announcer.total();
             // With a slow collector, what is new stays here.
             if tallies.can_hand_over() {
                 totals.fill(tallies.tally(), now_ns - lead_ns);
@@ -256,44 +256,31 @@ fn settle<T: Transmit>(queue: &mut T, totals: &mut Totals) {
     totals.errors += queue.in_flight() as u64;
 }
 
-fn say_end<T: Transmit>(queue: &mut T, job: &TxJob, totals: &mut Totals) -> Result<(), QueueError> {
+fn say_end<T: Transmit>(
+    queue: &mut T,
+    job: &TxJob,
+    announcer: &Announcer,
+    totals: &mut Totals,
+) -> Result<(), QueueError> {
     // RTP without probe headers has none of their messages; its end is told by RTCP.
     if totals.issued == 0 || job.rtp.is_some_and(|rtp| !rtp.probe) {
         return Ok(());
     }
-    let mut payload = [0; END_LEN];
     for pause in END_PAUSES_MS {
         std::thread::sleep(Duration::from_millis(pause));
-        for (flow, stream, issued) in job.schedule.issued() {
+        let clock = Claim::read();
+        for (place, (flow, stream, issued)) in job.schedule.issued().enumerate() {
             // The queue tells refusals per queue, not per stream: they stand with the worker's first stream, so that
             // they add up to the truth.
             let failed = if flow == 0 { totals.errors } else { 0 };
             let end = End { issued, failed, first_ns: totals.first_ns, last_ns: totals.last_ns };
-            let now = clock::tai_ns();
-            let probe = Probe { kind: Kind::End, run: job.run, stream, sequence: issued, time: now };
-            match job.rtp {
-                None => {
-                    probe.emit(&mut payload);
-                    end.emit(&mut payload);
-                    queue.send_message(flow, &payload)?;
-                }
-                Some(rtp) => queue.send_message(flow, &end_in_rtp(&rtp, &probe, &end))?,
-            }
+            let message = Message { end, clock, announced: announcer.sent(place) };
+            let written = written_as(job.rtp.as_ref(), Kind::End, job.run, stream, &message);
+            queue.send_message(flow, &written)?;
             totals.messages += 1;
         }
     }
     Ok(())
-}
-
-/// An end-of-stream message among RTP packets: an application-defined RTCP packet on their port (RFC 3550 §6.7, RFC 5761), which everyone
-/// else passes over. The probe header lies where it does in an RTP packet.
-fn end_in_rtp(rtp: &Rtp, probe: &Probe, end: &End) -> [u8; END_IN_RTP] {
-    let mut message = [0; END_IN_RTP];
-    let header = rtcp::app_header(rtp.stream(probe.stream).ssrc, END_NAME, END_IN_RTP);
-    message[..rtp::HEADER_LEN].copy_from_slice(&header);
-    rtp::emit_probe(&mut message, probe);
-    end.emit(&mut message[rtp::HEADER_LEN..]);
-    message
 }
 
 fn wait_until(time: &Quick, due_ns: u64) {

@@ -31,6 +31,7 @@ impl Report {
             tx: None,
             rx: None,
             rtcp: None,
+            clock: None,
             ledger: None,
             warnings: Vec::new(),
             verdict: None,
