@@ -59,6 +59,7 @@ fn rx() -> RxCollector {
         Claim { host: 1, synchronised: true, tai_offset_s: 37, estimated_error_us: 1, max_error_us: 2 };
     tally.clocks.push(SenderClock { source: [10, 0, 0, 1].into(), run: 0xff_ffff, claim });
     let mut collector = RxCollector::new();
+    collector.expect_kernel_stamps();
     collector.clocks().note(Some(Claim { host: 2, ..claim }));
     collector.absorb(&tally);
     collector

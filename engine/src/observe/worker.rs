@@ -61,6 +61,7 @@ pub(crate) fn run<R: Receive>(
 fn fill<R: Receive>(queue: &mut R, observer: &mut Observer, tally: &mut RxTally, now_ns: u64) {
     tally.at_ns = now_ns;
     observer.tally(tally);
+    tally.unstamped = queue.unstamped();
     tally.losses.clear();
     queue.losses(&mut tally.losses);
 }
