@@ -82,6 +82,7 @@ fn rx() -> RxCollector {
         tally.clocks.push(SenderClock { source: [10, 0, 0, 1].into(), run, claim });
     }
     let mut collector = RxCollector::new();
+    collector.expect_kernel_stamps();
     collector.clocks().note(Some(Claim { host: 2, ..claim }));
     collector.absorb(&tally);
     collector

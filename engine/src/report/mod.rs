@@ -5,6 +5,7 @@
 
 mod begin;
 mod clock;
+mod hlog;
 mod pattern;
 mod rates;
 mod rtcp;
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 pub(crate) use begin::effective;
 pub use clock::Clocks;
+pub use hlog::HistogramLog;
 pub use pattern::{Bucket, Iperf, LossPeriods, ReorderingExtent, Spread};
 pub use rtcp::{RoundTrip, Rtcp, RtcpPeer, RtcpSender};
 pub use rx::RxCollector;
@@ -296,6 +298,8 @@ pub struct Rx {
     pub foreign: u64,
     /// End-of-stream messages; in no other count.
     pub messages: u64,
+    /// Who said when packets arrived.
+    pub timestamps: Timestamps,
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
@@ -328,6 +332,16 @@ pub struct Rx {
     pub as_iperf2: Option<Iperf>,
     /// Each stream.
     pub streams: Vec<Stream>,
+}
+
+/// Who said when packets arrived.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Timestamps {
+    /// `kernel`: it did when it took them from the driver, or an eBPF program did there; `user`: the program when it took them from its queue.
+    pub source: &'static str,
+    /// Datagrams, messages among them, that had no stamp of the kernel's and got one of the program's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<u64>,
 }
 
 /// How times in ns are distributed, to 1 %. A percentile that there are too few times for is absent: q takes 1/(1 - q) of them.

@@ -10,7 +10,8 @@ use super::clock::Compared;
 use super::pattern;
 use super::rates::{Rates, distribution, per_second};
 use super::{
-    Clock, Clocks, IntervalRx, Ipdv, Iperf, Jitter, LossPeriods, ReorderingExtent, Rx, Stream, Warning,
+    Clock, Clocks, Distribution, IntervalRx, Ipdv, Iperf, Jitter, LossPeriods, ReorderingExtent, Rx, Stream,
+    Timestamps, Warning,
 };
 use crate::measure::delay::{Spread, Steps};
 use crate::measure::tally::{
@@ -33,6 +34,7 @@ pub struct RxCollector {
     /// Totals at the last interval.
     reported: RxCounters,
     late_is_told: bool,
+    kernel_stamps: bool,
     clocks: Clocks,
     /// CLOCK_TAI in ns when the receiver was ready.
     ready_ns: u64,
@@ -46,6 +48,7 @@ struct Worker {
     negative_latency: u64,
     untracked: u64,
     contended: u64,
+    unstamped: u64,
     messages: u64,
     losses: Vec<QueueLoss>,
 }
@@ -61,6 +64,7 @@ impl Default for RxCollector {
             recent: latency_histogram(),
             reported: RxCounters::default(),
             late_is_told: true,
+            kernel_stamps: false,
             clocks: Clocks::default(),
             ready_ns: u64::MAX,
         }
@@ -96,6 +100,7 @@ impl RxCollector {
         worker.negative_latency = tally.negative_latency;
         worker.untracked = tally.untracked;
         worker.contended = tally.contended;
+        worker.unstamped = tally.unstamped;
         worker.messages = tally.messages;
         self.clocks.hear(&tally.clocks);
         for sender in &tally.spreads {
@@ -141,6 +146,24 @@ impl RxCollector {
         self.workers.get(worker).map_or(0, |w| w.counters.packets)
     }
 
+    /// The kernel was asked to say when packets arrived.
+    pub fn expect_kernel_stamps(&mut self) {
+        self.kernel_stamps = true;
+    }
+
+    fn timestamps(&self) -> Timestamps {
+        let missing: u64 = self.workers.iter().map(|w| w.unstamped).sum();
+        Timestamps {
+            source: if self.kernel_stamps { "kernel" } else { "user" },
+            missing: self.kernel_stamps.then_some(missing),
+        }
+    }
+
+    /// Latencies since the last interval.
+    pub(super) fn recent(&self) -> &Histogram<u64> {
+        &self.recent
+    }
+
     /// What is known of the clocks.
     pub fn clocks(&mut self) -> &mut Clocks {
         &mut self.clocks
@@ -159,7 +182,7 @@ impl RxCollector {
     }
 
     /// Whether arrival minus departure is a latency, for every sender.
-    fn latency_is_told(&self) -> bool {
+    pub(super) fn latency_is_told(&self) -> bool {
         self.compared().is_some_and(|compared| compared.relation.supports_latency())
     }
 
@@ -248,6 +271,7 @@ impl RxCollector {
             corrupt: c.corrupt,
             foreign: c.foreign,
             messages: self.messages(),
+            timestamps: self.timestamps(),
             latency_ns: distribution(&self.latency).filter(|_| self.latency_is_told()),
             inter_arrival_ns: distribution(&self.gaps),
             restarts: restarts.iter().flatten().count() as u64,
@@ -256,7 +280,8 @@ impl RxCollector {
             as_iperf3: detail.as_ref().map(|d| Iperf::from(&d.as_iperf3)),
             as_iperf2: detail.as_ref().map(|d| Iperf::from(&d.as_iperf2)),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
-            pdv_ns: distribution(&self.pdv()),
+            // The lowest is where it is counted from, however coarsely the others are told.
+            pdv_ns: distribution(&self.pdv()).map(|pdv| Distribution { min: 0, ..pdv }),
             ipdv_ns: distribution(&self.steps.sizes).map(|magnitude| Ipdv {
                 min: self.steps.lowest,
                 max: self.steps.highest,
