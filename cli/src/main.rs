@@ -10,6 +10,7 @@ mod recv;
 mod send;
 mod signals;
 mod text;
+mod text_media;
 
 use std::process::ExitCode;
 

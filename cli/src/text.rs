@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use wirerate_engine::report::{Distribution, Interval, Outcome, Path, Report, Rx, Tx, Warning};
 
+use crate::text_media;
+
 /// One line for an interval.
 pub fn interval(interval: &Interval) -> String {
     let span = format!("{:>5.1}-{:<5.1} s", seconds(interval.start_ns), seconds(interval.end_ns));
@@ -22,8 +24,9 @@ pub fn interval(interval: &Interval) -> String {
             let latency =
                 rx.latency_ns.map_or(String::new(), |l| format!("  p50 {} p99 {}", time(l.p50), time(l.p99)));
             let packets = count(rx.packets);
+            let mdi = rx.mdi.as_ref().map_or(String::new(), |mdi| format!("  {}", text_media::index(mdi)));
             format!(
-                "{span}  received {packets:>12}  {:>11}  {:>13}  lost {}{latency}",
+                "{span}  received {packets:>12}  {:>11}  {:>13}  lost {}{latency}{mdi}",
                 pps(rx.pps),
                 bits(rx.payload_bps),
                 rx.lost
@@ -151,6 +154,7 @@ fn received(text: &mut String, rx: &Rx) {
     if let Some(j) = &rx.jitter_ns {
         let _ = writeln!(text, "jitter     {} (RFC 3550), highest {}", time(j.rfc3550), time(j.max));
     }
+    text_media::received(text, rx);
     if rx.streams.len() > 1 {
         for s in rx.streams.iter().take(16) {
             let _ = writeln!(

@@ -5,5 +5,6 @@ pub mod gaps;
 pub mod handover;
 pub mod jitter;
 pub mod latency;
+pub mod media;
 pub mod sequence;
 pub mod tally;

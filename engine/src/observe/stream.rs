@@ -1,8 +1,12 @@
 //! One stream as a receive worker sees it.
 #![forbid(unsafe_code)]
 
+mod media;
+
+use self::media::MediaStream;
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
+use crate::measure::media::MediaFigures;
 use crate::measure::sequence::{Arrival, Tracker};
 use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
 use crate::packet::probe::End;
@@ -29,6 +33,8 @@ pub(super) struct Stream {
     longest: usize,
     end: Option<End>,
     ended_ns: u64,
+    /// What it is besides, when it is a media stream.
+    media: Option<Box<MediaStream>>,
 }
 
 impl Stream {
@@ -49,6 +55,7 @@ impl Stream {
             longest: 0,
             end: None,
             ended_ns: 0,
+            media: None,
         }
     }
 
@@ -119,8 +126,8 @@ impl Stream {
         first
     }
 
-    /// The figures so far.
-    pub(super) fn tally(&self) -> StreamTally {
+    /// The figures so far; those of a media stream in `spare`, if there is one.
+    pub(super) fn tally(&self, spare: Option<Box<MediaFigures>>) -> StreamTally {
         let mut counters = RxCounters {
             corrupt: self.corrupt,
             payload_bytes: self.payload_bytes,
@@ -130,18 +137,20 @@ impl Stream {
             last_ns: self.last_ns,
             ..RxCounters::default()
         };
-        if self.key.format == Format::Raw {
+        if matches!(self.key.format, Format::Raw | Format::Ts) {
             counters.packets = self.unnumbered;
             counters.unique = self.unnumbered;
         } else {
             self.tracker.counters(&mut counters);
         }
+        let media = self.media_figures(&mut counters, spare);
         StreamTally {
             key: self.key,
             counters,
             jitter_ns: self.jitter.value(),
             end: self.end,
             ended_ns: self.ended_ns,
+            media,
         }
     }
 }

@@ -8,4 +8,5 @@ pub mod frame;
 pub mod ip;
 pub mod probe;
 pub mod rtp;
+pub mod ts;
 pub mod udp;

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod begin;
+mod media;
 mod rates;
 mod rx;
 mod tx;
@@ -13,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 pub(crate) use begin::effective;
+pub use media::{IntervalMdi, Mdi, PayloadType, Pcr, Pid, Program, Rtp, RtpSources, Ts};
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -191,6 +193,9 @@ pub struct IntervalRx {
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
+    /// Media delivery index (RFC 4445).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mdi: Option<IntervalMdi>,
 }
 
 /// What was sent.
@@ -294,6 +299,9 @@ pub struct Rx {
     /// Interarrival jitter of the stream with the highest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_ns: Option<Jitter>,
+    /// All RTP sources together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpSources>,
     /// Each stream.
     pub streams: Vec<Stream>,
 }
@@ -335,7 +343,7 @@ pub struct Stream {
     pub id: u16,
     /// The sender's run.
     pub run: u32,
-    /// `wirerate`, `iperf2`, `raw`.
+    /// `wirerate`, `iperf2`, `rtp`, `ts`, `raw`.
     pub format: &'static str,
     /// Who sent it.
     pub source: SocketAddr,
@@ -368,6 +376,12 @@ pub struct Stream {
     /// What the sender said that it sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<u64>,
+    /// What its RTP headers say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<Rtp>,
+    /// The transport stream that it is or carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts: Option<Ts>,
 }
 
 /// Where packets went: sent = received + drops + unaccounted, on every path.

@@ -4,6 +4,7 @@
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 
+use super::media;
 use super::rates::{Rates, distribution, per_second};
 use super::{IntervalRx, Jitter, Rx, Stream, Warning};
 use crate::measure::tally::{
@@ -23,6 +24,8 @@ pub struct RxCollector {
     recent: Histogram<u64>,
     /// Totals at the last interval.
     reported: RxCounters,
+    /// Intervals of media delivery indices by then.
+    reported_mdi: u64,
     late_is_told: bool,
     /// CLOCK_TAI in ns when the receiver was ready.
     ready_ns: u64,
@@ -48,6 +51,7 @@ impl Default for RxCollector {
             gaps: gap_histogram(),
             recent: latency_histogram(),
             reported: RxCounters::default(),
+            reported_mdi: 0,
             late_is_told: true,
             ready_ns: u64::MAX,
         }
@@ -145,6 +149,10 @@ impl RxCollector {
         let now = self.counted();
         let last = std::mem::replace(&mut self.reported, now);
         let packets = now.packets.saturating_sub(last.packets);
+        let has_media = self.workers.iter().flat_map(|w| &w.streams).any(|s| s.media.is_some());
+        let (mdi, reported_mdi) =
+            if has_media { media::worst(&self.streams(), self.reported_mdi) } else { (None, 0) };
+        self.reported_mdi = reported_mdi;
         let interval = IntervalRx {
             packets,
             lost: now.lost.cast_signed().saturating_sub_unsigned(last.lost),
@@ -154,6 +162,7 @@ impl RxCollector {
                 span_ns,
             ),
             latency_ns: distribution(&self.recent),
+            mdi,
         };
         self.recent.reset();
         interval
@@ -180,8 +189,8 @@ impl RxCollector {
     pub fn finish(&self) -> Rx {
         let c = self.counted();
         let rates = Rates::new(c.packets, c.frames, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
-        let streams: Vec<Stream> =
-            self.streams().iter().map(|tally| stream(tally, self.late_is_told)).collect();
+        let tallies = self.streams();
+        let streams: Vec<Stream> = tallies.iter().map(|tally| stream(tally, self.late_is_told)).collect();
         Rx {
             packets: c.packets,
             unique: c.unique,
@@ -205,6 +214,7 @@ impl RxCollector {
             latency_ns: distribution(&self.latency),
             inter_arrival_ns: distribution(&self.gaps),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
+            rtp: media::sources(&tallies),
             streams,
         }
     }
@@ -236,6 +246,14 @@ impl RxCollector {
             "too-many-streams",
             "datagrams belonged to more streams than are followed (65536 by one worker, 4096 by --backend xdp); they are in no other count",
             Some("use fewer streams, or --format raw"),
+        );
+        let assumed =
+            |s: &StreamTally| s.media.as_ref().and_then(|m| m.rtp).is_some_and(|rtp| rtp.clock_assumed);
+        warn(
+            self.streams().iter().filter(|s| assumed(s)).count() as u64,
+            "clock-assumed",
+            "RTP streams have a dynamic payload type whose clock nobody told: their jitter is that of a clock of 90000 Hz",
+            Some("name it: --payload-type 96=48000, or --clock-rate 48000 for all"),
         );
         warn(
             sum(|w| w.contended),
@@ -269,16 +287,22 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
         (a, b) => a.or(b),
     };
     into.ended_ns = into.ended_ns.max(other.ended_ns);
+    // A flow's packets come to one worker, but for fragments: the figures are those of the worker that saw more.
+    if b.packets > a.packets {
+        into.media.clone_from(&other.media);
+    }
 }
 
 fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
     let (key, c) = (&tally.key, &tally.counters);
     Stream {
         id: key.stream,
-        run: key.run,
+        run: if key.format == Format::Wirerate { key.run } else { 0 },
         format: match key.format {
             Format::Wirerate => "wirerate",
             Format::Iperf2 => "iperf2",
+            Format::Rtp => "rtp",
+            Format::Ts => "ts",
             Format::Raw => "raw",
         },
         source: key.source,
@@ -295,6 +319,8 @@ fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
         corrupt: c.corrupt,
         jitter_ns: tally.jitter_ns.map(|(rfc3550, max)| Jitter { rfc3550, max }),
         sent: tally.end.map(|End { issued, failed, .. }| issued.saturating_sub(failed)),
+        rtp: tally.media.as_ref().and_then(|m| m.rtp.as_ref()).map(media::rtp),
+        ts: tally.media.as_ref().and_then(|m| m.ts.as_ref()).map(media::ts),
     }
 }
 
@@ -332,6 +358,7 @@ mod tests {
             jitter_ns: Some((worker as u64, 9)),
             end: (worker == 1).then_some(End { issued: 100, failed: 2, first_ns: 1, last_ns: 2 }),
             ended_ns: 0,
+            media: None,
         });
         tally.messages = 3;
         tally.latency.record_n(5000, packets).unwrap();

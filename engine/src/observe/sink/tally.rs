@@ -86,6 +86,7 @@ pub fn stream_tally(stream: &Stream, ready_ns: u64) -> StreamTally {
         jitter_ns: (stream.unique > 0).then_some((stream.jitter >> 4, stream.max_jitter >> 4)),
         end,
         ended_ns: stream.ended_ns,
+        media: None,
     }
 }
 
