@@ -10,7 +10,6 @@ mod recv;
 mod send;
 mod signals;
 mod text;
-mod text_media;
 
 use std::process::ExitCode;
 

@@ -1,10 +1,11 @@
 //! The report as text that a person reads.
 
+mod media;
+mod times;
+
 use std::fmt::Write as _;
 
-use wirerate_engine::report::{Distribution, Interval, Outcome, Path, Report, Rx, Tx, Warning};
-
-use crate::text_media;
+use wirerate_engine::report::{Clock, Interval, Outcome, Path, Report, Rx, Tx, Warning};
 
 /// One line for an interval.
 pub fn interval(interval: &Interval) -> String {
@@ -21,10 +22,9 @@ pub fn interval(interval: &Interval) -> String {
             )
         }
         (None, Some(rx)) => {
-            let latency =
-                rx.latency_ns.map_or(String::new(), |l| format!("  p50 {} p99 {}", time(l.p50), time(l.p99)));
+            let latency = rx.latency_ns.map_or(String::new(), |l| format!("  latency {}", times::short(&l)));
             let packets = count(rx.packets);
-            let mdi = rx.mdi.as_ref().map_or(String::new(), |mdi| format!("  {}", text_media::index(mdi)));
+            let mdi = rx.mdi.as_ref().map_or(String::new(), |mdi| format!("  {}", media::index(mdi)));
             format!(
                 "{span}  received {packets:>12}  {:>11}  {:>13}  lost {}{latency}{mdi}",
                 pps(rx.pps),
@@ -66,7 +66,7 @@ pub fn report(report: &Report) -> String {
         sent(&mut text, tx);
     }
     if let Some(rx) = &report.rx {
-        received(&mut text, rx);
+        received(&mut text, rx, report.clock.as_ref());
     }
     if let Some(ledger) = &report.ledger {
         ledger.paths.iter().for_each(|path| ledger_path(&mut text, path));
@@ -111,11 +111,11 @@ fn sent(text: &mut String, tx: &Tx) {
         let _ = writeln!(text, "overdue    {} packets were handed over after their time", count(overdue));
     }
     if let Some(gaps) = &tx.inter_departure_ns {
-        let _ = writeln!(text, "departures {} apart", distribution(gaps));
+        let _ = writeln!(text, "departures {} apart", times::distribution(gaps));
     }
 }
 
-fn received(text: &mut String, rx: &Rx) {
+fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     let _ = writeln!(
         text,
         "received   {} packets in {}, {} different",
@@ -127,14 +127,22 @@ fn received(text: &mut String, rx: &Rx) {
     if let Some(fragments) = rx.fragments {
         let _ = writeln!(text, "put        together from {} fragments", count(fragments));
     }
-    let offered = rx.unique + rx.lost + rx.lost_tail;
-    let share = if offered > 0 { (rx.lost + rx.lost_tail) as f64 * 100.0 / offered as f64 } else { 0.0 };
-    let _ = writeln!(
-        text,
-        "lost       {} in gaps, {} at the end ({share:.4} %)",
-        count(rx.lost),
-        count(rx.lost_tail)
-    );
+    let lost = rx.lost.saturating_add(rx.lost_tail);
+    let offered = lost.saturating_add(rx.unique);
+    let share = if offered > 0 { lost as f64 * 100.0 / offered as f64 } else { 0.0 };
+    if rx.packets > 0 && rx.streams.iter().all(|s| s.format == "ts") {
+        let _ = writeln!(
+            text,
+            "lost       not known: transport streams without RTP have no numbers, and their counters are below"
+        );
+    } else {
+        let _ = writeln!(
+            text,
+            "lost       {} in gaps, {} at the end ({share:.4} %)",
+            count(rx.lost),
+            count(rx.lost_tail)
+        );
+    }
     let _ = writeln!(
         text,
         "also       {} duplicate, {} reordered, {}{} corrupt, {} foreign, {} before the start",
@@ -145,16 +153,25 @@ fn received(text: &mut String, rx: &Rx) {
         rx.foreign,
         rx.before_start
     );
+    if let Some(clock) = clock {
+        let _ = writeln!(text, "clock      {}", times::clock(clock));
+    }
     if let Some(l) = &rx.latency_ns {
-        let _ = writeln!(text, "latency    {}", distribution(l));
+        let _ = writeln!(text, "latency    {}", times::distribution(l));
     }
     if let Some(gaps) = &rx.inter_arrival_ns {
-        let _ = writeln!(text, "arrivals   {} apart", distribution(gaps));
+        let _ = writeln!(text, "arrivals   {} apart", times::distribution(gaps));
     }
     if let Some(j) = &rx.jitter_ns {
         let _ = writeln!(text, "jitter     {} (RFC 3550), highest {}", time(j.rfc3550), time(j.max));
     }
-    text_media::received(text, rx);
+    if let Some(pdv) = &rx.pdv_ns {
+        let _ = writeln!(text, "variation  {} (PDV)", times::distribution(pdv));
+    }
+    if let Some(ipdv) = &rx.ipdv_ns {
+        let _ = writeln!(text, "           {} (IPDV)", times::ipdv(ipdv));
+    }
+    media::received(text, rx);
     if rx.streams.len() > 1 {
         for s in rx.streams.iter().take(16) {
             let _ = writeln!(
@@ -167,7 +184,7 @@ fn received(text: &mut String, rx: &Rx) {
                 s.group,
                 s.port,
                 count(s.packets),
-                s.lost + s.lost_tail
+                s.lost.saturating_add(s.lost_tail)
             );
         }
         if rx.streams.len() > 16 {
@@ -216,18 +233,6 @@ fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Fail => "fail",
         Outcome::Inconclusive => "inconclusive",
     }
-}
-
-fn distribution(l: &Distribution) -> String {
-    format!(
-        "min {}, p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
-        time(l.min),
-        time(l.p50),
-        time(l.p90),
-        time(l.p99),
-        time(l.p999),
-        time(l.max)
-    )
 }
 
 fn seconds(ns: u64) -> f64 {

@@ -1,4 +1,5 @@
 //! tshark's view of media streams in a capture, and RFC 3550's appendix A.8 over its rows.
+#![allow(dead_code, reason = "not every test file needs everything")]
 
 use std::path::Path;
 use std::process::{Command, Stdio};

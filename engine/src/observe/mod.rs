@@ -7,6 +7,7 @@ mod ending;
 mod observer;
 mod offline;
 mod recv;
+mod senders;
 pub mod sink;
 mod source;
 mod stream;

@@ -49,6 +49,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         collector.leave_out_late();
     }
     let mut clocks = Steadiness::begin();
+    collector.clocks().look();
     let link = LinkWatch::begin(team.interface.as_ref());
     let start_ns = clock::tai_ns();
     collector.ready(start_ns);
@@ -69,7 +70,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         if now_ns - start_ns >= interval_start + period_ns {
             push_interval(&mut report, &mut collector, interval_start, now_ns - start_ns, on_event);
             interval_start = now_ns - start_ns;
-            look_at_clock(&mut clocks, &mut report, on_event);
+            look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
         }
         if now_ns >= looked_ns + LOOK_AT_INTERFACE_NS {
             looked_ns = now_ns;
@@ -87,7 +88,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(error) = team.source.finish(&mut collector, &mut report) {
         failure.get_or_insert(error);
     }
-    look_at_clock(&mut clocks, &mut report, on_event);
+    look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);
     }
@@ -126,8 +127,15 @@ fn polled_in_vain(polled: &[Polled], collector: &RxCollector) -> Option<Warning>
     })
 }
 
-fn look_at_clock(clocks: &mut Steadiness, report: &mut Report, on_event: &mut dyn FnMut(Event<'_>)) {
+fn look_at_clock(
+    clocks: &mut Steadiness,
+    collector: &mut RxCollector,
+    report: &mut Report,
+    on_event: &mut dyn FnMut(Event<'_>),
+) {
+    collector.clocks().look();
     if let Some(what) = clocks.look() {
+        collector.clocks().stepped();
         let text = format!("{what} during the run: latencies before and after do not compare");
         let fix = Some("let the time daemon settle before measuring (chronyc waitsync)".to_owned());
         report.warn(Warning { code: "clock-step", text, fix }, on_event);
@@ -203,6 +211,7 @@ fn conclude(
             report.warn(warning, on_event);
         }
     }
+    report.clock = Some(collector.clock());
     report.rx = Some(rx);
 }
 

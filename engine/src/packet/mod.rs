@@ -7,6 +7,7 @@ pub mod fragment;
 pub mod frame;
 pub mod ip;
 pub mod probe;
+pub mod rtcp;
 pub mod rtp;
 pub mod ts;
 pub mod udp;

@@ -7,6 +7,7 @@ use crate::measure::media::is_transport;
 use crate::measure::sequence::Arrival;
 use crate::measure::tally::{Format, StreamKey};
 use crate::observe::FormatChoice;
+use crate::observe::stream::transit;
 use crate::packet::probe::{Kind, Probe, unwrap40};
 use crate::packet::rtp::{self, Header, Rtp, looks_like_rtp};
 use crate::packet::ts::{self, aligned_packets};
@@ -79,7 +80,7 @@ impl Observer {
         if let Some(probe) = rtp::parse_probe(payload) {
             match probe.kind {
                 Kind::Data => self.rtp_with_probe(meta, payload, &rtp, &probe),
-                Kind::End => self.end(meta, &payload[rtp::HEADER_LEN..], &probe),
+                Kind::End | Kind::Announce => self.message(meta, &payload[rtp::HEADER_LEN..], &probe),
             }
             return true;
         }
@@ -148,11 +149,12 @@ impl Observer {
             return;
         }
         let sent_ns = unwrap40(probe.time, meta.arrived_ns);
-        let arrival = stream.numbered(meta, payload.len(), number, sent_ns);
+        let (arrival, step) = stream.numbered(meta, payload.len(), number, sent_ns);
         stream.rtp_with_probe(meta, rtp, probe, &self.spec.media);
         if arrival != Arrival::Duplicate {
             self.latency.record(sent_ns, meta.arrived_ns, 1);
         }
+        self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
         self.counted(meta);
     }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::measure::media::MediaSpec;
 use crate::measure::tally::{RxTally, StreamTally};
 use crate::observe::observer::ObserverSpec;
-use crate::packet::probe::{self, End};
+use crate::packet::probe::{self, End, Message};
 use crate::packet::ts::LEN;
 use crate::queue::Sink;
 
@@ -151,10 +151,10 @@ fn a_probe_in_rtp_is_measured_as_our_own_and_compared_with_its_header() {
         for (sequence, rtp) in [(0, 65_535), (1, 0), (3, 2), (4, 4), (5, 4)] {
             give(&mut o, A, 1000, &probed(sequence, rtp));
         }
-        let mut end = vec![0; rtp::HEADER_LEN + probe::END_LEN];
+        let mut end = vec![0; rtp::HEADER_LEN + probe::MESSAGE_LEN];
         Header { marker: false, payload_type: 96, sequence: 7, timestamp: 0, ssrc: 9 }.emit(&mut end);
         let body = End { issued: 8, failed: 0, first_ns: START, last_ns: START + 5 };
-        body.emit(&mut end[rtp::HEADER_LEN..]);
+        Message { end: body, clock: None, announced: 0 }.emit(&mut end[rtp::HEADER_LEN..]);
         rtp::emit_probe(&mut end, &Probe { kind: Kind::End, run: 5, stream: 3, sequence: 8, time: 0 });
         give(&mut o, A, 2000, &end);
         let t = tally(&mut o);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use wirerate_engine::report::{IntervalMdi, Rtp, Rx, Stream, Ts};
 
-use crate::text::{bits, count, time};
+use super::{bits, count, time};
 
 /// Media streams that are shown by themselves.
 const SHOWN: usize = 4;
