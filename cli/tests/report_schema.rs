@@ -95,7 +95,7 @@ fn media() -> MediaFigures {
         let source = media.source.get_or_insert_with(|| Source::new(&header, at, &spec.clocks));
         source.arrive(&rtp, at, &spec.clocks);
         let spec = MediaSpec { media_rate_bps: Some(1_000_000), ..spec.clone() };
-        media.carried(&rtp, at, &spec, || 0);
+        media.carried(&rtp, true, at, &spec, || 0);
     }
     let mut figures = MediaFigures::default();
     media.tell(&mut figures);

@@ -173,7 +173,7 @@ fn a_transport_stream_over_udp_is_recognised_and_says_no_more_than_it_knows() {
     }
     let ts = &from_capture["rx"]["streams"][0]["ts"];
     assert_eq!(ts["mdi"]["media_rate_bps"], 2_000_000, "{ts}");
-    // ffmpeg fills the stream up to the rate that it was told.
-    let rate = ts["pcr"]["rate_bps"].as_f64().unwrap();
-    assert!((rate / 2e6 - 1.0).abs() < 0.02, "{ts}");
+    // ffmpeg fills the stream up to the rate that it was told; of the packets that fill it nobody counts those that are missing.
+    let rate = ts["pcr"]["rate_bps"].as_u64().unwrap();
+    assert!((1_500_000..=2_020_000).contains(&rate), "{ts}");
 }

@@ -14,10 +14,10 @@ pub const PORT: &str = "5004";
 pub fn drop_every(middle: &Netns, n: u32) {
     let script = format!(
         "add table netdev loss\n\
-         add counter netdev loss all\n\
+         add counter netdev loss seen\n\
          add counter netdev loss dropped\n\
          add chain netdev loss in {{ type filter hook ingress device \"s0\" priority 0; }}\n\
-         add rule netdev loss in udp dport {PORT} counter name all\n\
+         add rule netdev loss in udp dport {PORT} counter name seen\n\
          add rule netdev loss in udp dport {PORT} numgen inc mod {n} == 3 counter name dropped drop\n"
     );
     let mut nft =
@@ -37,7 +37,7 @@ pub fn dropped(middle: &Netns) -> (u64, u64) {
         let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
         listed["nftables"][1]["counter"]["packets"].as_u64().expect("a counter of that name")
     };
-    let counts = (packets("all"), packets("dropped"));
+    let counts = (packets("seen"), packets("dropped"));
     assert!(middle.command("nft").args(["delete", "table", "netdev", "loss"]).status().unwrap().success());
     counts
 }

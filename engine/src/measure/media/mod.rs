@@ -49,9 +49,17 @@ pub struct MediaFigures {
 }
 
 impl Media {
-    /// Takes in what a packet of RTP carried, if that is a transport stream; `lost` as in [`Transport::arrive`].
+    /// Takes in what a packet of RTP carried, if that is a transport stream; whether it `follows` the packet before, and `lost` as in
+    /// [`Transport::arrive`].
     #[inline]
-    pub fn carried(&mut self, rtp: &Rtp<'_>, arrived_ns: u64, spec: &MediaSpec, lost: impl FnOnce() -> u64) {
+    pub fn carried(
+        &mut self,
+        rtp: &Rtp<'_>,
+        follows: bool,
+        arrived_ns: u64,
+        spec: &MediaSpec,
+        lost: impl FnOnce() -> u64,
+    ) {
         if self.transport.is_none() {
             let early = self.source.as_ref().is_none_or(|source| source.received() <= LOOK_FOR_TS);
             if rtp.header.payload_type != PT_MP2T && !(early && aligned_packets(rtp.payload) >= ENOUGH_TS) {
@@ -60,6 +68,9 @@ impl Media {
             self.transport = Some(Transport::new(spec.media_rate_bps));
         }
         if let Some(transport) = &mut self.transport {
+            if !follows {
+                transport.gap();
+            }
             transport.arrive(rtp.payload, arrived_ns, Some(lost));
         }
     }

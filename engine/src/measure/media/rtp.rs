@@ -91,6 +91,8 @@ pub struct Verdict {
     pub seen: Seen,
     /// The time of its time stamp by the sender's clock, in ns since somewhere.
     pub sent_ns: u64,
+    /// It has the number after that of the packet before it.
+    pub follows: bool,
     /// That is another clock, or the same begun anew: its time does not compare with those before.
     pub anew: bool,
 }
@@ -204,7 +206,7 @@ impl Source {
             _ => self.validity.arrive(header.sequence, || !anew && skew_ns().abs() < MAX_RESTART_SKEW_NS),
         };
         let number = match seen {
-            Seen::Doubtful => return Verdict { seen, sent_ns: 0, anew },
+            Seen::Doubtful => return Verdict { seen, sent_ns: 0, follows: false, anew },
             Seen::Number(number) => number,
             Seen::Restart(number) => {
                 // The one before was the first of this sequence, and is counted now.
@@ -215,10 +217,11 @@ impl Source {
                 number
             }
         };
+        let follows = number == last.number + 1 && !anew;
         if anew {
             (self.timestamp, self.extended, self.since_ns) = (header.timestamp, 0, arrived_ns);
             self.transit = None;
-        } else if number == last.number + 1 {
+        } else if follows {
             let step = i64::from(header.timestamp.wrapping_sub(last.timestamp).cast_signed());
             let (least, most) = self.figures.steps.unwrap_or((step, step));
             self.figures.steps = Some((least.min(step), most.max(step)));
@@ -229,7 +232,7 @@ impl Source {
         }
         let sent_ns = self.time(header.timestamp, arrived_ns);
         self.look(rtp);
-        Verdict { seen, sent_ns, anew }
+        Verdict { seen, sent_ns, follows, anew }
     }
 
     /// The packet has another payload type than the one before; whether its clock is another, too.

@@ -96,6 +96,8 @@ struct Reference {
     /// Since the first, by the clock, in its units.
     ticks: u64,
     jitter: Jitter,
+    /// Gaps told by numbers of datagrams.
+    gaps: u64,
     /// Packets since the last reference, and how many had been missing then.
     packets: u64,
     missing: u64,
@@ -108,8 +110,10 @@ struct Reference {
 /// A transport stream as a receiver follows it.
 #[derive(Debug)]
 pub struct Transport {
+    /// Without the PIDs', which are in `pids`.
     figures: Figures,
-    /// Place in `figures.pids` and `counters`, and one; 0 is none yet.
+    pids: Vec<Pid>,
+    /// Place in `pids` and `counters`, and one; 0 is none yet.
     index: Box<[u8]>,
     counters: Vec<Counter>,
     reference: Reference,
@@ -122,7 +126,8 @@ impl Transport {
     /// Of which nothing has come. The media rate is that of the stream's clock, if none is given.
     pub fn new(media_rate_bps: Option<u64>) -> Self {
         Self {
-            figures: Figures { pids: Vec::with_capacity(MAX_PIDS), ..Figures::default() },
+            figures: Figures::default(),
+            pids: Vec::with_capacity(MAX_PIDS),
             index: vec![0; 1 << 13].into(),
             counters: Vec::with_capacity(MAX_PIDS),
             reference: Reference::default(),
@@ -133,12 +138,20 @@ impl Transport {
 
     /// Writes the figures so far to `into`, whose memory is used again.
     pub fn tell(&self, into: &mut Figures) {
-        into.clone_from(&self.figures);
+        let mut pids = std::mem::take(&mut into.pids);
+        pids.clear();
+        pids.extend_from_slice(&self.pids);
+        *into = Figures { pids, ..self.figures.clone() };
         if let Some(clock) = &mut into.clock {
             clock.jitter_ns = self.reference.jitter.value();
             clock.rate_bps = rate(self.reference.whole);
         }
         into.mdi = self.meter.figures();
+    }
+
+    /// Before the next datagram others are missing, as its number says: the counters need not show it.
+    pub fn gap(&mut self) {
+        self.reference.gaps += 1;
     }
 
     /// Takes in what one datagram carried. `lost`: how many datagrams of the stream have been lost or out of order, where that is known.
@@ -185,7 +198,7 @@ impl Transport {
             self.figures.untracked += 1;
             return;
         };
-        let (pid, counter) = (&mut self.figures.pids[at], &mut self.counters[at]);
+        let (pid, counter) = (&mut self.pids[at], &mut self.counters[at]);
         pid.packets += 1;
         pid.scrambled += u64::from(ts.scrambled);
         pid.pcrs += u64::from(ts.pcr.is_some());
@@ -220,7 +233,7 @@ impl Transport {
         }
         self.index[usize::from(pid)] = at as u8 + 1;
         self.counters.push(Counter::default());
-        self.figures.pids.push(Pid { pid, ..Pid::default() });
+        self.pids.push(Pid { pid, ..Pid::default() });
         Some(at)
     }
 
@@ -237,7 +250,7 @@ impl Transport {
     }
 
     fn clock(&mut self, ts: &Ts<'_>, pcr: u64, arrived_ns: u64) {
-        let missing = self.figures.missing + self.figures.sync_errors;
+        let missing = self.figures.missing + self.figures.sync_errors + self.reference.gaps;
         let clock = self.figures.clock.get_or_insert(Clock { pid: ts.pid, ..Clock::default() });
         if clock.pid != ts.pid {
             return;

@@ -110,6 +110,23 @@ fn the_clock_gives_interval_rate_and_jitter() {
 }
 
 #[test]
+fn the_rate_leaves_out_stretches_in_which_something_is_missing() {
+    let mut transport = Transport::new(None);
+    // A reference each 20 packets, and packets that hold nothing between: nobody counts those.
+    for n in (0..201u64).filter(|n| n % 40 != 7) {
+        if n % 40 == 8 {
+            transport.gap();
+        }
+        let packet =
+            if n % 20 == 0 { with_pcr(0x100, (n / 20) as u8, n * 27_000, false) } else { packet(NULL, 0) };
+        transport.arrive(&packet, n * 1_000_000, UNNUMBERED);
+    }
+    let mut figures = Figures::default();
+    transport.tell(&mut figures);
+    assert_eq!((figures.clock.unwrap().rate_bps, figures.continuity_errors), (Some(1_504_000), 0));
+}
+
+#[test]
 fn more_pids_than_are_followed_are_counted() {
     let figures = given(&(0..300).map(|pid| packet(pid, 0)).collect::<Vec<_>>());
     assert_eq!((figures.pids.len(), figures.untracked, figures.packets), (MAX_PIDS, 45, 300));

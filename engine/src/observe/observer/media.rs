@@ -16,10 +16,13 @@ use crate::queue::RxMeta;
 /// Most flows that wait to be recognised at once; then all of them are taken for foreign.
 const MAX_CANDIDATES: usize = 16_384;
 
+/// A datagram that waits.
+type Datagram = (RxMeta, Box<[u8]>);
+
 /// Flows that may be media streams; so far their datagrams are foreign.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
-    flows: FxHashMap<StreamKey, Vec<(RxMeta, Box<[u8]>)>>,
+    flows: FxHashMap<StreamKey, Vec<Datagram>>,
     datagrams: u64,
 }
 
@@ -30,14 +33,14 @@ impl Candidates {
     }
 
     /// Those that wait for `key`, which wait no more.
-    fn take(&mut self, key: &StreamKey) -> Vec<(RxMeta, Box<[u8]>)> {
+    fn take(&mut self, key: &StreamKey) -> Vec<Datagram> {
         let taken = self.flows.remove(key).unwrap_or_default();
         self.datagrams -= taken.len() as u64;
         taken
     }
 
     /// Has `waiting` wait for `key`; how many others wait no more, as they are too many.
-    fn put(&mut self, key: &StreamKey, waiting: Vec<(RxMeta, Box<[u8]>)>) -> u64 {
+    fn put(&mut self, key: &StreamKey, waiting: Vec<Datagram>) -> u64 {
         let gone = if self.flows.len() >= MAX_CANDIDATES {
             self.flows.clear();
             std::mem::take(&mut self.datagrams)

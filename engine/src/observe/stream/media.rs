@@ -36,7 +36,7 @@ impl Stream {
         let this = self.media.get_or_insert_default();
         let source =
             this.media.source.get_or_insert_with(|| Source::new(&rtp.header, meta.arrived_ns, &spec.clocks));
-        let Verdict { seen, sent_ns, anew } = source.arrive(rtp, meta.arrived_ns, &spec.clocks);
+        let Verdict { seen, sent_ns, follows, anew } = source.arrive(rtp, meta.arrived_ns, &spec.clocks);
         if anew {
             self.jitter.begin_anew();
         }
@@ -61,7 +61,7 @@ impl Stream {
             self.tracker.arrive(number - 1);
         }
         self.numbered(meta, length, number, sent_ns);
-        self.carried(meta, rtp, spec);
+        self.carried(meta, rtp, follows, spec);
         1 + u64::from(held.is_some())
     }
 
@@ -81,10 +81,10 @@ impl Stream {
         }
     }
 
-    fn carried(&mut self, meta: &RxMeta, rtp: &Rtp<'_>, spec: &MediaSpec) {
+    fn carried(&mut self, meta: &RxMeta, rtp: &Rtp<'_>, follows: bool, spec: &MediaSpec) {
         let tracker = &self.tracker;
         let Some(this) = &mut self.media else { return };
-        this.media.carried(rtp, meta.arrived_ns, spec, || {
+        this.media.carried(rtp, follows, meta.arrived_ns, spec, || {
             let mut counters = RxCounters::default();
             tracker.counters(&mut counters);
             counters.lost + counters.reordered
