@@ -83,6 +83,10 @@ fn agree(seen: &Seen, target: &str, hz: u64, more: &[&str]) -> Value {
         assert_eq!(rtp["expected"], tshark.packets + seen.dropped, "{way}");
         assert_eq!((&rtp["cumulative_lost"], &rtp["valid"]), (&tshark.lost.into(), &true.into()), "{way}");
         assert_eq!(rtp["clock_hz"], hz, "{way}");
+        // Every ninth is lost: single packets, so far apart, and iperf has no say in it.
+        assert_eq!(stream["loss_periods"]["length_packets"]["sum"], seen.dropped, "{way}: {stream}");
+        assert_eq!(stream["loss_periods"]["distance_packets"]["max"], EVERY, "{way}: {stream}");
+        assert!(stream["as_iperf3"].is_null() && rx["as_iperf3"].is_null(), "{way}: {rx}");
     }
     let stream = &from_capture["rx"]["streams"][0];
     let (jitter, highest) = media::jitter(&rows, hz);

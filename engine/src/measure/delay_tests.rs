@@ -102,7 +102,7 @@ fn a_slow_first_packet_does_not_make_the_others_coarse() {
     let pdv = told(&transits, 10);
     assert!(pdv.value_at_quantile(0.5).abs_diff(500) < 60, "{}", pdv.value_at_quantile(0.5));
     assert!(pdv.max().abs_diff(990_000) < 10_000);
-    assert_eq!(pdv.min(), 0);
+    assert!(pdv.min() < 50, "{}", pdv.min());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use hdrhistogram::Histogram;
 
 use super::delay::{SenderSpread, Steps};
+use super::sequence::Detail;
 use crate::clock::Claim;
 
 /// Longest latency that the histograms hold: a minute, in ns.
@@ -96,6 +97,8 @@ pub struct StreamTally {
     pub announced: u64,
     /// CLOCK_TAI in ns when the end was first heard.
     pub ended_ns: u64,
+    /// How it was lost and reordered: in a worker's last tally, of a stream with numbers.
+    pub detail: Option<Box<Detail>>,
     /// What a media stream says of itself.
     pub media: Option<Box<super::media::MediaFigures>>,
 }
@@ -138,6 +141,8 @@ pub struct RxTally {
     /// Datagrams of recognised formats that could not be counted, because another CPU held their stream for too long (`xdp`); in no
     /// other count. Total.
     pub contended: u64,
+    /// Payloads without the kernel's time stamp, though it was asked for. Total.
+    pub unstamped: u64,
     /// Messages of the streams: of their ends, and announcements. Total.
     pub messages: u64,
     /// What the senders said of their clocks.
@@ -161,6 +166,7 @@ impl RxTally {
             negative_latency: 0,
             untracked: 0,
             contended: 0,
+            unstamped: 0,
             messages: 0,
             clocks: Vec::new(),
             losses: Vec::new(),

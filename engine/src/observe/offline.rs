@@ -274,6 +274,8 @@ impl Reader {
     fn conclude(mut self, report: &mut Report, on_event: &mut dyn FnMut(Event<'_>)) {
         let last_ns = self.observer.last_arrival_ns().saturating_sub(self.first_ns);
         self.interval(last_ns.max(self.interval_ns), report, on_event);
+        self.observer.last_tally(&mut self.tally);
+        self.collector.absorb(&self.tally);
         let mut warn = |count: u64, code, text: &str| {
             if count > 0 {
                 report.warn(Warning { code, text: format!("{count} {text}"), fix: None }, on_event);

@@ -5,7 +5,9 @@
 
 mod begin;
 mod clock;
+mod hlog;
 mod media;
+mod pattern;
 mod rates;
 mod rx;
 mod tx;
@@ -16,7 +18,9 @@ use serde::Serialize;
 
 pub(crate) use begin::effective;
 pub use clock::Clocks;
+pub use hlog::HistogramLog;
 pub use media::{IntervalMdi, Mdi, PayloadType, Pcr, Pid, Program, Rtp, RtpSources, Ts};
+pub use pattern::{Bucket, Iperf, LossPeriods, ReorderingExtent, Spread};
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -294,6 +298,8 @@ pub struct Rx {
     pub foreign: u64,
     /// End-of-stream messages; in no other count.
     pub messages: u64,
+    /// Who said when packets arrived.
+    pub timestamps: Timestamps,
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
@@ -310,11 +316,35 @@ pub struct Rx {
     /// Inter-packet delay variation (RFC 5481 §4.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipdv_ns: Option<Ipdv>,
+    /// Streams that are a sender's next run, after it was started again.
+    pub restarts: u64,
+    /// Loss as runs of packets, of all streams; absent without loss, and where it is not known (`xdp`, or a stream that came to several workers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_periods: Option<LossPeriods>,
+    /// How far packets were reordered, of all streams; absent when none was, and where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reordering: Option<ReorderingExtent>,
+    /// What iperf3 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf3: Option<Iperf>,
+    /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf2: Option<Iperf>,
     /// All RTP sources together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtp: Option<RtpSources>,
     /// Each stream.
     pub streams: Vec<Stream>,
+}
+
+/// Who said when packets arrived.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Timestamps {
+    /// `kernel`: it did when it took them from the driver, or an eBPF program did there; `user`: the program when it took them from its queue.
+    pub source: &'static str,
+    /// Datagrams, messages among them, that had no stamp of the kernel's and got one of the program's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<u64>,
 }
 
 /// How times in ns are distributed, to 1 %. A percentile that there are too few times for is absent: q takes 1/(1 - q) of them.
@@ -407,6 +437,24 @@ pub struct Stream {
     /// What the sender said that it sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<u64>,
+    /// Number of the packet that arrived first; what is below it was sent before the receiver was ready, or lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_number: Option<u64>,
+    /// Run that the same sender was on before it was started again: what is missing between the two was not lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_of: Option<u32>,
+    /// Loss as runs of packets; absent without loss, and where it is not known (`xdp`, or a stream that came to several workers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_periods: Option<LossPeriods>,
+    /// How far packets were reordered; absent when none was, and where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reordering: Option<ReorderingExtent>,
+    /// What iperf3 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf3: Option<Iperf>,
+    /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf2: Option<Iperf>,
     /// What its RTP headers say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtp: Option<Rtp>,

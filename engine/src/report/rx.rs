@@ -8,8 +8,12 @@ use rustc_hash::FxHashMap;
 
 use super::clock::Compared;
 use super::media;
+use super::pattern;
 use super::rates::{Rates, distribution, per_second};
-use super::{Clock, Clocks, IntervalRx, Ipdv, Jitter, Rx, Stream, Warning};
+use super::{
+    Clock, Clocks, Distribution, IntervalRx, Ipdv, Iperf, Jitter, LossPeriods, ReorderingExtent, Rx, Stream,
+    Timestamps, Warning,
+};
 use crate::measure::delay::{Spread, Steps};
 use crate::measure::tally::{
     Format, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
@@ -33,6 +37,7 @@ pub struct RxCollector {
     /// Intervals of media delivery indices by then.
     reported_mdi: u64,
     late_is_told: bool,
+    kernel_stamps: bool,
     clocks: Clocks,
     /// CLOCK_TAI in ns when the receiver was ready.
     ready_ns: u64,
@@ -46,6 +51,7 @@ struct Worker {
     negative_latency: u64,
     untracked: u64,
     contended: u64,
+    unstamped: u64,
     messages: u64,
     losses: Vec<QueueLoss>,
 }
@@ -62,6 +68,7 @@ impl Default for RxCollector {
             reported: RxCounters::default(),
             reported_mdi: 0,
             late_is_told: true,
+            kernel_stamps: false,
             clocks: Clocks::default(),
             ready_ns: u64::MAX,
         }
@@ -97,6 +104,7 @@ impl RxCollector {
         worker.negative_latency = tally.negative_latency;
         worker.untracked = tally.untracked;
         worker.contended = tally.contended;
+        worker.unstamped = tally.unstamped;
         worker.messages = tally.messages;
         self.clocks.hear(&tally.clocks);
         for sender in &tally.spreads {
@@ -142,6 +150,24 @@ impl RxCollector {
         self.workers.get(worker).map_or(0, |w| w.counters.packets)
     }
 
+    /// The kernel was asked to say when packets arrived.
+    pub fn expect_kernel_stamps(&mut self) {
+        self.kernel_stamps = true;
+    }
+
+    fn timestamps(&self) -> Timestamps {
+        let missing: u64 = self.workers.iter().map(|w| w.unstamped).sum();
+        Timestamps {
+            source: if self.kernel_stamps { "kernel" } else { "user" },
+            missing: self.kernel_stamps.then_some(missing),
+        }
+    }
+
+    /// Latencies since the last interval.
+    pub(super) fn recent(&self) -> &Histogram<u64> {
+        &self.recent
+    }
+
     /// What is known of the clocks.
     pub fn clocks(&mut self) -> &mut Clocks {
         &mut self.clocks
@@ -160,7 +186,7 @@ impl RxCollector {
     }
 
     /// Whether arrival minus departure is a latency, for every sender.
-    fn latency_is_told(&self) -> bool {
+    pub(super) fn latency_is_told(&self) -> bool {
         self.compared().is_some_and(|compared| compared.relation.supports_latency())
     }
 
@@ -227,7 +253,15 @@ impl RxCollector {
         let c = self.counted();
         let rates = Rates::new(c.packets, c.frames, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
         let tallies = self.streams();
-        let streams: Vec<Stream> = tallies.iter().map(|tally| stream(tally, self.late_is_told)).collect();
+        let restarts = pattern::restarts(&tallies);
+        let detail = pattern::sum(&tallies);
+        let is_media = |s: &StreamTally| matches!(s.key.format, Format::Rtp | Format::Ts);
+        let read_by_iperf = || detail.as_ref().filter(|_| !tallies.iter().all(is_media));
+        let streams: Vec<Stream> = tallies
+            .iter()
+            .zip(&restarts)
+            .map(|(tally, restart_of)| Stream { restart_of: *restart_of, ..stream(tally, self.late_is_told) })
+            .collect();
         Rx {
             packets: c.packets,
             unique: c.unique,
@@ -248,10 +282,17 @@ impl RxCollector {
             corrupt: c.corrupt,
             foreign: c.foreign,
             messages: self.messages(),
+            timestamps: self.timestamps(),
             latency_ns: distribution(&self.latency).filter(|_| self.latency_is_told()),
             inter_arrival_ns: distribution(&self.gaps),
+            restarts: restarts.iter().flatten().count() as u64,
+            loss_periods: detail.as_ref().and_then(|d| LossPeriods::new(&d.loss)),
+            reordering: detail.as_ref().and_then(|d| ReorderingExtent::new(&d.reordering)),
+            as_iperf3: read_by_iperf().map(|d| Iperf::from(&d.as_iperf3)),
+            as_iperf2: read_by_iperf().map(|d| Iperf::from(&d.as_iperf2)),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
-            pdv_ns: distribution(&self.pdv()),
+            // The lowest is where it is counted from, however coarsely the others are told.
+            pdv_ns: distribution(&self.pdv()).map(|pdv| Distribution { min: 0, ..pdv }),
             ipdv_ns: distribution(&self.steps.sizes).map(|magnitude| Ipdv {
                 min: self.steps.lowest,
                 max: self.steps.highest,
@@ -323,6 +364,7 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
     // Numbers up to the highest that came.
     let known = |c: &RxCounters| c.before_start + c.unique + c.lost;
     let known = known(&a).max(known(&b));
+    let same_end = into.end.is_some() == other.end.is_some();
     into.end = into.end.or(other.end);
     let c = &mut into.counters;
     c.add(&b);
@@ -339,6 +381,12 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
         (a, b) => a.or(b),
     };
     into.ended_ns = into.ended_ns.max(other.ended_ns);
+    // Nobody knows in which order the parts of two workers came, and a worker that did not hear the end knows of no tail.
+    into.detail = match (a.unique, b.unique) {
+        (_, 0) if same_end => into.detail.take(),
+        (0, _) if same_end => other.detail.clone(),
+        _ => None,
+    };
     // A flow's packets come to one worker, but for fragments: the figures are those of the worker that saw more.
     if b.packets > a.packets {
         into.media.clone_from(&other.media);
@@ -347,6 +395,9 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
 
 fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
     let (key, c) = (&tally.key, &tally.counters);
+    let detail = tally.detail.as_deref();
+    // RTP's first number is drawn at random.
+    let counted_from_0 = key.format != Format::Rtp;
     Stream {
         id: key.stream,
         run: if key.format == Format::Wirerate { key.run } else { 0 },
@@ -371,6 +422,12 @@ fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
         corrupt: c.corrupt,
         jitter_ns: tally.jitter_ns.map(|(rfc3550, max)| Jitter { rfc3550, max }),
         sent: tally.end.map(|End { issued, failed, .. }| issued.saturating_sub(failed)),
+        first_number: detail.filter(|_| counted_from_0).and_then(|d| d.first_number),
+        restart_of: None,
+        loss_periods: detail.and_then(|d| LossPeriods::new(&d.loss)),
+        reordering: detail.and_then(|d| ReorderingExtent::new(&d.reordering)),
+        as_iperf3: detail.filter(|_| counted_from_0).map(|d| Iperf::from(&d.as_iperf3)),
+        as_iperf2: detail.filter(|_| counted_from_0).map(|d| Iperf::from(&d.as_iperf2)),
         rtp: tally.media.as_ref().and_then(|m| m.rtp.as_ref()).map(media::rtp),
         ts: tally.media.as_ref().and_then(|m| m.ts.as_ref()).map(media::ts),
     }
@@ -423,6 +480,7 @@ mod tests {
             end: (worker == 1).then_some(End { issued: 100, failed: 2, first_ns: 1, last_ns: 2 }),
             announced: 0,
             ended_ns: 0,
+            detail: None,
             media: None,
         });
         tally.messages = 3;

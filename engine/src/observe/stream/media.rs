@@ -5,7 +5,7 @@ use crate::measure::media::rtp::{Source, Verdict};
 use crate::measure::media::ts::Transport;
 use crate::measure::media::validity::Seen;
 use crate::measure::media::{Media, MediaFigures, MediaSpec};
-use crate::measure::sequence::Tracker;
+use crate::measure::sequence::{Tracker, When};
 use crate::measure::tally::{Format, RxCounters};
 use crate::packet::probe::Probe;
 use crate::packet::rtp::Rtp;
@@ -23,6 +23,13 @@ pub(super) struct MediaStream {
     before: RxCounters,
 }
 
+impl MediaStream {
+    /// Whether the sender began another sequence.
+    pub(super) fn has_restarted(&self) -> bool {
+        self.before.unique > 0
+    }
+}
+
 impl Stream {
     /// Takes in a packet of this RTP source; how many are counted now: none while it is doubtful, with it the doubtful one when another sequence
     /// has begun.
@@ -37,9 +44,6 @@ impl Stream {
         let source =
             this.media.source.get_or_insert_with(|| Source::new(&rtp.header, meta.arrived_ns, &spec.clocks));
         let Verdict { seen, sent_ns, follows, anew } = source.arrive(rtp, meta.arrived_ns, &spec.clocks);
-        if anew {
-            self.jitter.begin_anew();
-        }
         let (number, held) = match seen {
             Seen::Doubtful => {
                 this.strays += u64::from(this.held.replace((*meta, length)).is_some());
@@ -56,9 +60,13 @@ impl Stream {
                 (number, this.held.take())
             }
         };
+        if anew {
+            self.begin_clock_anew();
+        }
         if let Some((meta, length)) = &held {
+            let when = When { first_ns: self.first_ns, last_ns: self.last_ns, now_ns: meta.arrived_ns };
             self.count(meta, *length, 1);
-            self.tracker.arrive(number - 1);
+            self.tracker.arrive(number - 1, &when);
         }
         self.numbered(meta, length, number, sent_ns);
         self.carried(meta, rtp, follows, spec);
