@@ -6,6 +6,7 @@
 mod begin;
 mod clock;
 mod hlog;
+mod media;
 mod pattern;
 mod rates;
 mod rtcp;
@@ -19,6 +20,7 @@ use serde::Serialize;
 pub(crate) use begin::effective;
 pub use clock::Clocks;
 pub use hlog::HistogramLog;
+pub use media::{IntervalMdi, Mdi, PayloadType, Pcr, Pid, Program, Rtp, RtpSources, Ts};
 pub use pattern::{Bucket, Iperf, LossPeriods, ReorderingExtent, Spread};
 pub use rtcp::{RoundTrip, Rtcp, RtcpPeer, RtcpSender};
 pub use rx::RxCollector;
@@ -205,6 +207,9 @@ pub struct IntervalRx {
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
+    /// Media delivery index (RFC 4445).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mdi: Option<IntervalMdi>,
 }
 
 /// What was sent.
@@ -330,6 +335,9 @@ pub struct Rx {
     /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_iperf2: Option<Iperf>,
+    /// All RTP sources together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpSources>,
     /// Each stream.
     pub streams: Vec<Stream>,
 }
@@ -401,7 +409,7 @@ pub struct Stream {
     pub id: u16,
     /// The sender's run.
     pub run: u32,
-    /// `wirerate`, `iperf2`, `raw`.
+    /// `wirerate`, `iperf2`, `rtp`, `ts`, `raw`.
     pub format: &'static str,
     /// Who sent it.
     pub source: SocketAddr,
@@ -452,6 +460,12 @@ pub struct Stream {
     /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_iperf2: Option<Iperf>,
+    /// What its RTP headers say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<Rtp>,
+    /// The transport stream that it is or carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts: Option<Ts>,
 }
 
 /// What times were taken by, and whether those of the two ends can be compared.
