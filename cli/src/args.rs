@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use wirerate_engine::host::cpu;
 use wirerate_engine::host::sched::Policy;
 use wirerate_engine::pacing::MAX_BURST;
+use wirerate_engine::profile::rate::{Layer, Rate};
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::afxdp::steer::QUEUES;
 use wirerate_engine::target::Target;
@@ -38,7 +39,7 @@ pub enum Command {
     Doctor(Doctor),
 }
 
-const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT; IPv6 in brackets. A multicast group is \
+const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT, or rtp://[SOURCE@]ADDR:PORT, which recv takes for --format rtp; IPv6 in brackets. A multicast group is \
 recognised as one; SOURCE@ makes it source-specific (SSM)";
 
 /// What `send` and `recv` have in common.
@@ -153,9 +154,10 @@ pub struct Send {
     pub bytes: Option<u64>,
 
     /// Offered load: max, 10G (UDP payload, bit/s; K M G are powers of 1000), 9.9GL1 or 9.9GL2 (on the line, or
-    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps
-    #[arg(long, value_name = "RATE", default_value = "1000pps")]
-    pub rate: String,
+    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps. RTP has its own, see --ptime
+    /// [default: 1000pps]
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
 
     /// How packets leave at --rate: auto, as they become due, at most 100 µs' worth at once; N, in bursts of N packets (1 to
     /// 16384, of each worker) back to back and then a silence that keeps the rate; 1, packet by packet
@@ -214,6 +216,9 @@ pub struct Send {
 
     #[command(flatten)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub rtp: crate::rtp::Rtp,
 }
 
 /// What follows the probe header.
@@ -256,9 +261,13 @@ pub struct Recv {
     #[arg(long, value_enum, default_value_t = SinkProgram::Auto)]
     pub sink: SinkProgram,
 
-    /// What arrives. auto recognises wirerate and iperf2 per flow; raw counts packets and bytes only
+    /// What arrives. auto recognises wirerate, iperf2, rtp (after two packets in sequence) and ts (an MPEG transport stream in UDP) per
+    /// flow; raw counts packets and bytes only
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub format: Format,
+
+    #[command(flatten)]
+    pub media: Media,
 
     /// Compare every byte behind the probe header with --payload or --payload-file
     #[arg(long)]
@@ -285,8 +294,35 @@ pub struct Recv {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub ready_fd: Option<i32>,
 
+    /// Take the packets from this capture (pcap or pcapng), and its time stamps as their arrivals, instead of receiving. 0.0.0.0:PORT and
+    /// [::]:PORT stand for every address. --duration and --interval are by the capture's time
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["iface", "backend", "queues", "segments", "busy_poll", "huge_pages",
+        "cpus", "on_irq_cpu", "sched", "steer", "idle", "keep", "sink", "ready_fd"])]
+    pub pcap: Option<PathBuf>,
+
     #[command(flatten)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub rtcp: crate::rtp::Rtcp,
+}
+
+/// What nobody says of itself in a media stream.
+#[derive(Debug, Args)]
+pub struct Media {
+    /// Clock of an RTP payload type, 0 to 127, in Hz, for its jitter: 96=48000. May be given several times. Types below 96 have their
+    /// clocks from RFC 3551
+    #[arg(long, value_name = "PT=HZ", value_parser = parse_payload_type)]
+    pub payload_type: Vec<(u8, u32)>,
+
+    /// Clock of all dynamic RTP payload types of which --payload-type says nothing, in Hz, at least 1. Default: 90000, with a warning
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..))]
+    pub clock_rate: Option<u32>,
+
+    /// Rate of each transport stream, for its delay factor (DF:MLR, RFC 4445): 3.75M, in bit/s of its packets of 188 bytes. Default: by the
+    /// stream's own clock (PCR), as it was in the second before
+    #[arg(long, value_name = "RATE", value_parser = parse_media_rate)]
+    pub media_rate: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -399,6 +435,8 @@ pub enum Format {
     Auto,
     Wirerate,
     Iperf2,
+    Rtp,
+    Ts,
     Raw,
 }
 
@@ -413,6 +451,20 @@ pub struct Burst(pub Option<u32>);
 /// First and last port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports(pub u16, pub u16);
+
+fn parse_payload_type(text: &str) -> Result<(u8, u32), String> {
+    let parsed = text.split_once('=').and_then(|(number, hz)| Some((number.parse().ok()?, hz.parse().ok()?)));
+    parsed.filter(|(number, hz)| *number < 128 && *hz > 0).ok_or_else(|| {
+        "write it as 96=48000: a payload type from 0 to 127, and its clock in Hz, at least 1".to_owned()
+    })
+}
+
+fn parse_media_rate(text: &str) -> Result<u64, String> {
+    match text.parse::<Rate>() {
+        Ok(Rate::Bits(bps, Layer::Payload)) if bps >= 1.0 => Ok(bps as u64),
+        _ => Err("bits a second are needed, as 3.75M".to_owned()),
+    }
+}
 
 fn parse_queues(text: &str) -> Result<List, String> {
     at_least_one(cpu::parse_list(text, "queue", QUEUES as usize - 1))
@@ -449,7 +501,7 @@ fn parse_ports(text: &str) -> Result<Ports, String> {
     }
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     // A bare number is what iperf users type.
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
@@ -461,7 +513,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_time(text)?;
     if interval < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(interval) }
 }

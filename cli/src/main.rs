@@ -7,6 +7,7 @@ mod doctor;
 mod drops;
 mod output;
 mod recv;
+mod rtp;
 mod send;
 mod signals;
 mod text;

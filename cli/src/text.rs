@@ -1,5 +1,6 @@
 //! The report as text that a person reads.
 
+mod media;
 mod pattern;
 mod times;
 
@@ -24,8 +25,9 @@ pub fn interval(interval: &Interval) -> String {
         (None, Some(rx)) => {
             let latency = rx.latency_ns.map_or(String::new(), |l| format!("  latency {}", times::short(&l)));
             let packets = count(rx.packets);
+            let mdi = rx.mdi.as_ref().map_or(String::new(), |mdi| format!("  {}", media::index(mdi)));
             format!(
-                "{span}  received {packets:>12}  {:>11}  {:>13}  lost {}{latency}",
+                "{span}  received {packets:>12}  {:>11}  {:>13}  lost {}{latency}{mdi}",
                 pps(rx.pps),
                 bits(rx.payload_bps),
                 rx.lost
@@ -129,12 +131,19 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     let lost = rx.lost.saturating_add(rx.lost_tail);
     let offered = lost.saturating_add(rx.unique);
     let share = if offered > 0 { lost as f64 * 100.0 / offered as f64 } else { 0.0 };
-    let _ = writeln!(
-        text,
-        "lost       {} in gaps, {} at the end ({share:.4} %)",
-        count(rx.lost),
-        count(rx.lost_tail)
-    );
+    if rx.packets > 0 && rx.streams.iter().all(|s| s.format == "ts") {
+        let _ = writeln!(
+            text,
+            "lost       not known: transport streams without RTP have no numbers, and their counters are below"
+        );
+    } else {
+        let _ = writeln!(
+            text,
+            "lost       {} in gaps, {} at the end ({share:.4} %)",
+            count(rx.lost),
+            count(rx.lost_tail)
+        );
+    }
     let _ = writeln!(
         text,
         "also       {} duplicate, {} reordered, {}{} corrupt, {} foreign, {} before the start",
@@ -164,6 +173,7 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     if let Some(ipdv) = &rx.ipdv_ns {
         let _ = writeln!(text, "           {} (IPDV)", times::ipdv(ipdv));
     }
+    media::received(text, rx);
     if rx.streams.len() > 1 {
         for s in rx.streams.iter().take(16) {
             let _ = writeln!(

@@ -5,6 +5,7 @@ mod announce;
 mod config;
 pub mod kernel;
 mod plan;
+mod rtp;
 pub(crate) mod schedule;
 mod send;
 mod source;
@@ -35,5 +36,10 @@ pub fn send_on<T: Transmit>(
 ) -> (Box<TxTally>, Option<QueueError>) {
     let schedule = schedule::Schedule::new(sizes, (0..streams).collect(), pps, Some(count));
     let (filler, _) = handover(|| TxTally::new(0));
-    worker::run(queue, worker::TxJob { run: 1, schedule, duration: None }, filler, &Stop::default())
+    worker::run(
+        queue,
+        worker::TxJob { run: 1, rtp: None, schedule, duration: None },
+        filler,
+        &Stop::default(),
+    )
 }

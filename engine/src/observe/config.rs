@@ -13,11 +13,12 @@ use super::observer::ObserverSpec;
 use super::sink::SinkChoice;
 use crate::backend::Choice;
 use crate::host::sched::Policy;
+use crate::measure::media::MediaSpec;
 use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
 use crate::queue::Tuning;
 use crate::report::effective;
-use crate::target::Target;
+use crate::target::{Scheme, Target};
 
 /// Called with every datagram when somebody wants to look at them.
 pub type Inspect = fn(&crate::queue::RxMeta, &[u8]);
@@ -55,6 +56,8 @@ pub struct RecvConfig {
     pub format: FormatChoice,
     /// Compare every byte behind the probe header with this.
     pub verify: Option<Arc<Payload>>,
+    /// What is known of media streams.
+    pub media: MediaSpec,
     /// Called with every datagram.
     pub inspect: Option<Inspect>,
     /// Stop after this time.
@@ -93,6 +96,7 @@ impl RecvConfig {
             groups: 1,
             format: FormatChoice::Auto,
             verify: None,
+            media: MediaSpec::default(),
             inspect: None,
             duration: None,
             count: None,
@@ -107,7 +111,16 @@ impl RecvConfig {
 
     /// What the observers are to be made with, for a receiver that is ready at `ready_ns`.
     pub(crate) fn observer(&self, ready_ns: u64) -> ObserverSpec {
-        ObserverSpec { format: self.format, ready_ns, verify: self.verify.clone() }
+        let (verify, media) = (self.verify.clone(), self.media.clone());
+        ObserverSpec { format: self.format(), ready_ns, verify, media }
+    }
+
+    /// What arrives: RTP where the target says so and nothing else does.
+    pub(crate) fn format(&self) -> FormatChoice {
+        match (self.format, self.target.scheme) {
+            (FormatChoice::Auto, Scheme::Rtp) => FormatChoice::Rtp,
+            (format, _) => format,
+        }
     }
 
     /// The effective configuration, for the report.
@@ -123,7 +136,8 @@ impl RecvConfig {
             "queues": self.queues,
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,
-            "format": self.format.name(),
+            "format": self.format().name(),
+            "media_rate_bps": self.media.media_rate_bps,
             "verify_payload": self.verify.as_ref().map(|p| p.name()),
             "duration_ns": self.duration.map(|d| d.as_nanos() as u64),
             "count": self.count,

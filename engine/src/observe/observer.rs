@@ -1,11 +1,14 @@
 //! The sink of a receive worker: tells datagrams apart and counts them.
 #![forbid(unsafe_code)]
 
+mod media;
+
 use std::fmt;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use self::media::Candidates;
 use super::FormatChoice;
 use super::ahead::Ahead;
 use super::senders::Senders;
@@ -14,6 +17,7 @@ use crate::interop::iperf2;
 use crate::measure::delay::{Spreads, Steps};
 use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
+use crate::measure::media::MediaSpec;
 use crate::measure::sequence::{Arrival, MAX_NUMBER};
 use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey};
 use crate::packet::probe::{self, Kind, Message, Probe, unwrap40};
@@ -39,6 +43,8 @@ pub struct ObserverSpec {
     pub ready_ns: u64,
     /// What must follow the probe header, for `--verify-payload`.
     pub verify: Option<Arc<Payload>>,
+    /// What is known of media streams.
+    pub media: MediaSpec,
 }
 
 /// Counts what one worker receives. Nothing is allocated for a datagram but for the first of a stream and for the first that
@@ -81,6 +87,12 @@ pub struct Observer {
     last_arrival_ns: u64,
     /// What has to follow in the stream `last`; closed while anything else may.
     ahead: Ahead,
+    /// Flows that may turn out to be media streams.
+    candidates: Candidates,
+    /// An RTP source was recognised: what looks like a probe by chance may be its packet.
+    rtp_heard: bool,
+    /// A transport stream was: what is out of sync may be its datagram.
+    ts_heard: bool,
 }
 
 impl fmt::Debug for Observer {
@@ -116,6 +128,9 @@ impl Observer {
             gaps: Gaps::default(),
             last_arrival_ns: 0,
             ahead: Ahead::default(),
+            candidates: Candidates::default(),
+            rtp_heard: false,
+            ts_heard: false,
         }
     }
 
@@ -154,13 +169,19 @@ impl Observer {
     /// `worker`, `at_ns` and `losses`, which the worker knows.
     pub fn tally(&mut self, into: &mut RxTally) {
         self.settle();
-        into.streams.clear();
-        into.counters = RxCounters { foreign: self.foreign, ..RxCounters::default() };
-        for stream in &self.streams {
-            let tally = stream.tally();
+        let foreign = self.foreign + self.candidates.datagrams();
+        into.counters = RxCounters { foreign, ..RxCounters::default() };
+        for (n, stream) in self.streams.iter().enumerate() {
+            // Streams only become more: memory of the last time is used again.
+            let spare = into.streams.get_mut(n).and_then(|last| last.media.take());
+            let tally = stream.tally(spare);
             into.counters.add(&tally.counters);
-            into.streams.push(tally);
+            match into.streams.get_mut(n) {
+                Some(last) => *last = tally,
+                None => into.streams.push(tally),
+            }
         }
+        into.streams.truncate(self.streams.len());
         into.untracked = self.untracked;
         into.messages = self.messages;
         self.senders.tell(&mut into.clocks);
@@ -187,11 +208,12 @@ impl Observer {
         }
         match self.spec.format {
             FormatChoice::Auto | FormatChoice::Wirerate => match Probe::parse(payload) {
+                Ok(_) if self.rtp_heard && self.is_known_rtp(meta, payload) => self.other(meta, payload),
                 Ok(probe) if probe.kind == Kind::Data => self.probe(meta, payload, &probe),
                 Ok(probe) => self.message(meta, payload, &probe),
                 Err(_) => self.other(meta, payload),
             },
-            FormatChoice::Iperf2 => self.other(meta, payload),
+            FormatChoice::Iperf2 | FormatChoice::Rtp | FormatChoice::Ts => self.other(meta, payload),
             FormatChoice::Raw => self.raw(meta, payload),
         }
     }
@@ -298,7 +320,13 @@ impl Observer {
 
     /// Everything that has no good probe header.
     fn other(&mut self, meta: &RxMeta, payload: &[u8]) {
-        if self.spec.format == FormatChoice::Wirerate || !self.iperf2(meta, payload) {
+        let taken = match self.spec.format {
+            FormatChoice::Auto => self.media(meta, payload) || self.iperf2(meta, payload),
+            FormatChoice::Rtp | FormatChoice::Ts => self.media(meta, payload),
+            FormatChoice::Iperf2 => self.iperf2(meta, payload),
+            FormatChoice::Wirerate | FormatChoice::Raw => false,
+        };
+        if !taken {
             self.corrupt_or_foreign(meta, payload);
         }
     }
@@ -344,7 +372,7 @@ impl Observer {
 
     /// The stream that a datagram with a bad header was of, as far as what is left of it says.
     fn corrupt_stream(&self, meta: &RxMeta, payload: &[u8]) -> Option<usize> {
-        if self.spec.format == FormatChoice::Iperf2 {
+        if !matches!(self.spec.format, FormatChoice::Auto | FormatChoice::Wirerate) {
             return None;
         }
         let key = probe_key(meta, &Probe::parse_unchecked(payload).ok()?);
@@ -387,7 +415,7 @@ impl Observer {
             return None;
         }
         let mut stream = Stream::new(*key, iperf2);
-        if key.format != Format::Raw {
+        if matches!(key.format, Format::Wirerate | Format::Iperf2) {
             stream.sender = self.spreads.place(key.source.ip(), key.run);
         }
         self.streams.push(stream);

@@ -1,8 +1,12 @@
 //! One stream as a receive worker sees it.
 #![forbid(unsafe_code)]
 
+mod media;
+
+use self::media::MediaStream;
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
+use crate::measure::media::MediaFigures;
 use crate::measure::sequence::{Arrival, Detail, Tracker, When};
 use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
 use crate::packet::probe::{End, Message};
@@ -36,6 +40,8 @@ pub(super) struct Stream {
     end: Option<End>,
     announced: u64,
     ended_ns: u64,
+    /// What it is besides, when it is a media stream.
+    media: Option<Box<MediaStream>>,
 }
 
 impl Stream {
@@ -60,6 +66,7 @@ impl Stream {
             end: None,
             announced: 0,
             ended_ns: 0,
+            media: None,
         }
     }
 
@@ -92,6 +99,14 @@ impl Stream {
             step = follows.then(|| transit.saturating_sub(before));
         }
         (arrival, step)
+    }
+
+    /// The sender's clock is another from now on.
+    fn begin_clock_anew(&mut self) {
+        self.jitter.begin_anew();
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.begin_anew();
+        }
     }
 
     /// Takes in `count` datagrams with the numbers that come next, otherwise like the last one in all that is figured here.
@@ -155,8 +170,8 @@ impl Stream {
         first
     }
 
-    /// The figures so far.
-    pub(super) fn tally(&self) -> StreamTally {
+    /// The figures so far; those of a media stream in `spare`, if there is one.
+    pub(super) fn tally(&self, spare: Option<Box<MediaFigures>>) -> StreamTally {
         let mut counters = RxCounters {
             corrupt: self.corrupt,
             payload_bytes: self.payload_bytes,
@@ -166,12 +181,13 @@ impl Stream {
             last_ns: self.last_ns,
             ..RxCounters::default()
         };
-        if self.key.format == Format::Raw {
+        if matches!(self.key.format, Format::Raw | Format::Ts) {
             counters.packets = self.unnumbered;
             counters.unique = self.unnumbered;
         } else {
             self.tracker.counters(&mut counters);
         }
+        let media = self.media_figures(&mut counters, spare);
         StreamTally {
             key: self.key,
             counters,
@@ -180,12 +196,15 @@ impl Stream {
             announced: self.announced,
             ended_ns: self.ended_ns,
             detail: None,
+            media,
         }
     }
 
     /// How it was lost and reordered so far; `None` where datagrams have no numbers.
     pub(super) fn detail(&self) -> Option<Box<Detail>> {
-        if self.key.format == Format::Raw {
+        // Of several sequences, one after the other, there is no one detail.
+        let one_sequence = self.media.as_ref().is_none_or(|media| !media.has_restarted());
+        if matches!(self.key.format, Format::Raw | Format::Ts) || !one_sequence {
             return None;
         }
         let mut detail = self.tracker.detail();

@@ -9,4 +9,5 @@ pub mod ip;
 pub mod probe;
 pub mod rtcp;
 pub mod rtp;
+pub mod ts;
 pub mod udp;

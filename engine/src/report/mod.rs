@@ -6,8 +6,10 @@
 mod begin;
 mod clock;
 mod hlog;
+mod media;
 mod pattern;
 mod rates;
+mod rtcp;
 mod rx;
 mod tx;
 
@@ -18,7 +20,9 @@ use serde::Serialize;
 pub(crate) use begin::effective;
 pub use clock::Clocks;
 pub use hlog::HistogramLog;
+pub use media::{IntervalMdi, Mdi, PayloadType, Pcr, Pid, Program, Rtp, RtpSources, Ts};
 pub use pattern::{Bucket, Iperf, LossPeriods, ReorderingExtent, Spread};
+pub use rtcp::{RoundTrip, Rtcp, RtcpPeer, RtcpSender};
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -56,6 +60,9 @@ pub struct Report {
     /// What was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx: Option<Rx>,
+    /// What was said and heard by RTCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtcp: Option<Rtcp>,
     /// What times were taken by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<Clock>,
@@ -200,6 +207,9 @@ pub struct IntervalRx {
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
+    /// Media delivery index (RFC 4445).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mdi: Option<IntervalMdi>,
 }
 
 /// What was sent.
@@ -325,6 +335,9 @@ pub struct Rx {
     /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_iperf2: Option<Iperf>,
+    /// All RTP sources together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpSources>,
     /// Each stream.
     pub streams: Vec<Stream>,
 }
@@ -396,7 +409,7 @@ pub struct Stream {
     pub id: u16,
     /// The sender's run.
     pub run: u32,
-    /// `wirerate`, `iperf2`, `raw`.
+    /// `wirerate`, `iperf2`, `rtp`, `ts`, `raw`.
     pub format: &'static str,
     /// Who sent it.
     pub source: SocketAddr,
@@ -447,6 +460,12 @@ pub struct Stream {
     /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_iperf2: Option<Iperf>,
+    /// What its RTP headers say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<Rtp>,
+    /// The transport stream that it is or carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts: Option<Ts>,
 }
 
 /// What times were taken by, and whether those of the two ends can be compared.
