@@ -3,11 +3,13 @@
 
 mod announce;
 mod config;
+mod follow_up;
 pub mod kernel;
 mod plan;
 pub(crate) mod schedule;
 mod send;
 mod source;
+mod stamped;
 pub(crate) mod txtime;
 pub(crate) mod worker;
 

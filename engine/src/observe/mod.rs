@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod arrivals;
 mod config;
 mod ending;
 mod observer;
+mod pairs;
 mod recv;
 mod senders;
 pub mod sink;

@@ -1,6 +1,7 @@
 //! One stream as a receive worker sees it.
 #![forbid(unsafe_code)]
 
+use super::arrivals::Arrivals;
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
 use crate::measure::sequence::{Arrival, Tracker};
@@ -20,6 +21,8 @@ pub(super) struct Stream {
     jitter: Jitter,
     /// The place of its sender among those whose delay variation is measured.
     pub(super) sender: Option<u8>,
+    /// When the last of them arrived, where somebody will ask.
+    pub(super) arrivals: Option<Arrivals>,
     /// Transit time of the datagram with the highest number.
     newest: i64,
     /// Datagrams, where they have no numbers (`raw`).
@@ -45,6 +48,7 @@ impl Stream {
             corrupt: 0,
             jitter: Jitter::default(),
             sender: None,
+            arrivals: None,
             newest: 0,
             unnumbered: 0,
             payload_bytes: 0,
@@ -76,6 +80,9 @@ impl Stream {
         let mut step = None;
         if arrival != Arrival::Duplicate {
             self.jitter.arrive(sent_ns, meta.arrived_ns);
+            if let Some(arrivals) = &mut self.arrivals {
+                arrivals.put(number, meta.arrived_ns);
+            }
         }
         if arrival == Arrival::InOrder {
             let transit = transit(sent_ns, meta.arrived_ns);
@@ -89,6 +96,10 @@ impl Stream {
     #[inline]
     pub(super) fn numbered_alike(&mut self, meta: &RxMeta, length: usize, count: u64) {
         self.count(meta, length, count);
+        if let Some(arrivals) = &mut self.arrivals {
+            let next = self.tracker.next();
+            (next..next + count).for_each(|number| arrivals.put(number, meta.arrived_ns));
+        }
         self.tracker.follow(count);
         self.jitter.arrive_alike(count);
     }

@@ -6,6 +6,7 @@
 mod begin;
 mod clock;
 mod hlog;
+mod pairs;
 mod rates;
 mod rx;
 mod tx;
@@ -17,6 +18,7 @@ use serde::Serialize;
 pub(crate) use begin::effective;
 pub use clock::Clocks;
 pub use hlog::HistogramLog;
+pub use pairs::PacketTable;
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -235,6 +237,9 @@ pub struct Tx {
     /// kernel or the NIC to the next; where each packet has its own time, from one's to the next's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inter_departure_ns: Option<Distribution>,
+    /// Time by which bursts began later than the pace had planned; absent without a pace, and where each packet has its own time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lateness_ns: Option<Distribution>,
 }
 
 /// Lengths of bursts in packets.
@@ -296,6 +301,9 @@ pub struct Rx {
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
+    /// Time from the sender's driver to this host's, by the stamps of both kernels (`--timestamps kernel` at both ends).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire_latency_ns: Option<Distribution>,
     /// Time from one batch of datagrams to the next, as each worker's queue took them over: what is found together has arrived
     /// together.
     #[serde(skip_serializing_if = "Option::is_none")]
