@@ -170,6 +170,11 @@ pub struct Send {
     #[arg(long)]
     pub txtime: bool,
 
+    /// Who says when a packet left: user, this program when it hands packets over; kernel, too, when it gives them to the driver, which the receiver is
+    /// told afterwards (mmsg, with a pace, packet by packet; receive with --timestamps kernel)
+    #[arg(long, value_enum, default_value_t = Timestamps::User)]
+    pub timestamps: Timestamps,
+
     /// Frame size with FCS, in bytes: 64, 64,594,1518 (in turn), 64-1518 (all of them in turn), imix
     #[arg(long, value_name = "SIZE", conflicts_with = "length")]
     pub frame_size: Option<String>,
@@ -285,6 +290,11 @@ pub struct Recv {
     /// xdp it is always the kernel
     #[arg(long, value_enum, default_value_t = Timestamps::User)]
     pub timestamps: Timestamps,
+
+    /// Write when each packet left the sender's driver and came to this host's to this file, as CSV, times in ns of CLOCK_TAI: takes --timestamps kernel
+    /// here and at the sender
+    #[arg(long, value_name = "FILE")]
+    pub packets: Option<PathBuf>,
 
     /// Write the latencies of each interval to this file as HdrHistogram log, in ns
     #[arg(long, value_name = "FILE")]

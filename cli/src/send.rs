@@ -9,7 +9,7 @@ use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::queue::{HugePages, Tuning};
 use wirerate_engine::target::Scheme;
 
-use crate::args::{self, Backend, PayloadKind, Send, ZeroCopy};
+use crate::args::{self, Backend, PayloadKind, Send, Timestamps, ZeroCopy};
 use crate::output::{self, Sink};
 use crate::signals::stop_on_signals;
 use crate::{Result, Status, rtp};
@@ -41,7 +41,11 @@ pub fn configuration(args: &Send) -> Result<SendConfig> {
         interface: d.iface.clone(),
         backend: choice(d.backend),
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
-        tuning: Tuning { zero_copy: args.zero_copy == ZeroCopy::Auto, ..tuning(d) },
+        tuning: Tuning {
+            zero_copy: args.zero_copy == ZeroCopy::Auto,
+            kernel_stamps: args.timestamps == Timestamps::Kernel,
+            ..tuning(d)
+        },
         workers: usize::from(args.workers.unwrap_or(1)),
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
         on_irq_cpu: d.on_irq_cpu,

@@ -71,6 +71,7 @@ fn rx() -> RxCollector {
     // Enough for every percentile.
     tally.latency.record_n(1000, 100_000).unwrap();
     tally.gaps.record_n(1000, 100_000).unwrap();
+    tally.wire.record_n(1000, 100_000).unwrap();
     tally.steps.sizes.record_n(1000, 100_000).unwrap();
     (tally.steps.lowest, tally.steps.highest) = (-1000, 1000);
     let mut spreads = Spreads::default();
@@ -189,6 +190,7 @@ fn full() -> Report {
     let mut sent = TxTally::new(0);
     (sent.packets, sent.frames, sent.overdue) = (1, 2, Some(1));
     sent.gaps.record_n(1000, 100_000).unwrap();
+    sent.lateness.record_n(1000, 100_000).unwrap();
     tx.absorb(&sent);
     let drop = Drop {
         place: "socket".into(),

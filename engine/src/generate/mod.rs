@@ -3,12 +3,14 @@
 
 mod announce;
 mod config;
+mod follow_up;
 pub mod kernel;
 mod plan;
 mod rtp;
 pub(crate) mod schedule;
 mod send;
 mod source;
+mod stamped;
 pub(crate) mod txtime;
 pub(crate) mod worker;
 

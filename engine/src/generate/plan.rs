@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::config::{SendConfig, SizeSpec};
 use super::rtp;
 use super::schedule::Schedule;
+use super::stamped;
 use super::txtime::{self, Ahead};
 use super::worker::TxJob;
 use crate::backend::{self, Backend, Settled};
@@ -128,7 +129,9 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     check_burst(config, backend)?;
     check_busy_poll(config, backend)?;
     let timed = txtime::settle(config, backend, way_out.as_ref(), pps, flows.len())?;
-    let segments = if timed.is_some() { Segments::Off } else { config.segments };
+    stamped::check(config, backend, flows.len())?;
+    let segments =
+        if timed.is_some() || config.tuning.kernel_stamps { Segments::Off } else { config.segments };
     let count = [config.count, config.bytes.map(|b| packets_for(b, &sizes))].into_iter().flatten().min();
     let places = {
         let nic_queue = |&queue: &usize| backend.is_below_sockets().then_some(queue as u32);

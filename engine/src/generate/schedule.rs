@@ -136,6 +136,16 @@ impl Schedule {
         }
     }
 
+    /// The streams, one for each flow.
+    pub(crate) fn streams(&self) -> &[u16] {
+        &self.streams
+    }
+
+    /// How long the packets that are due have been so, in ns, where there is a pace.
+    pub(crate) fn late_ns(&self) -> Option<u64> {
+        self.pacer.as_ref().map(Pacer::late_ns)
+    }
+
     /// When the next packet is due, in ns; 0 when there is no pace.
     pub(crate) fn next_ns(&self) -> u64 {
         self.pacer.as_ref().map_or(0, Pacer::next_ns)

@@ -415,6 +415,7 @@ mod tests {
             overdue: None,
             burst: Burst { p50: 0, p99: 0, max: 0 },
             inter_departure_ns: None,
+            lateness_ns: None,
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub mod checksum;
 pub mod ethernet;
+pub mod follow_up;
 pub mod fragment;
 pub mod frame;
 pub mod ip;

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::pacing::Departures;
+use crate::packet::follow_up::Departed;
 use crate::packet::probe::{Kind, Probe, Series};
 use crate::profile::rtp::Rtp;
 use headers::{AnyHeaders, Plain, Probed};
@@ -209,6 +210,15 @@ pub trait Transmit {
     /// # Errors
     /// When the kernel refuses it or there is no room.
     fn send_message(&mut self, flow: u16, payload: &[u8]) -> Result<(), QueueError>;
+
+    /// Packets of which the kernel is to say when they left, and has not.
+    #[inline]
+    fn awaits_stamps(&self) -> usize {
+        0
+    }
+
+    /// Appends the flow of each packet of which the kernel has said so, and what it said.
+    fn stamps(&mut self, _into: &mut Vec<(u16, Departed)>) {}
 }
 
 /// What is the same for all segments of a received buffer.
