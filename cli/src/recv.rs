@@ -7,9 +7,9 @@ use wirerate_engine::Error;
 use wirerate_engine::control::Event;
 use wirerate_engine::observe::sink::SinkChoice;
 use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
-use wirerate_engine::queue::RxMeta;
+use wirerate_engine::queue::{RxMeta, Tuning};
 
-use crate::args::{Backend, Format, Recv, SinkProgram, Steer};
+use crate::args::{Backend, Format, Recv, SinkProgram, Steer, Timestamps};
 use crate::output::{self, ReadyFd, Sink};
 use crate::send::{choice, payload, tuning};
 use crate::signals::stop_on_signals;
@@ -51,7 +51,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
             SinkProgram::Tc => SinkChoice::Tc,
         },
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
-        tuning: tuning(d),
+        tuning: Tuning { kernel_stamps: args.timestamps == Timestamps::Kernel, ..tuning(d) },
         steer: args.steer == Steer::Auto,
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
         on_irq_cpu: d.on_irq_cpu,
@@ -71,6 +71,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         idle: args.idle,
         keep: args.keep,
         segments: d.segments,
+        hlog: args.hlog.clone(),
         interval: args.output.interval,
         ..RecvConfig::new(args.target)
     })

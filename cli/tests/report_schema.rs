@@ -2,9 +2,13 @@
 #![forbid(unsafe_code)]
 
 use serde_json::{Value, json};
+use wirerate_engine::clock::Claim;
+use wirerate_engine::measure::delay::Spreads;
 use wirerate_engine::measure::loss::Loss;
 use wirerate_engine::measure::sequence::{Detail, Tracker, When};
-use wirerate_engine::measure::tally::{Format, RxCounters, RxTally, StreamKey, StreamTally, TxTally};
+use wirerate_engine::measure::tally::{
+    Format, RxCounters, RxTally, SenderClock, StreamKey, StreamTally, TxTally,
+};
 use wirerate_engine::packet::probe::End;
 use wirerate_engine::report::*;
 
@@ -53,18 +57,33 @@ fn rx() -> RxCollector {
             counters: tally.counters,
             jitter_ns: Some((1, 2)),
             end: Some(End { issued: 4, failed: 0, first_ns: 1, last_ns: 9 }),
+            announced: 0,
             ended_ns: 10,
             detail: (format != Format::Raw).then(|| Box::new(detail())),
         });
     }
+    // Enough for every percentile.
+    tally.latency.record_n(1000, 100_000).unwrap();
+    tally.gaps.record_n(1000, 100_000).unwrap();
+    tally.steps.sizes.record_n(1000, 100_000).unwrap();
+    (tally.steps.lowest, tally.steps.highest) = (-1000, 1000);
+    let mut spreads = Spreads::default();
+    let place = spreads.place([10, 0, 0, 1].into(), 0xff_ffff).unwrap();
+    spreads.record(place, -5, 100_000);
+    spreads.hand_over(&mut tally.spreads);
     // The same sender's next run.
     let mut next = tally.streams[0].clone();
     (next.key.run, next.counters.first_ns, next.counters.last_ns) = (1, 10, 12);
     tally.streams.push(next);
-    tally.latency.record(1000).unwrap();
-    tally.gaps.record(1000).unwrap();
     tally.negative_latency = 1;
+    let claim =
+        Claim { host: 1, synchronised: true, tai_offset_s: 37, estimated_error_us: 1, max_error_us: 2 };
+    for run in [0xff_ffff, 1] {
+        tally.clocks.push(SenderClock { source: [10, 0, 0, 1].into(), run, claim });
+    }
     let mut collector = RxCollector::new();
+    collector.expect_kernel_stamps();
+    collector.clocks().note(Some(Claim { host: 2, ..claim }));
     collector.absorb(&tally);
     collector
 }
@@ -82,6 +101,7 @@ fn minimal() -> Report {
         intervals: vec![],
         tx: None,
         rx: None,
+        clock: None,
         ledger: None,
         warnings: vec![],
         verdict: None,
@@ -94,7 +114,7 @@ fn full() -> Report {
     let mut tx = TxCollector::new();
     let mut sent = TxTally::new(0);
     (sent.packets, sent.frames, sent.overdue) = (1, 2, Some(1));
-    sent.gaps.record(1000).unwrap();
+    sent.gaps.record_n(1000, 100_000).unwrap();
     tx.absorb(&sent);
     let drop = Drop {
         place: "socket".into(),
@@ -158,6 +178,7 @@ fn full() -> Report {
         }],
         tx: Some(tx.finish()),
         rx: Some(rx.finish()),
+        clock: Some(rx.clock()),
         ledger: Some(Ledger { paths: vec![path] }),
         warnings,
         verdict: Some(Verdict { outcome: Outcome::Fail, checks: vec![check] }),

@@ -102,6 +102,7 @@ mod tests {
             counters: tally.counters,
             jitter_ns: None,
             end: None,
+            announced: 0,
             ended_ns: 0,
             detail: Some(Box::new(tracker.detail())),
         });

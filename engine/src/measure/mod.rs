@@ -1,6 +1,7 @@
 //! From arrivals to figures.
 #![forbid(unsafe_code)]
 
+pub mod delay;
 pub mod gaps;
 pub mod handover;
 pub mod iperf;

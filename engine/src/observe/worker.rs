@@ -62,6 +62,7 @@ pub(crate) fn run<R: Receive>(
 
 fn fill<R: Receive>(queue: &mut R, tally: &mut RxTally, now_ns: u64) {
     tally.at_ns = now_ns;
+    tally.unstamped = queue.unstamped();
     tally.losses.clear();
     queue.losses(&mut tally.losses);
 }

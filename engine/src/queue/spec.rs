@@ -84,13 +84,15 @@ pub struct Tuning {
     pub busy_poll: Option<u16>,
     /// Whether frames lie in huge pages (`afxdp`).
     pub huge_pages: HugePages,
+    /// Whether the kernel stamps what arrives, or what leaves.
+    pub kernel_stamps: bool,
     /// Whether large buffers leave without the kernel's copy where that is possible and pays (`uring`).
     pub zero_copy: bool,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { busy_poll: None, huge_pages: HugePages::default(), zero_copy: true }
+        Self { busy_poll: None, huge_pages: HugePages::default(), kernel_stamps: false, zero_copy: true }
     }
 }
 

@@ -201,6 +201,7 @@ mod tests {
             counters: RxCounters { packets: 1, first_ns, last_ns, ..RxCounters::default() },
             jitter_ns: None,
             end: None,
+            announced: 0,
             ended_ns: 0,
             detail: None,
         }
