@@ -7,4 +7,5 @@ pub mod fragment;
 pub mod frame;
 pub mod ip;
 pub mod probe;
+pub mod stamp;
 pub mod udp;

@@ -8,5 +8,6 @@ pub mod netns;
 pub mod packet;
 pub mod sched;
 pub mod socket;
+pub mod timestamping;
 pub mod tsc;
 pub mod xsk;
