@@ -1,6 +1,8 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod stamp;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +39,10 @@ pub enum Command {
     Drops(Drops),
     /// Say whether this machine is ready, and the command that mends it
     Doctor(Doctor),
+    /// Measure round trips to a STAMP session-reflector (RFC 8762): time, its variation, loss on either way
+    Stamp(stamp::Stamp),
+    /// Answer STAMP test packets (RFC 8762) until Ctrl-C: a session-reflector
+    Reflect(stamp::Reflect),
 }
 
 const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT, or rtp://[SOURCE@]ADDR:PORT, which recv takes for --format rtp; IPv6 in brackets. A multicast group is \

@@ -235,7 +235,8 @@ fn ledger_path(text: &mut String, path: &Path) {
     }
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
+/// In words.
+pub fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Pass => "pass",
         Outcome::Fail => "fail",

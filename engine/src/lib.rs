@@ -27,6 +27,7 @@ pub mod queue;
 pub mod report;
 #[expect(dead_code, reason = "a receiver says nothing yet")]
 pub mod rtcp;
+pub mod stamp;
 pub mod sys;
 pub mod target;
 pub mod verdict;
