@@ -7,7 +7,7 @@ use wirerate_engine::Error;
 use wirerate_engine::control::Event;
 use wirerate_engine::observe::sink::SinkChoice;
 use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
-use wirerate_engine::queue::RxMeta;
+use wirerate_engine::queue::{RxMeta, Tuning};
 
 use crate::args::{Backend, Format, Recv, SinkProgram, Steer};
 use crate::output::{self, ReadyFd, Sink};
@@ -41,6 +41,17 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
     if args.sink != SinkProgram::Auto && d.backend != Backend::Xdp {
         return Err(Error::usage("--sink: only --backend xdp counts in the kernel").fix("add --backend xdp"));
     }
+    if (args.ring_size.is_some() || args.frames.is_some())
+        && !matches!(d.backend, Backend::Afxdp | Backend::Auto)
+    {
+        return Err(Error::usage("--ring-size and --frames: only afxdp has a ring and frames")
+            .fix("add --backend afxdp"));
+    }
+    if args.receive_buffer.is_some() && matches!(d.backend, Backend::Afxdp | Backend::Xdp) {
+        return Err(
+            Error::usage("--receive-buffer: only sockets have one").fix("use --backend uring or mmsg")
+        );
+    }
     let verify = args.verify_payload.then(|| payload(&args.payload)).transpose()?;
     Ok(RecvConfig {
         interface: d.iface.clone(),
@@ -51,7 +62,12 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
             SinkProgram::Tc => SinkChoice::Tc,
         },
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
-        tuning: tuning(d),
+        tuning: Tuning {
+            rx_ring: args.ring_size,
+            rx_frames: args.frames,
+            receive_buffer: args.receive_buffer,
+            ..tuning(d)
+        },
         steer: args.steer == Steer::Auto,
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
         on_irq_cpu: d.on_irq_cpu,

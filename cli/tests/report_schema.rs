@@ -78,9 +78,13 @@ fn full() -> Report {
     let drop = Drop {
         place: "socket".into(),
         interface: Some("veth0".into()),
-        reason: "SOCKET_RCVBUFF".into(),
+        netns: Some(4_026_532_000),
+        namespace: Some("blue".into()),
+        reason: "NOT_SPECIFIED".into(),
+        symbol: Some("veth_xmit".into()),
         packets: 1,
     };
+    let sending = Sending { sent: 4, drops: vec![drop.clone()] };
     let path = Path {
         sender: "a".into(),
         receiver: "b".into(),
@@ -137,7 +141,7 @@ fn full() -> Report {
         }],
         tx: Some(tx.finish()),
         rx: Some(rx.finish()),
-        ledger: Some(Ledger { paths: vec![path] }),
+        ledger: Some(Ledger { paths: vec![path], sending: Some(sending) }),
         warnings,
         verdict: Some(Verdict { outcome: Outcome::Fail, checks: vec![check] }),
         ..minimal()

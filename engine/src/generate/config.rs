@@ -104,6 +104,8 @@ pub struct SendConfig {
     pub payload: Arc<Payload>,
     /// Datagrams handed over in one buffer (`uring`, `mmsg`).
     pub segments: Segments,
+    /// Have the kernel tell what it drops of the packets, where this process may ask it to.
+    pub kernel_drops: bool,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -138,6 +140,7 @@ impl SendConfig {
             vlan: None,
             payload: Arc::new(Payload::pattern()),
             segments: Segments::Auto,
+            kernel_drops: true,
             interval: Duration::from_secs(1),
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod schedule;
 mod send;
 mod source;
 pub(crate) mod txtime;
+mod watched;
 pub(crate) mod worker;
 
 pub use config::{SendConfig, SizeSpec};

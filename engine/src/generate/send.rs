@@ -13,6 +13,7 @@ use super::kernel::{self, Pace};
 use super::plan::{self, Plan, WorkerPlan};
 use super::source::{Generate, QueueWorker};
 use super::txtime::Ahead;
+use super::watched::Watched;
 use super::worker;
 use crate::advice::{LinkWatch, interrupts_between_polls};
 use crate::backend::Backend;
@@ -58,7 +59,9 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             "qdisc": qdisc.kind, "clock": qdisc.clock, "lead_ns": ahead.lead_ns,
         });
     }
+    let mut watched = Watched::begin(config, &plan);
     let mut team = open(plan, stop)?;
+    watched.note_ports(&team.offloads);
     report.backend = Some(report::Backend {
         name: backend.name(),
         mode: team.granted.mode,
@@ -132,6 +135,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if backend == Backend::Xdp && tx.errors > 0 {
         report.warn(no_room(interface.as_ref(), &tx), on_event);
     }
+    report.ledger = Some(watched.ledger(&tx));
     report.tx = Some(tx);
     Ok(Outcome { report, losses: Vec::new(), failure })
 }
