@@ -305,6 +305,14 @@ pub struct Drops {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     pub interval: Duration,
 
+    /// Show the places live, with rates and with the counters of interfaces and machine beside the kernel's own drops: a screen on a terminal, otherwise lines
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+
+    /// With --watch: print a JSON object a line, ready, drops and report events
+    #[arg(long, requires = "watch")]
+    pub json_lines: bool,
+
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,

@@ -84,6 +84,14 @@ fn full() -> Report {
         symbol: Some("veth_xmit".into()),
         packets: 1,
     };
+    let counter = Counter {
+        source: "ethtool",
+        interface: Some("eth1".into()),
+        name: "rx_missed_errors".into(),
+        place: "nic-rx",
+        what: "no descriptor",
+        packets: 1,
+    };
     let sending = Sending { sent: 4, drops: vec![drop.clone()] };
     let path = Path {
         sender: "a".into(),
@@ -141,7 +149,7 @@ fn full() -> Report {
         }],
         tx: Some(tx.finish()),
         rx: Some(rx.finish()),
-        ledger: Some(Ledger { paths: vec![path], sending: Some(sending) }),
+        ledger: Some(Ledger { paths: vec![path], sending: Some(sending), evidence: vec![counter] }),
         warnings,
         verdict: Some(Verdict { outcome: Outcome::Fail, checks: vec![check] }),
         ..minimal()

@@ -182,13 +182,15 @@ mod tests {
             (3, "SKB_DROP_REASON_NO_SOCKET".to_owned()),
             (6, "SKB_DROP_REASON_SOCKET_RCVBUFF".to_owned()),
             (17, "SKB_DROP_REASON_IP_INHDR".to_owned()),
+            (98, "SKB_DROP_REASON_SECURITY_HOOK".to_owned()),
             (99, "SKB_DROP_REASON_VXLAN_NO_REMOTE".to_owned()),
         ]);
         for (tracepoint, reason, place, says) in [
             (Tracepoint::KfreeSkb, 3, "socket", "NO_SOCKET"),
             (Tracepoint::KfreeSkb, 6, "socket", "SOCKET_RCVBUFF"),
             (Tracepoint::KfreeSkb, 17, "ip", "IP_INHDR"),
-            (Tracepoint::KfreeSkb, 99, "kernel", "VXLAN_NO_REMOTE"),
+            (Tracepoint::KfreeSkb, 99, "tunnel", "VXLAN_NO_REMOTE"),
+            (Tracepoint::KfreeSkb, 98, "kernel", "SECURITY_HOOK"),
             (Tracepoint::KfreeSkb, 0x2_0001, "kernel", "skb_drop_reason 0x20001"),
             (Tracepoint::XdpException, 0, "xdp", "xdp_exception:XDP_ABORTED"),
             (Tracepoint::XdpException, 9, "xdp", "xdp_exception:9"),

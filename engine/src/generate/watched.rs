@@ -10,6 +10,7 @@ use crate::backend::Backend;
 use crate::drops::current_netns_inode;
 use crate::drops::watch::Side;
 use crate::drops::witness::Witness;
+use crate::ledger::evidence::Evidence;
 use crate::ledger::{Sent, of_sender};
 use crate::queue::socket::offload::Offload;
 use crate::report::{Ledger, Tx};
@@ -23,6 +24,7 @@ pub(super) struct Watched {
     groups: bool,
     live: bool,
     interface: Option<(String, u32)>,
+    evidence: Evidence,
 }
 
 impl Watched {
@@ -42,6 +44,7 @@ impl Watched {
             groups: destinations.iter().any(|destination| destination.ip().is_multicast()),
             live: plan.backend == Backend::Xdp,
             interface: plan.interface.as_ref().map(|i| (i.name.clone(), i.index)),
+            evidence: Evidence::begin(plan.interface.as_ref()),
         }
     }
 
@@ -53,7 +56,7 @@ impl Watched {
     /// The ledger of what was sent, once the path is quiet.
     pub(super) fn ledger(self, tx: &Tx) -> Ledger {
         let kernel = self.witness.and_then(|witness| witness.settled().ok()).unwrap_or_default();
-        of_sender(&Sent {
+        let mut ledger = of_sender(&Sent {
             run: self.run,
             ports: &self.ports,
             groups: self.groups,
@@ -63,6 +66,8 @@ impl Watched {
             refused: tx.errors,
             live: self.live,
             kernel: &kernel,
-        })
+        });
+        ledger.evidence = self.evidence.rise();
+        ledger
     }
 }

@@ -4,6 +4,7 @@
 //! the namespace that it was mounted in, and is believed only where it is seen to speak of the same device.
 #![forbid(unsafe_code)]
 
+pub mod counters;
 pub mod cpu;
 pub mod interface;
 pub mod irq;

@@ -4,13 +4,21 @@
 //! - `sent` are the numbers that the sender used from the moment that the receiver was ready; what was sent before is
 //!   no loss of the path.
 //! - `received` are different packets: a duplicate hides no loss.
-//! - A packet that the sender's host refused has used a number and never left: place `sender`. Where the kernel's own drops
-//!   on that host are seen, they are those packets and name the reason; `sender` keeps what they do not explain.
+//! - A packet that the sender's host refused has used a number and never left: place `sender`. Where the kernel tells the call of what it drops (AF_XDP until the other end
+//!   of the cable has taken the packet over; a socket's own refusals and those of a filter on its host), its drops are among the refused and name place and reason of as
+//!   many, but of no more: a buffer of several packets that a filter refuses is tried again one by one. `sender` keeps what they do not explain.
 //! - What a receive queue dropped is told by the queue itself: place `socket` (SO_MEMINFO) or `xsk` (XDP_STATISTICS).
 //! - The kernel's own count of its drops (`kfree_skb`) tells packets apart: of those to the receiver's destinations, data counts,
 //!   end-of-stream messages do not, and what has no probe header does when a stream has a format of another tool, whose
-//!   own end messages look like its data. It counts in the receiver's namespace, on its interface if it
-//!   has one.
+//!   own end messages look like its data. Data of a run that the receiver has never heard of is not its own.
+//! - It counts in all network namespaces of the host. Where the receiver is, on its interface if it has one, everything to its destinations counts. Elsewhere only what is
+//!   told to be of its runs does: by the probe header, or, where the payload cannot be read (most buffers with several segments), by the UDP source port and a namespace that is
+//!   connected with the receiver's (`host::reach`). Formats without runs count where the receiver is.
+//! - Of a packet to a group there are copies. One that was dropped counts for a member when it was still the only one, in the sender's namespace, or was on its
+//!   way to that member: leaving by an interface that leads nearer to it, or come in by one that leads further away from it.
+//! - Copies for a capture (PACKET_SOCK_ERROR), and for hosts that a bridge floods a packet to (OTHERHOST to another's hardware address), are no losses.
+//! - A packet that arrived changed used a number that stays missing: place `application`, reason `corrupt`; of each stream no more than are missing, as the others were copies.
+//! - A drop without a reason has its place by the kernel's function that dropped it.
 //! - What the queue counts, the kernel counts too. Socket reasons other than NO_SOCKET are the queue's: when both counts agree,
 //!   no other socket has a part in them, and the kernel's takes the place of the queue's because it leaves out messages and foreign
 //!   packets; when not, the queue's stands. With AF_XDP they are of a stranger's socket, which had a copy. Reason XDP (generic mode) covers
@@ -26,10 +34,14 @@
 //!   Without it the socket's count is the least that was lost there, and the rest is unaccounted.
 //! - Those counts of a queue that cannot leave messages out may explain more than is missing. Then as many messages as never
 //!   arrived are taken off. Foreign packets still count there, so that `unaccounted` can be below zero where a destination is shared.
+//! - A sender's side has what its host refused and what its kernel dropped of its run in any namespace, by the same rules; of packets to groups only what was dropped before it left.
+//!   What a program at tc or XDP dropped is not in it: so a sink drops what it has received.
+//! - Counters that do not know whose packets they count (drivers, interfaces, queueing disciplines, softnet) are evidence beside the ledger and in no sum.
 //! - Counts are read when the path is quiet: workers ended, two equal readings.
 //! - What is left over is called `unaccounted`, and nothing else.
 #![forbid(unsafe_code)]
 
+pub(crate) mod evidence;
 mod losses;
 mod receiver;
 mod sender;

@@ -81,11 +81,12 @@ pub(super) fn is_copy(drop: &DropCount) -> bool {
 }
 
 /// Gives the drops that the call told the sender of no more packets than were refused: what a filter refuses as a buffer of several packets is tried
-/// again one by one, and only the sender knows what came of that. Returns the refusals that they leave unexplained.
+/// again one by one, and only the sender knows what came of that. What its own socket dropped is no more than a refusal. Returns the refusals that they leave
+/// unexplained.
 pub(super) fn explain(refused: u64, drops: &mut [DropCount]) -> u64 {
     let mut left = refused;
     for drop in drops.iter_mut().filter(|drop| is_told_to_sender(drop)) {
-        drop.packets = drop.packets.min(left);
+        drop.packets = if drop.place == "socket" { 0 } else { drop.packets.min(left) };
         left -= drop.packets;
     }
     left

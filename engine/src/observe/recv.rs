@@ -14,6 +14,7 @@ use crate::drops::watch::Side;
 use crate::drops::witness::Witness;
 use crate::error::{Error, Result};
 use crate::host::{interface, sched};
+use crate::ledger::evidence::Evidence;
 use crate::ledger::{self, Seen};
 use crate::queue::afxdp::steer::{Mode, SteerCount, Verdict};
 use crate::queue::socket::busy_poll::Polled;
@@ -45,6 +46,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(Ok(watching)) = &mut witness {
         watching.begin()?;
     }
+    let evidence = Evidence::begin(team.interface.as_ref());
     let mut collector = RxCollector::new();
     if team.source.sunk().is_some() {
         collector.leave_out_late();
@@ -97,6 +99,9 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
     conclude(&mut report, &collector, &team, witness, on_event);
+    if let Some(ledger) = &mut report.ledger {
+        ledger.evidence = evidence.rise();
+    }
     Ok(Outcome { report, losses: collector.losses(), failure })
 }
 

@@ -13,6 +13,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
+pub use crate::host::counters::Counter;
+
 pub(crate) use begin::effective;
 pub use rx::RxCollector;
 pub use tx::TxCollector;
@@ -379,6 +381,9 @@ pub struct Ledger {
     /// The sender's side: what became of its packets as far as its host can see (send).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sending: Option<Sending>,
+    /// What counters of the interface and of the machine, which count everybody's packets, rose by meanwhile: no part of any sum.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Counter>,
 }
 
 /// A sender's packets.
