@@ -83,6 +83,8 @@ impl Observer {
         if let Some(probe) = rtp::parse_probe(payload) {
             match probe.kind {
                 Kind::Data => self.rtp_with_probe(meta, payload, &rtp, &probe),
+                // The kernel's stamps of what leaves are not told in RTP.
+                Kind::FollowUp => return false,
                 Kind::End | Kind::Announce => self.message(meta, &payload[rtp::HEADER_LEN..], &probe),
             }
             return true;
