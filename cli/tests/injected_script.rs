@@ -76,7 +76,7 @@ impl Script {
         host.netns.run(|| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             socket.connect("10.77.0.11:5001").unwrap();
-            let mut payload = [0; 80];
+            let mut payload = [0; MESSAGE_LEN];
             let probe = |kind, sequence| Probe {
                 kind,
                 run,
