@@ -283,6 +283,16 @@ pub struct Recv {
     #[arg(long, conflicts_with_all = ["json", "json_lines"])]
     pub hexdump: bool,
 
+    /// Who says when a packet arrived: user, this program when it takes packets from its queue, a batch at a time; kernel, when it takes them from
+    /// the driver (uring, mmsg: one stamp for a buffer of several; afxdp: by the XDP program), which costs time for each packet. With --backend
+    /// xdp it is always the kernel
+    #[arg(long, value_enum, default_value_t = Timestamps::User)]
+    pub timestamps: Timestamps,
+
+    /// Write the latencies of each interval to this file as HdrHistogram log, in ns
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
+
     /// Write one byte to this file descriptor, 1 or higher, when joined, attached and bound
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub ready_fd: Option<i32>,
@@ -363,6 +373,12 @@ pub enum Backend {
     Uring,
     Mmsg,
     Xdp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Timestamps {
+    User,
+    Kernel,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

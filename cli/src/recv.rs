@@ -9,7 +9,7 @@ use wirerate_engine::observe::sink::SinkChoice;
 use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
 use wirerate_engine::queue::{RxMeta, Tuning};
 
-use crate::args::{Backend, Format, Recv, SinkProgram, Steer};
+use crate::args::{Backend, Format, Recv, SinkProgram, Steer, Timestamps};
 use crate::output::{self, ReadyFd, Sink};
 use crate::send::{choice, payload, tuning};
 use crate::signals::stop_on_signals;
@@ -63,6 +63,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         },
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
         tuning: Tuning {
+            kernel_stamps: args.timestamps == Timestamps::Kernel,
             rx_ring: args.ring_size,
             rx_frames: args.frames,
             receive_buffer: args.receive_buffer,
@@ -87,6 +88,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         idle: args.idle,
         keep: args.keep,
         segments: d.segments,
+        hlog: args.hlog.clone(),
         interval: args.output.interval,
         ..RecvConfig::new(args.target)
     })

@@ -44,7 +44,10 @@ impl Expectations {
 
 fn loss(report: &Report, below: f64) -> Check {
     let (lost, offered) = match (&report.rx, &report.tx) {
-        (Some(rx), _) => (rx.lost + rx.lost_tail, rx.unique + rx.lost + rx.lost_tail),
+        (Some(rx), _) => {
+            let lost = rx.lost.saturating_add(rx.lost_tail);
+            (lost, lost.saturating_add(rx.unique))
+        }
         (None, Some(tx)) => (tx.errors, tx.packets + tx.errors),
         (None, None) => (0, 0),
     };

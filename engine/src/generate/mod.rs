@@ -1,6 +1,7 @@
 //! Sending: from a configuration to packets, and to a report of them.
 #![forbid(unsafe_code)]
 
+mod announce;
 mod config;
 pub mod kernel;
 mod plan;

@@ -31,7 +31,7 @@ use crate::queue::socket::offload::Offload;
 use crate::queue::socket::{MmsgTx, UringTx};
 use crate::queue::spec::{Interface, TxSpec};
 use crate::queue::{QueueError, Transmit};
-use crate::report::{self, Interval, Report, Tx, TxCollector};
+use crate::report::{self, Clocks, Interval, Report, Tx, TxCollector};
 use crate::worker::{Granted, start};
 
 /// How often the collector looks.
@@ -83,6 +83,8 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         report.warn(warning, on_event);
     }
     let link = LinkWatch::begin(interface.as_ref());
+    let mut clocks = Clocks::default();
+    clocks.look();
     on_event(Event::Ready);
 
     let mut refusal = Refusal::default();
@@ -136,6 +138,8 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         report.warn(no_room(interface.as_ref(), &tx), on_event);
     }
     report.ledger = Some(watched.ledger(&tx));
+    clocks.look();
+    report.clock = Some(clocks.finish(None));
     report.tx = Some(tx);
     Ok(Outcome { report, losses: Vec::new(), failure })
 }

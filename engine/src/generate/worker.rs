@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use super::announce::{Announcer, written};
 use super::schedule::Schedule;
-use crate::clock::{self, Quick};
+use crate::clock::{self, Claim, Quick};
 use crate::control::Stop;
 use crate::measure::gaps::Gaps;
 use crate::measure::handover::Filler;
 use crate::measure::tally::TxTally;
 use crate::pacing::Departures;
-use crate::packet::probe::{END_LEN, End, Kind, Probe};
+use crate::packet::probe::{End, Kind, Message};
 use crate::profile::size::Wire;
 use crate::queue::{QueueError, Run, Stamper, Transmit, Wait};
 
@@ -55,14 +56,16 @@ pub(crate) fn run<T: Transmit>(
     // A timer that is 50 µs late by default would turn a paced stream into small bursts.
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut totals = Totals::default();
-    let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, stop).err();
+    let mut announcer = Announcer::new(job.run);
+    let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, &mut announcer, stop).err();
+    totals.messages = announcer.total();
     if failure.is_none() {
         failure = drain(&mut queue, job.schedule.lead_ns(), &mut totals).err();
     }
     if failure.is_some() {
         settle(&mut queue, &mut totals);
     } else {
-        failure = say_end(&mut queue, &job, &mut totals).err();
+        failure = say_end(&mut queue, &job, &announcer, &mut totals).err();
     }
     totals.fill(tallies.tally(), clock::tai_ns());
     (tallies.finish(), failure)
@@ -142,8 +145,10 @@ fn send<T: Transmit>(
     job: &mut TxJob,
     tallies: &mut Filler<TxTally>,
     totals: &mut Totals,
+    announcer: &mut Announcer,
     stop: &Stop,
 ) -> Result<(), QueueError> {
+    announcer.look(queue, &job.schedule, 0, clock::tai_ns());
     let mut stamper = Stamper::new(job.run);
     let caps = queue.caps();
     let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch).min(MAX_RUNS));
@@ -159,6 +164,8 @@ fn send<T: Transmit>(
         if now_ns >= handover_ns {
             handover_ns = now_ns + HANDOVER_NS;
             time.anchor();
+            announcer.look(queue, &job.schedule, totals.first_ns, now_ns - lead_ns);
+            totals.messages = announcer.total();
             // With a slow collector, what is new stays here.
             if tallies.can_hand_over() {
                 totals.fill(tallies.tally(), now_ns - lead_ns);
@@ -242,22 +249,25 @@ fn settle<T: Transmit>(queue: &mut T, totals: &mut Totals) {
     totals.errors += queue.in_flight() as u64;
 }
 
-fn say_end<T: Transmit>(queue: &mut T, job: &TxJob, totals: &mut Totals) -> Result<(), QueueError> {
+fn say_end<T: Transmit>(
+    queue: &mut T,
+    job: &TxJob,
+    announcer: &Announcer,
+    totals: &mut Totals,
+) -> Result<(), QueueError> {
     if totals.issued == 0 {
         return Ok(());
     }
-    let mut payload = [0; END_LEN];
     for pause in END_PAUSES_MS {
         std::thread::sleep(Duration::from_millis(pause));
-        for (flow, stream, issued) in job.schedule.issued() {
+        let clock = Claim::read();
+        for (place, (flow, stream, issued)) in job.schedule.issued().enumerate() {
             // The queue tells refusals per queue, not per stream: they stand with the worker's first stream, so that
             // they add up to the truth.
             let failed = if flow == 0 { totals.errors } else { 0 };
             let end = End { issued, failed, first_ns: totals.first_ns, last_ns: totals.last_ns };
-            let now = clock::tai_ns();
-            Probe { kind: Kind::End, run: job.run, stream, sequence: issued, time: now }.emit(&mut payload);
-            end.emit(&mut payload);
-            queue.send_message(flow, &payload)?;
+            let message = Message { end, clock, announced: announcer.sent(place) };
+            queue.send_message(flow, &written(Kind::End, job.run, stream, &message))?;
             totals.messages += 1;
         }
     }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::generate::txtime::Ahead;
 use crate::measure::handover::handover;
+use crate::packet::probe::Probe;
 use crate::profile::size::{Framing, SizeList, Sizes};
 use crate::queue::{Completed, TxCaps};
 use crate::report::{Tx, TxCollector};

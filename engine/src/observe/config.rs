@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub struct RecvConfig {
     pub kernel_drops: bool,
     /// Whether several datagrams may come in one buffer (`uring`, `mmsg`).
     pub segments: Segments,
+    /// Write the latencies of each interval to this file, in HdrHistogram's log format.
+    pub hlog: Option<PathBuf>,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -97,6 +100,7 @@ impl RecvConfig {
             keep: false,
             kernel_drops: true,
             segments: Segments::Auto,
+            hlog: None,
             interval: Duration::from_secs(1),
         }
     }
@@ -129,6 +133,8 @@ impl RecvConfig {
             "idle_ns": self.idle.map(|d| d.as_nanos() as u64),
             "keep": self.keep,
             "segments": self.segments,
+            "timestamps": if self.tuning.kernel_stamps { "kernel" } else { "user" },
+            "hlog": self.hlog,
             "interval_ns": self.interval.as_nanos() as u64,
         }))
     }

@@ -6,6 +6,7 @@ mod config;
 mod ending;
 mod observer;
 mod recv;
+mod senders;
 pub mod sink;
 mod source;
 mod stream;

@@ -8,13 +8,15 @@ use rustc_hash::FxHashMap;
 
 use super::FormatChoice;
 use super::ahead::Ahead;
-use super::stream::Stream;
+use super::senders::Senders;
+use super::stream::{Stream, transit};
 use crate::interop::iperf2;
+use crate::measure::delay::{Spreads, Steps};
 use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
 use crate::measure::sequence::{Arrival, MAX_NUMBER};
 use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey};
-use crate::packet::probe::{self, End, Kind, Probe, unwrap40};
+use crate::packet::probe::{self, Kind, Message, Probe, unwrap40};
 use crate::profile::payload::Payload;
 use crate::queue::{RxMeta, Sink};
 
@@ -47,7 +49,7 @@ pub struct ObserverSpec {
 /// missing. So is one whose header is good while its body differs under `--verify-payload`. Everything
 /// else is `foreign`.
 ///
-/// End-of-stream messages are counted apart. That of a stream never heard whose sender was done before this
+/// Messages are counted apart. An end of a stream never heard whose sender was done before this
 /// receiver was ready is ignored: it is a late copy of somebody else's end.
 ///
 /// Packets that a sender wrote in one batch differ in their number only, and they often arrive together. So while the next header is, byte
@@ -71,7 +73,10 @@ pub struct Observer {
     foreign: u64,
     untracked: u64,
     messages: u64,
+    senders: Senders,
     latency: Recorder,
+    spreads: Spreads,
+    steps: Steps,
     gaps: Gaps,
     last_arrival_ns: u64,
     /// What has to follow in the stream `last`; closed while anything else may.
@@ -104,7 +109,10 @@ impl Observer {
             foreign: 0,
             untracked: 0,
             messages: 0,
+            senders: Senders::default(),
             latency: Recorder::default(),
+            spreads: Spreads::default(),
+            steps: Steps::default(),
             gaps: Gaps::default(),
             last_arrival_ns: 0,
             ahead: Ahead::default(),
@@ -155,9 +163,20 @@ impl Observer {
         }
         into.untracked = self.untracked;
         into.messages = self.messages;
+        self.senders.tell(&mut into.clocks);
         into.negative_latency = self.latency.negative();
         self.latency.hand_over(&mut into.latency);
+        self.spreads.hand_over(&mut into.spreads);
+        self.steps.hand_over(&mut into.steps);
         self.gaps.hand_over(&mut into.gaps);
+    }
+
+    /// As [`tally`](Self::tally), with how each stream was lost and reordered. That takes a look at all that is missing, and memory: it is for the end.
+    pub fn last_tally(&mut self, into: &mut RxTally) {
+        self.tally(into);
+        for (tally, stream) in into.streams.iter_mut().zip(&self.streams) {
+            tally.detail = stream.detail();
+        }
     }
 
     #[inline]
@@ -169,7 +188,7 @@ impl Observer {
         match self.spec.format {
             FormatChoice::Auto | FormatChoice::Wirerate => match Probe::parse(payload) {
                 Ok(probe) if probe.kind == Kind::Data => self.probe(meta, payload, &probe),
-                Ok(probe) => self.end(meta, payload, &probe),
+                Ok(probe) => self.message(meta, payload, &probe),
                 Err(_) => self.other(meta, payload),
             },
             FormatChoice::Iperf2 => self.other(meta, payload),
@@ -193,10 +212,11 @@ impl Observer {
             return;
         }
         let sent_ns = unwrap40(probe.time, meta.arrived_ns);
-        let arrival = stream.numbered(meta, payload.len(), number, sent_ns);
+        let (arrival, step) = stream.numbered(meta, payload.len(), number, sent_ns);
         if arrival != Arrival::Duplicate {
             self.latency.record(sent_ns, meta.arrived_ns, 1);
         }
+        self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
         self.packets += 1;
         self.last_arrival_ns = meta.arrived_ns;
         // Those that follow as foreseen have the same time.
@@ -208,6 +228,19 @@ impl Observer {
         }
     }
 
+    /// Enters the delay variation of a datagram of the stream at `at`.
+    #[inline]
+    fn vary(&mut self, at: usize, arrival: Arrival, step: Option<i64>, transit: i64) {
+        if let Some(step) = step {
+            self.steps.record(step);
+        }
+        if arrival != Arrival::Duplicate
+            && let Some(sender) = self.streams[at].sender
+        {
+            self.spreads.record(sender, transit, 1);
+        }
+    }
+
     /// Enters what came as foreseen.
     #[inline]
     fn settle(&mut self) {
@@ -216,6 +249,10 @@ impl Observer {
             let (meta, length, sent_ns) = self.ahead.alike();
             self.streams[self.last].numbered_alike(meta, length, count);
             self.latency.record(sent_ns, meta.arrived_ns, count);
+            self.steps.record_none(count);
+            if let Some(sender) = self.streams[self.last].sender {
+                self.spreads.record(sender, transit(sent_ns, meta.arrived_ns), count);
+            }
             self.packets += count;
         }
     }
@@ -228,20 +265,27 @@ impl Observer {
     }
 
     #[cold]
-    fn end(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+    fn message(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
         // The check covers the header only; what the body says must at least agree with it.
-        let Some(end) = End::parse(payload)
-            .filter(|end| unwrap40(probe.sequence, end.issued) == end.issued && end.first_ns <= end.last_ns)
-        else {
+        let agrees = |message: &Message| {
+            let end = &message.end;
+            unwrap40(probe.sequence, end.issued) == end.issued && end.first_ns <= end.last_ns
+        };
+        let Some(message) = Message::parse(payload).filter(agrees) else {
             return self.corrupt_or_foreign(meta, payload);
         };
+        if probe.kind == Kind::Announce {
+            self.messages += 1;
+            return self.senders.hear(meta, probe.run, message.clock);
+        }
         let key = probe_key(meta, probe);
-        if end.last_ns < self.spec.ready_ns && !self.index.contains_key(&key) {
+        if message.end.last_ns < self.spec.ready_ns && !self.index.contains_key(&key) {
             return;
         }
         let Some(at) = self.stream(&key) else { return };
         self.messages += 1;
-        if self.streams[at].ended(end, meta.arrived_ns, self.spec.ready_ns) {
+        self.senders.hear(meta, probe.run, message.clock);
+        if self.streams[at].ended(&message, meta.arrived_ns, self.spec.ready_ns) {
             self.live -= 1;
         }
     }
@@ -278,7 +322,8 @@ impl Observer {
         };
         match datagram {
             iperf2::Datagram::Data { number, sent_ns } => {
-                self.streams[at].numbered(meta, payload.len(), number, sent_ns);
+                let (arrival, step) = self.streams[at].numbered(meta, payload.len(), number, sent_ns);
+                self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
                 self.counted(meta);
             }
             iperf2::Datagram::End { issued } => {
@@ -341,7 +386,11 @@ impl Observer {
             self.untracked += 1;
             return None;
         }
-        self.streams.push(Stream::new(*key, iperf2));
+        let mut stream = Stream::new(*key, iperf2);
+        if key.format != Format::Raw {
+            stream.sender = self.spreads.place(key.source.ip(), key.run);
+        }
+        self.streams.push(stream);
         self.index.insert(*key, at);
         self.runs.entry(StreamKey { stream: 0, ..*key }).or_insert(at);
         self.live += 1;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::measure::tally::StreamTally;
+use crate::packet::probe::End;
 
 const START: u64 = 1_800_000_000_000_000_000;
 
@@ -33,9 +34,9 @@ fn data(run: u32, stream: u16, sequence: u64, sent_ns: u64, length: usize) -> Ve
 }
 
 fn end_message(run: u32, stream: u16, end: End) -> Vec<u8> {
-    let mut bytes = vec![0; probe::END_LEN];
+    let mut bytes = vec![0; probe::MESSAGE_LEN];
     Probe { kind: Kind::End, run, stream, sequence: end.issued & ((1 << 40) - 1), time: 0 }.emit(&mut bytes);
-    end.emit(&mut bytes);
+    Message { end, ..Message::default() }.emit(&mut bytes);
     bytes
 }
 
@@ -164,7 +165,7 @@ fn corrupt_and_foreign() {
 fn an_end_whose_body_disagrees_with_its_header_ends_nothing() {
     let mut o = observer(FormatChoice::Auto);
     let m = meta("10.0.0.1:1", START);
-    give(&mut o, &m, &data(1, 0, 0, START, probe::END_LEN));
+    give(&mut o, &m, &data(1, 0, 0, START, probe::MESSAGE_LEN));
     let mut bad = end_message(1, 0, End { issued: 10, failed: 0, first_ns: START, last_ns: START });
     bad[probe::LEN + 7] ^= 4;
     give(&mut o, &m, &bad);

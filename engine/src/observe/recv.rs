@@ -18,7 +18,7 @@ use crate::ledger::evidence::Evidence;
 use crate::ledger::{self, Seen};
 use crate::queue::afxdp::steer::{Mode, SteerCount, Verdict};
 use crate::queue::socket::busy_poll::Polled;
-use crate::report::{self, Interval, Report, RxCollector, Warning};
+use crate::report::{self, HistogramLog, Interval, Report, RxCollector, Warning};
 
 /// How often the collector looks.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -50,8 +50,15 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let mut collector = RxCollector::new();
     if team.source.sunk().is_some() {
         collector.leave_out_late();
+        // The sink is in the kernel.
+        collector.expect_kernel_stamps();
     }
+    if config.tuning.kernel_stamps {
+        collector.expect_kernel_stamps();
+    }
+    let mut hlog = config.hlog.as_deref().map(HistogramLog::create).transpose()?;
     let mut clocks = Steadiness::begin();
+    collector.clocks().look();
     let link = LinkWatch::begin(team.interface.as_ref());
     let start_ns = clock::tai_ns();
     collector.ready(start_ns);
@@ -70,9 +77,16 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         }
         let now_ns = clock::tai_ns();
         if now_ns - start_ns >= interval_start + period_ns {
-            push_interval(&mut report, &mut collector, interval_start, now_ns - start_ns, on_event);
+            push_interval(
+                &mut report,
+                &mut collector,
+                &mut hlog,
+                interval_start,
+                now_ns - start_ns,
+                on_event,
+            );
             interval_start = now_ns - start_ns;
-            look_at_clock(&mut clocks, &mut report, on_event);
+            look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
         }
         if now_ns >= looked_ns + LOOK_AT_INTERFACE_NS {
             looked_ns = now_ns;
@@ -90,14 +104,18 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(error) = team.source.finish(&mut collector, &mut report) {
         failure.get_or_insert(error);
     }
-    look_at_clock(&mut clocks, &mut report, on_event);
+    look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);
     }
     if let Some(warning) = polled_in_vain(&team.polled, &collector) {
         report.warn(warning, on_event);
     }
-    push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
+    let end_ns = clock::tai_ns() - start_ns;
+    push_interval(&mut report, &mut collector, &mut hlog, interval_start, end_ns, on_event);
+    if let Some(warning) = hlog.and_then(|log| log.finish(&collector)) {
+        report.warn(warning, on_event);
+    }
     conclude(&mut report, &collector, &team, witness, on_event);
     if let Some(ledger) = &mut report.ledger {
         ledger.evidence = evidence.rise();
@@ -108,10 +126,14 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
 fn push_interval(
     report: &mut Report,
     collector: &mut RxCollector,
+    hlog: &mut Option<HistogramLog>,
     start_ns: u64,
     end_ns: u64,
     on_event: &mut dyn FnMut(Event<'_>),
 ) {
+    if let Some(log) = hlog {
+        log.add(collector, start_ns, end_ns);
+    }
     let interval = Interval { start_ns, end_ns, tx: None, rx: Some(collector.interval(end_ns - start_ns)) };
     if interval.rx.as_ref().is_some_and(|rx| rx.packets > 0) {
         on_event(Event::Interval(&interval));
@@ -132,8 +154,15 @@ fn polled_in_vain(polled: &[Polled], collector: &RxCollector) -> Option<Warning>
     })
 }
 
-fn look_at_clock(clocks: &mut Steadiness, report: &mut Report, on_event: &mut dyn FnMut(Event<'_>)) {
+fn look_at_clock(
+    clocks: &mut Steadiness,
+    collector: &mut RxCollector,
+    report: &mut Report,
+    on_event: &mut dyn FnMut(Event<'_>),
+) {
+    collector.clocks().look();
     if let Some(what) = clocks.look() {
+        collector.clocks().stepped();
         let text = format!("{what} during the run: latencies before and after do not compare");
         let fix = Some("let the time daemon settle before measuring (chronyc waitsync)".to_owned());
         report.warn(Warning { code: "clock-step", text, fix }, on_event);
@@ -207,6 +236,7 @@ fn conclude(
             report.warn(warning, on_event);
         }
     }
+    report.clock = Some(collector.clock());
     report.rx = Some(rx);
 }
 

@@ -3,9 +3,9 @@
 
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
-use crate::measure::sequence::{Arrival, Tracker};
+use crate::measure::sequence::{Arrival, Detail, Tracker, When};
 use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
-use crate::packet::probe::End;
+use crate::packet::probe::{End, Message};
 use crate::profile::size::MIN_FRAME;
 use crate::queue::RxMeta;
 
@@ -18,6 +18,12 @@ pub(super) struct Stream {
     pub(super) tracker: Tracker,
     pub(super) corrupt: u64,
     jitter: Jitter,
+    /// The place of its sender among those whose delay variation is measured.
+    pub(super) sender: Option<u8>,
+    /// Transit time of the datagram with the highest number.
+    newest: i64,
+    /// Jitter as iperf has it, which takes copies in: from the first copy on.
+    with_copies: Option<Box<Jitter>>,
     /// Datagrams, where they have no numbers (`raw`).
     unnumbered: u64,
     payload_bytes: u64,
@@ -28,6 +34,7 @@ pub(super) struct Stream {
     shortest: usize,
     longest: usize,
     end: Option<End>,
+    announced: u64,
     ended_ns: u64,
 }
 
@@ -39,6 +46,9 @@ impl Stream {
             tracker: Tracker::default(),
             corrupt: 0,
             jitter: Jitter::default(),
+            sender: None,
+            newest: 0,
+            with_copies: None,
             unnumbered: 0,
             payload_bytes: 0,
             frame_bytes: 0,
@@ -48,19 +58,40 @@ impl Stream {
             shortest: usize::MAX,
             longest: 0,
             end: None,
+            announced: 0,
             ended_ns: 0,
         }
     }
 
-    /// Takes in datagram `number`, sent at `sent_ns` by the sender's clock.
+    /// Takes in datagram `number`, sent at `sent_ns` by the sender's clock. Tells, too, by how much its delay differs from that of the
+    /// number before it, where that was the last to come in order.
     #[inline]
-    pub(super) fn numbered(&mut self, meta: &RxMeta, length: usize, number: u64, sent_ns: u64) -> Arrival {
+    pub(super) fn numbered(
+        &mut self,
+        meta: &RxMeta,
+        length: usize,
+        number: u64,
+        sent_ns: u64,
+    ) -> (Arrival, Option<i64>) {
+        let when = When { first_ns: self.first_ns, last_ns: self.last_ns, now_ns: meta.arrived_ns };
         self.count(meta, length, 1);
-        let arrival = self.tracker.arrive(number);
-        if arrival != Arrival::Duplicate {
+        let follows = number == self.tracker.next() && self.tracker.unique() > 0;
+        let arrival = self.tracker.arrive(number, &when);
+        if arrival == Arrival::Duplicate {
+            self.with_copies.get_or_insert_with(|| Box::new(self.jitter));
+        } else {
             self.jitter.arrive(sent_ns, meta.arrived_ns);
         }
-        arrival
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.arrive(sent_ns, meta.arrived_ns);
+        }
+        let mut step = None;
+        if arrival == Arrival::InOrder {
+            let transit = transit(sent_ns, meta.arrived_ns);
+            let before = std::mem::replace(&mut self.newest, transit);
+            step = follows.then(|| transit.saturating_sub(before));
+        }
+        (arrival, step)
     }
 
     /// Takes in `count` datagrams with the numbers that come next, otherwise like the last one in all that is figured here.
@@ -69,6 +100,9 @@ impl Stream {
         self.count(meta, length, count);
         self.tracker.follow(count);
         self.jitter.arrive_alike(count);
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.arrive_alike(count);
+        }
     }
 
     /// Takes in a datagram without a number.
@@ -97,10 +131,12 @@ impl Stream {
     }
 
     /// The sender's end was heard; whether for the first time. `ready_ns`: when this receiver was ready.
-    pub(super) fn ended(&mut self, end: End, now_ns: u64, ready_ns: u64) -> bool {
+    pub(super) fn ended(&mut self, message: &Message, now_ns: u64, ready_ns: u64) -> bool {
         if self.end.is_some() {
             return false;
         }
+        let end = message.end;
+        self.announced = message.announced;
         self.tracker.end(end.issued, end.first_ns >= ready_ns);
         self.end = Some(end);
         self.ended_ns = now_ns;
@@ -141,7 +177,26 @@ impl Stream {
             counters,
             jitter_ns: self.jitter.value(),
             end: self.end,
+            announced: self.announced,
             ended_ns: self.ended_ns,
+            detail: None,
         }
     }
+
+    /// How it was lost and reordered so far; `None` where datagrams have no numbers.
+    pub(super) fn detail(&self) -> Option<Box<Detail>> {
+        if self.key.format == Format::Raw {
+            return None;
+        }
+        let mut detail = self.tracker.detail();
+        let jitter = self.with_copies.as_deref().unwrap_or(&self.jitter);
+        detail.as_iperf3.jitter_ns = jitter.value().map(|(now, _)| now);
+        Some(Box::new(detail))
+    }
+}
+
+/// Arrival minus departure in ns, by two clocks that may differ by any amount.
+#[inline]
+pub(super) fn transit(sent_ns: u64, arrived_ns: u64) -> i64 {
+    arrived_ns.wrapping_sub(sent_ns).cast_signed()
 }

@@ -251,7 +251,8 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Resul
     };
     let rules: Vec<Rule> =
         targets.iter().map(|t| Rule { destination: t.destination, source: t.source }).collect();
-    let mut steer = Steer::attach(&interface, &rules)?;
+    let attach = if config.tuning.kernel_stamps { Steer::attach_stamping } else { Steer::attach };
+    let mut steer = attach(&interface, &rules)?;
     if let Some(refusal) = steer.why() {
         team.warnings.push(generic(&interface, refusal));
     }

@@ -7,4 +7,6 @@ pub mod fragment;
 pub mod frame;
 pub mod ip;
 pub mod probe;
+pub mod rtcp;
+pub mod rtp;
 pub mod udp;

@@ -122,13 +122,15 @@ impl FromStr for Rate {
 fn scaled(text: &str) -> Option<f64> {
     let text = text.trim();
     let (number, factor) = match text.as_bytes().last()? {
-        b'k' => (&text[..text.len() - 1], 1e3),
-        b'm' => (&text[..text.len() - 1], 1e6),
-        b'g' => (&text[..text.len() - 1], 1e9),
-        b't' => (&text[..text.len() - 1], 1e12),
-        _ => (text, 1.0),
+        b'k' => (&text[..text.len() - 1], 3),
+        b'm' => (&text[..text.len() - 1], 6),
+        b'g' => (&text[..text.len() - 1], 9),
+        b't' => (&text[..text.len() - 1], 12),
+        _ => (text, 0),
     };
-    Some(decimal(number)? * factor)
+    decimal(number)?;
+    // As one number, so that it is rounded once.
+    format!("{}e{factor}", number.trim()).parse().ok()
 }
 
 /// Digits with at most one point, and a sign that the caller's range check refuses. Neither `inf` nor exponents.
@@ -143,12 +145,13 @@ fn decimal(text: &str) -> Option<f64> {
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = |value: f64| match value {
-            v if v >= 1e12 => (v / 1e12, "T"),
-            v if v >= 1e9 => (v / 1e9, "G"),
-            v if v >= 1e6 => (v / 1e6, "M"),
-            v if v >= 1e3 => (v / 1e3, "k"),
-            v => (v, ""),
+        // The largest unit in which it is the same number when it is read again.
+        let unit = |value: f64| {
+            [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")]
+                .into_iter()
+                .map(|(factor, prefix)| (value / factor, prefix))
+                .find(|(v, p)| *v >= 1.0 && scaled(&format!("{v}{}", p.to_ascii_lowercase())) == Some(value))
+                .unwrap_or((value, ""))
         };
         match *self {
             Self::Max => f.write_str("max"),

@@ -201,7 +201,7 @@ pub struct RxMeta {
     pub source: SocketAddr,
     /// Where it was sent to.
     pub destination: SocketAddr,
-    /// CLOCK_TAI in ns when the queue took it over.
+    /// CLOCK_TAI in ns when the queue took it over; with the kernel's stamps, when the kernel took it from the driver.
     pub arrived_ns: u64,
     /// Bytes of the frame around each payload: Ethernet, VLAN tags, IP, UDP, FCS. A queue that sees
     /// no frames computes them.
@@ -244,4 +244,10 @@ pub trait Receive {
 
     /// Appends what the kernel dropped at this queue. Makes system calls: not for the hot path.
     fn losses(&mut self, losses: &mut Vec<QueueLoss>);
+
+    /// Payloads that came without the kernel's time stamp though it was asked for, since the queue was opened; their
+    /// [`arrived_ns`](RxMeta::arrived_ns) is that of the hand-over.
+    fn unstamped(&self) -> u64 {
+        0
+    }
 }

@@ -151,6 +151,10 @@ impl<R: Receive> Receive for Patient<R> {
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {
         self.queue.losses(losses);
     }
+
+    fn unstamped(&self) -> u64 {
+        self.queue.unstamped()
+    }
 }
 
 #[cfg(test)]

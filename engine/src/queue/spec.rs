@@ -90,6 +90,8 @@ pub struct Tuning {
     pub rx_frames: Option<u32>,
     /// Bytes of receive buffer of a socket (`uring`, `mmsg`); `None`: plenty.
     pub receive_buffer: Option<u32>,
+    /// Whether the kernel stamps what arrives, or what leaves.
+    pub kernel_stamps: bool,
     /// Whether large buffers leave without the kernel's copy where that is possible and pays (`uring`).
     pub zero_copy: bool,
 }
@@ -102,6 +104,7 @@ impl Default for Tuning {
             rx_ring: None,
             rx_frames: None,
             receive_buffer: None,
+            kernel_stamps: false,
             zero_copy: true,
         }
     }

@@ -9,5 +9,6 @@ pub mod netns;
 pub mod packet;
 pub mod sched;
 pub mod socket;
+pub mod timex;
 pub mod tsc;
 pub mod xsk;

@@ -98,7 +98,7 @@ impl Layout {
         let longest = |(headers, _): &(Headers, u16)| {
             let whole = headers.len() + usize::from(spec.max_payload);
             let cut = fragments::mtu(spec).map_or(usize::MAX, |mtu| headers.link_len() + mtu as usize);
-            whole.min(cut).max(headers.len() + probe::END_LEN)
+            whole.min(cut).max(headers.len() + probe::MESSAGE_LEN)
         };
         // MAX_HEADERS and a u16 are less than a u32.
         let longest = flows.iter().map(longest).max().unwrap_or(0) as u32;

@@ -1,0 +1,15 @@
+//! iperf 2 datagrams: no bytes panic, and a recognised flow reads the datagram that it was recognised by.
+
+use wirerate_engine::interop::iperf2::{Datagram, recognise};
+
+/// Reads `payload`, with and without a wall clock.
+pub fn check(payload: &[u8]) {
+    let Some((flow, datagram)) = recognise(payload, None) else {
+        assert_eq!(recognise(payload, Some(1_800_000_000)), None);
+        return;
+    };
+    let Datagram::Data { sent_ns, .. } = datagram else { panic!("an end opens no flow") };
+    assert_eq!(flow.read(payload), Some(datagram));
+    assert_eq!(recognise(payload, Some(sent_ns / 1_000_000_000)), Some((flow, datagram)));
+    assert_eq!(recognise(payload, Some(sent_ns / 1_000_000_000 + 100_000)), None);
+}

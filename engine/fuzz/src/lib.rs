@@ -1,0 +1,32 @@
+//! What must hold for every input: one function for each parser, and for what is fed by them. `scripts/fuzz` searches for inputs that break
+//! one; `engine/tests/corpus.rs` feeds them what is kept in `corpus/`.
+#![forbid(unsafe_code)]
+
+pub mod btf;
+pub mod fragments;
+pub mod frame;
+pub mod headers;
+pub mod iperf2;
+pub mod observer;
+pub mod probe;
+mod script;
+pub mod target;
+pub mod text;
+pub mod tracker;
+
+/// A target's function: panics when what must hold does not.
+pub type Check = fn(&[u8]);
+
+/// Every target by its name.
+pub const TARGETS: &[(&str, Check)] = &[
+    ("btf", btf::check),
+    ("fragments", fragments::check),
+    ("frame", frame::check),
+    ("headers", headers::check),
+    ("iperf2", iperf2::check),
+    ("observer", observer::check),
+    ("probe", probe::check),
+    ("target", target::check),
+    ("text", text::check),
+    ("tracker", tracker::check),
+];
