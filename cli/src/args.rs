@@ -1,6 +1,8 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod stamp;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +39,10 @@ pub enum Command {
     Drops(Drops),
     /// Say whether this machine is ready, and the command that mends it
     Doctor(Doctor),
+    /// Measure round trips to a STAMP session-reflector (RFC 8762): time, its variation, loss on either way
+    Stamp(stamp::Stamp),
+    /// Answer STAMP test packets (RFC 8762) until Ctrl-C: a session-reflector
+    Reflect(stamp::Reflect),
 }
 
 const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT, or rtp://[SOURCE@]ADDR:PORT, which recv takes for --format rtp; IPv6 in brackets. A multicast group is \
@@ -154,9 +160,10 @@ pub struct Send {
     pub bytes: Option<u64>,
 
     /// Offered load: max, 10G (UDP payload, bit/s; K M G are powers of 1000), 9.9GL1 or 9.9GL2 (on the line, or
-    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps
-    #[arg(long, value_name = "RATE", default_value = "1000pps")]
-    pub rate: String,
+    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps. RTP has its own, see --ptime
+    /// [default: 1000pps]
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
 
     /// How packets leave at --rate: auto, as they become due, at most 100 µs' worth at once; N, in bursts of N packets (1 to
     /// 16384, of each worker) back to back and then a silence that keeps the rate; 1, packet by packet
@@ -168,6 +175,11 @@ pub struct Send {
     /// to 4ms ahead (mmsg)
     #[arg(long)]
     pub txtime: bool,
+
+    /// Who says when a packet left: user, this program when it hands packets over; kernel, too, when it gives them to the driver, which the receiver is
+    /// told afterwards (mmsg, with a pace, packet by packet; receive with --timestamps kernel)
+    #[arg(long, value_enum, default_value_t = Timestamps::User)]
+    pub timestamps: Timestamps,
 
     /// Frame size with FCS, in bytes: 64, 64,594,1518 (in turn), 64-1518 (all of them in turn), imix
     #[arg(long, value_name = "SIZE", conflicts_with = "length")]
@@ -215,6 +227,9 @@ pub struct Send {
 
     #[command(flatten)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub rtp: crate::rtp::Rtp,
 }
 
 /// What follows the probe header.
@@ -282,6 +297,11 @@ pub struct Recv {
     #[arg(long, value_enum, default_value_t = Timestamps::User)]
     pub timestamps: Timestamps,
 
+    /// Write when each packet left the sender's driver and came to this host's to this file, as CSV, times in ns of CLOCK_TAI: takes --timestamps kernel
+    /// here and at the sender
+    #[arg(long, value_name = "FILE")]
+    pub packets: Option<PathBuf>,
+
     /// Write the latencies of each interval to this file as HdrHistogram log, in ns
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
@@ -298,6 +318,9 @@ pub struct Recv {
 
     #[command(flatten)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub rtcp: crate::rtp::Rtcp,
 }
 
 /// What nobody says of itself in a media stream.
@@ -494,7 +517,7 @@ fn parse_ports(text: &str) -> Result<Ports, String> {
     }
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     // A bare number is what iperf users type.
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
@@ -506,7 +529,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_time(text)?;
     if interval < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(interval) }
 }

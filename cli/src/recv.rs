@@ -44,8 +44,13 @@ pub fn run(args: &Recv) -> Result<Status> {
 
 fn configuration(args: &Recv) -> Result<RecvConfig> {
     let d = &args.datapath;
+    args.rtcp.only_for(args.target.scheme)?;
     if args.sink != SinkProgram::Auto && d.backend != Backend::Xdp {
         return Err(Error::usage("--sink: only --backend xdp counts in the kernel").fix("add --backend xdp"));
+    }
+    if args.packets.is_some() && (args.timestamps != Timestamps::Kernel || d.backend == Backend::Xdp) {
+        return Err(Error::usage("--packets: takes the kernel's stamp of each packet")
+            .fix("add --timestamps kernel, and use --backend uring, mmsg or afxdp"));
     }
     let verify = args.verify_payload.then(|| payload(&args.payload)).transpose()?;
     Ok(RecvConfig {
@@ -80,6 +85,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         idle: args.idle,
         keep: args.keep,
         segments: d.segments,
+        packets: args.packets.clone(),
         hlog: args.hlog.clone(),
         interval: args.output.interval,
         ..RecvConfig::new(args.target)

@@ -114,6 +114,9 @@ fn sent(text: &mut String, tx: &Tx) {
     if let Some(gaps) = &tx.inter_departure_ns {
         let _ = writeln!(text, "departures {} apart", times::distribution(gaps));
     }
+    if let Some(late) = &tx.lateness_ns {
+        let _ = writeln!(text, "lateness   {}", times::distribution(late));
+    }
 }
 
 fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
@@ -160,6 +163,9 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     pattern::pattern(text, rx);
     if let Some(l) = &rx.latency_ns {
         let _ = writeln!(text, "latency    {}", times::distribution(l));
+    }
+    if let Some(l) = &rx.wire_latency_ns {
+        let _ = writeln!(text, "wire       {} (between the kernels' stamps)", times::distribution(l));
     }
     if let Some(gaps) = &rx.inter_arrival_ns {
         let _ = writeln!(text, "arrivals   {} apart", times::distribution(gaps));
@@ -229,7 +235,8 @@ fn ledger_path(text: &mut String, path: &Path) {
     }
 }
 
-fn outcome(outcome: Outcome) -> &'static str {
+/// In words.
+pub fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Pass => "pass",
         Outcome::Fail => "fail",

@@ -71,6 +71,7 @@ fn rx() -> RxCollector {
     // Enough for every percentile.
     tally.latency.record_n(1000, 100_000).unwrap();
     tally.gaps.record_n(1000, 100_000).unwrap();
+    tally.wire.record_n(1000, 100_000).unwrap();
     tally.steps.sizes.record_n(1000, 100_000).unwrap();
     (tally.steps.lowest, tally.steps.highest) = (-1000, 1000);
     let mut spreads = Spreads::default();
@@ -92,6 +93,41 @@ fn rx() -> RxCollector {
     collector.clocks().note(Some(Claim { host: 2, ..claim }));
     collector.absorb(&tally);
     collector
+}
+
+/// Every field of both ends at once.
+fn rtcp() -> Rtcp {
+    let source = "192.0.2.1:5005".parse().unwrap();
+    let peer = RtcpPeer {
+        ssrc: u32::MAX,
+        source,
+        cname: Some("x".into()),
+        stream: 1,
+        fraction_lost: 0.5,
+        lost: -3,
+        highest_seq: 70_000,
+        jitter: 8,
+        jitter_ns: 1_000_000,
+        rtt_ns: Some(5),
+    };
+    let sender = RtcpSender {
+        ssrc: 1,
+        source,
+        cname: Some("y".into()),
+        packets: 2,
+        octets: 320,
+        unix_ns: 1,
+        rtp_timestamp: 9,
+        left: true,
+    };
+    Rtcp {
+        ssrc: Some(7),
+        cname: "z".into(),
+        rtt_ns: Some(RoundTrip { count: 1, min: 5, mean: 5, max: 5 }),
+        peers: vec![peer],
+        senders: vec![sender],
+        ..Rtcp::default()
+    }
 }
 
 /// RTP with all that headers can hold, and a transport stream with a clock in it.
@@ -139,6 +175,7 @@ fn minimal() -> Report {
         intervals: vec![],
         tx: None,
         rx: None,
+        rtcp: None,
         clock: None,
         ledger: None,
         warnings: vec![],
@@ -153,6 +190,7 @@ fn full() -> Report {
     let mut sent = TxTally::new(0);
     (sent.packets, sent.frames, sent.overdue) = (1, 2, Some(1));
     sent.gaps.record_n(1000, 100_000).unwrap();
+    sent.lateness.record_n(1000, 100_000).unwrap();
     tx.absorb(&sent);
     let drop = Drop {
         place: "socket".into(),
@@ -216,6 +254,7 @@ fn full() -> Report {
         }],
         tx: Some(tx.finish()),
         rx: Some(rx.finish()),
+        rtcp: Some(rtcp()),
         clock: Some(rx.clock()),
         ledger: Some(Ledger { paths: vec![path] }),
         warnings,

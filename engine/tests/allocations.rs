@@ -73,6 +73,7 @@ fn sending_and_receiving_allocate_nothing_once_a_stream_is_known() {
         dscp: 0,
         fragment: false,
         vlan: None,
+        rtp: None,
         payload: Arc::new(Payload::pattern()),
         max_payload: 100,
         segments: Segments::Auto,

@@ -72,6 +72,8 @@ pub struct RecvConfig {
     pub kernel_drops: bool,
     /// Whether several datagrams may come in one buffer (`uring`, `mmsg`).
     pub segments: Segments,
+    /// Write when each packet left the sender's driver and came to this host's, where both kernels say so, to this file, as CSV.
+    pub packets: Option<PathBuf>,
     /// Write the latencies of each interval to this file, in HdrHistogram's log format.
     pub hlog: Option<PathBuf>,
     /// Time between interim results.
@@ -104,6 +106,7 @@ impl RecvConfig {
             keep: false,
             kernel_drops: true,
             segments: Segments::Auto,
+            packets: None,
             hlog: None,
             interval: Duration::from_secs(1),
         }
@@ -146,6 +149,7 @@ impl RecvConfig {
             "segments": self.segments,
             "timestamps": if self.tuning.kernel_stamps { "kernel" } else { "user" },
             "hlog": self.hlog,
+            "packets": self.packets,
             "interval_ns": self.interval.as_nanos() as u64,
         }))
     }

@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod arrivals;
 mod config;
 mod ending;
 mod observer;
 mod offline;
+mod pairs;
 mod recv;
 mod senders;
 pub mod sink;

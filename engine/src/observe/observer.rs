@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use self::media::Candidates;
 use super::FormatChoice;
 use super::ahead::Ahead;
+use super::pairs::Pairs;
 use super::senders::Senders;
 use super::stream::{Stream, transit};
 use crate::interop::iperf2;
@@ -19,7 +20,8 @@ use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
 use crate::measure::media::MediaSpec;
 use crate::measure::sequence::{Arrival, MAX_NUMBER};
-use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey};
+use crate::measure::tally::{Format, Pair, RxCounters, RxTally, StreamKey};
+use crate::packet::follow_up;
 use crate::packet::probe::{self, Kind, Message, Probe, unwrap40};
 use crate::profile::payload::Payload;
 use crate::queue::{RxMeta, Sink};
@@ -83,6 +85,7 @@ pub struct Observer {
     latency: Recorder,
     spreads: Spreads,
     steps: Steps,
+    pairs: Pairs,
     gaps: Gaps,
     last_arrival_ns: u64,
     /// What has to follow in the stream `last`; closed while anything else may.
@@ -125,6 +128,7 @@ impl Observer {
             latency: Recorder::default(),
             spreads: Spreads::default(),
             steps: Steps::default(),
+            pairs: Pairs::default(),
             gaps: Gaps::default(),
             last_arrival_ns: 0,
             ahead: Ahead::default(),
@@ -138,6 +142,11 @@ impl Observer {
     pub fn set_hexdump(&mut self, hexdump: Hexdump) {
         self.close();
         self.hexdump = Some(hexdump);
+    }
+
+    /// Remembers when packets arrived, for senders that tell later when they left; packet by packet, too, if `each`.
+    pub fn pair(&mut self, each: bool) {
+        self.pairs = Pairs::wanted(each);
     }
 
     /// The queue became ready at `ready_ns` of CLOCK_TAI.
@@ -189,6 +198,7 @@ impl Observer {
         self.latency.hand_over(&mut into.latency);
         self.spreads.hand_over(&mut into.spreads);
         self.steps.hand_over(&mut into.steps);
+        self.pairs.hand_over(into);
         self.gaps.hand_over(&mut into.gaps);
     }
 
@@ -288,6 +298,9 @@ impl Observer {
 
     #[cold]
     fn message(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+        if probe.kind == Kind::FollowUp {
+            return self.follow_up(meta, payload, probe);
+        }
         // The check covers the header only; what the body says must at least agree with it.
         let agrees = |message: &Message| {
             let end = &message.end;
@@ -309,6 +322,29 @@ impl Observer {
         self.senders.hear(meta, probe.run, message.clock);
         if self.streams[at].ended(&message, meta.arrived_ns, self.spec.ready_ns) {
             self.live -= 1;
+        }
+    }
+
+    fn follow_up(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+        let Some(pairs) = follow_up::read(probe, payload) else {
+            return self.corrupt_or_foreign(meta, payload);
+        };
+        self.messages += 1;
+        let Some(&at) = self.index.get(&probe_key(meta, probe)) else { return };
+        let stream = &mut self.streams[at];
+        let Some(arrivals) = &mut stream.arrivals else { return };
+        for departed in pairs {
+            let number = unwrap40(departed.sequence, stream.tracker.near());
+            if let Some(arrived_ns) = arrivals.take(number) {
+                let (run, stream) = (probe.run, probe.stream);
+                self.pairs.enter(Pair {
+                    run,
+                    stream,
+                    sequence: number,
+                    sent_ns: departed.tai_ns,
+                    arrived_ns,
+                });
+            }
         }
     }
 
@@ -415,6 +451,7 @@ impl Observer {
             return None;
         }
         let mut stream = Stream::new(*key, iperf2);
+        stream.arrivals = self.pairs.arrivals(at);
         if matches!(key.format, Format::Wirerate | Format::Iperf2) {
             stream.sender = self.spreads.place(key.source.ip(), key.run);
         }

@@ -16,7 +16,7 @@ use crate::host::{interface, sched};
 use crate::ledger;
 use crate::queue::afxdp::steer::{Mode, SteerCount, Verdict};
 use crate::queue::socket::busy_poll::Polled;
-use crate::report::{self, HistogramLog, Interval, Report, RxCollector, Warning};
+use crate::report::{self, HistogramLog, Interval, PacketTable, Report, RxCollector, Warning};
 
 /// How often the collector looks.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -53,6 +53,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if config.tuning.kernel_stamps {
         collector.expect_kernel_stamps();
     }
+    let mut table = config.packets.as_deref().map(PacketTable::create).transpose()?;
     let mut hlog = config.hlog.as_deref().map(HistogramLog::create).transpose()?;
     let mut clocks = Steadiness::begin();
     collector.clocks().look();
@@ -71,6 +72,9 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         if let Err(error) = team.source.sample(&mut collector) {
             failure = Some(error);
             break;
+        }
+        if let Some(table) = &mut table {
+            table.add(&collector.take_pairs());
         }
         let now_ns = clock::tai_ns();
         if now_ns - start_ns >= interval_start + period_ns {
@@ -110,6 +114,12 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     let end_ns = clock::tai_ns() - start_ns;
     push_interval(&mut report, &mut collector, &mut hlog, interval_start, end_ns, on_event);
+    if let Some(mut table) = table {
+        table.add(&collector.take_pairs());
+        if let Some(warning) = table.finish(collector.pairs_missing()) {
+            report.warn(warning, on_event);
+        }
+    }
     if let Some(warning) = hlog.and_then(|log| log.finish(&collector)) {
         report.warn(warning, on_event);
     }

@@ -4,6 +4,7 @@
 mod media;
 
 use self::media::MediaStream;
+use super::arrivals::Arrivals;
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
 use crate::measure::media::MediaFigures;
@@ -24,6 +25,8 @@ pub(super) struct Stream {
     jitter: Jitter,
     /// The place of its sender among those whose delay variation is measured.
     pub(super) sender: Option<u8>,
+    /// When the last of them arrived, where somebody will ask.
+    pub(super) arrivals: Option<Arrivals>,
     /// Transit time of the datagram with the highest number.
     newest: i64,
     /// Jitter as iperf has it, which takes copies in: from the first copy on.
@@ -53,6 +56,7 @@ impl Stream {
             corrupt: 0,
             jitter: Jitter::default(),
             sender: None,
+            arrivals: None,
             newest: 0,
             with_copies: None,
             unnumbered: 0,
@@ -88,6 +92,9 @@ impl Stream {
             self.with_copies.get_or_insert_with(|| Box::new(self.jitter));
         } else {
             self.jitter.arrive(sent_ns, meta.arrived_ns);
+            if let Some(arrivals) = &mut self.arrivals {
+                arrivals.put(number, meta.arrived_ns);
+            }
         }
         if let Some(jitter) = &mut self.with_copies {
             jitter.arrive(sent_ns, meta.arrived_ns);
@@ -113,6 +120,10 @@ impl Stream {
     #[inline]
     pub(super) fn numbered_alike(&mut self, meta: &RxMeta, length: usize, count: u64) {
         self.count(meta, length, count);
+        if let Some(arrivals) = &mut self.arrivals {
+            let next = self.tracker.next();
+            (next..next + count).for_each(|number| arrivals.put(number, meta.arrived_ns));
+        }
         self.tracker.follow(count);
         self.jitter.arrive_alike(count);
         if let Some(jitter) = &mut self.with_copies {

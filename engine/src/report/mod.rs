@@ -7,8 +7,10 @@ mod begin;
 mod clock;
 mod hlog;
 mod media;
+mod pairs;
 mod pattern;
 mod rates;
+mod rtcp;
 mod rx;
 mod tx;
 
@@ -20,7 +22,9 @@ pub(crate) use begin::effective;
 pub use clock::Clocks;
 pub use hlog::HistogramLog;
 pub use media::{IntervalMdi, Mdi, PayloadType, Pcr, Pid, Program, Rtp, RtpSources, Ts};
+pub use pairs::PacketTable;
 pub use pattern::{Bucket, Iperf, LossPeriods, ReorderingExtent, Spread};
+pub use rtcp::{RoundTrip, Rtcp, RtcpPeer, RtcpSender};
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -58,6 +62,9 @@ pub struct Report {
     /// What was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx: Option<Rx>,
+    /// What was said and heard by RTCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtcp: Option<Rtcp>,
     /// What times were taken by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<Clock>,
@@ -242,6 +249,9 @@ pub struct Tx {
     /// kernel or the NIC to the next; where each packet has its own time, from one's to the next's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inter_departure_ns: Option<Distribution>,
+    /// Time by which bursts began later than the pace had planned; absent without a pace, and where each packet has its own time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lateness_ns: Option<Distribution>,
 }
 
 /// Lengths of bursts in packets.
@@ -303,6 +313,9 @@ pub struct Rx {
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
+    /// Time from the sender's driver to this host's, by the stamps of both kernels (`--timestamps kernel` at both ends).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire_latency_ns: Option<Distribution>,
     /// Time from one batch of datagrams to the next, as each worker's queue took them over: what is found together has arrived
     /// together.
     #[serde(skip_serializing_if = "Option::is_none")]

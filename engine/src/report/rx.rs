@@ -16,7 +16,7 @@ use super::{
 };
 use crate::measure::delay::{Spread, Steps};
 use crate::measure::tally::{
-    Format, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
+    Format, Pair, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
 };
 use crate::packet::probe::End;
 use crate::queue::QueueLoss;
@@ -30,6 +30,8 @@ pub struct RxCollector {
     gaps: Histogram<u64>,
     spreads: FxHashMap<(IpAddr, u32), Spread>,
     steps: Steps,
+    wire: Histogram<u64>,
+    pairs: Vec<Pair>,
     /// Latencies since the last interval.
     recent: Histogram<u64>,
     /// Totals at the last interval.
@@ -52,6 +54,7 @@ struct Worker {
     untracked: u64,
     contended: u64,
     unstamped: u64,
+    pairs_missing: u64,
     messages: u64,
     losses: Vec<QueueLoss>,
 }
@@ -64,6 +67,8 @@ impl Default for RxCollector {
             gaps: gap_histogram(),
             spreads: FxHashMap::default(),
             steps: Steps::default(),
+            wire: latency_histogram(),
+            pairs: Vec::new(),
             recent: latency_histogram(),
             reported: RxCounters::default(),
             reported_mdi: 0,
@@ -105,12 +110,15 @@ impl RxCollector {
         worker.untracked = tally.untracked;
         worker.contended = tally.contended;
         worker.unstamped = tally.unstamped;
+        worker.pairs_missing = tally.pairs_missing;
         worker.messages = tally.messages;
         self.clocks.hear(&tally.clocks);
         for sender in &tally.spreads {
             self.spreads.entry((sender.source, sender.run)).or_default().add(&sender.spread);
         }
         self.steps.add(&tally.steps);
+        self.wire.add(&tally.wire).expect("all latency histograms have the same bounds");
+        self.pairs.extend_from_slice(&tally.pairs);
         self.gaps.add(&tally.gaps).expect("all gap histograms have the same bounds");
         for histogram in [&mut self.latency, &mut self.recent] {
             histogram.add(&tally.latency).expect("all latency histograms have the same bounds");
@@ -161,6 +169,16 @@ impl RxCollector {
             source: if self.kernel_stamps { "kernel" } else { "user" },
             missing: self.kernel_stamps.then_some(missing),
         }
+    }
+
+    /// The pairs that came since the last call.
+    pub(crate) fn take_pairs(&mut self) -> Vec<Pair> {
+        std::mem::take(&mut self.pairs)
+    }
+
+    /// Pairs that found no room on the way here.
+    pub(crate) fn pairs_missing(&self) -> u64 {
+        self.workers.iter().map(|w| w.pairs_missing).sum()
     }
 
     /// Latencies since the last interval.
@@ -284,6 +302,7 @@ impl RxCollector {
             messages: self.messages(),
             timestamps: self.timestamps(),
             latency_ns: distribution(&self.latency).filter(|_| self.latency_is_told()),
+            wire_latency_ns: distribution(&self.wire).filter(|_| self.latency_is_told()),
             inter_arrival_ns: distribution(&self.gaps),
             restarts: restarts.iter().flatten().count() as u64,
             loss_periods: detail.as_ref().and_then(|d| LossPeriods::new(&d.loss)),
