@@ -85,7 +85,9 @@ impl Observer {
         if let Some(probe) = rtp::parse_probe(payload) {
             return match probe.kind {
                 Kind::Data => self.rtp_with_probe(meta, payload, rtp, &probe),
-                Kind::End | Kind::Announce => self.message(meta, &payload[rtp::HEADER_LEN..], &probe),
+                Kind::End | Kind::Announce | Kind::FollowUp => {
+                    self.message(meta, &payload[rtp::HEADER_LEN..], &probe)
+                }
             };
         }
         let key = rtp_key(meta, rtp.header.ssrc);
