@@ -63,8 +63,11 @@ impl Observer {
             return true;
         }
         let format = self.spec.format;
-        if format != FormatChoice::Ts && looks_like_rtp(payload) {
-            return self.rtp(meta, payload);
+        if format != FormatChoice::Ts
+            && let Some(rtp) = Rtp::recognise(payload)
+        {
+            self.rtp(meta, payload, &rtp);
+            return true;
         }
         format != FormatChoice::Rtp
             && payload.first() == Some(&ts::SYNC)
@@ -78,28 +81,24 @@ impl Observer {
         looks_like_rtp(payload) && self.index.contains_key(&rtp_key(meta, header.ssrc))
     }
 
-    fn rtp(&mut self, meta: &RxMeta, payload: &[u8]) -> bool {
-        let Ok(rtp) = Rtp::parse(payload) else { return false };
+    fn rtp(&mut self, meta: &RxMeta, payload: &[u8], rtp: &Rtp<'_>) {
         if let Some(probe) = rtp::parse_probe(payload) {
-            match probe.kind {
-                Kind::Data => self.rtp_with_probe(meta, payload, &rtp, &probe),
-                // The kernel's stamps of what leaves are not told in RTP.
-                Kind::FollowUp => return false,
-                Kind::End | Kind::Announce => self.message(meta, &payload[rtp::HEADER_LEN..], &probe),
-            }
-            return true;
+            return match probe.kind {
+                Kind::Data => self.rtp_with_probe(meta, payload, rtp, &probe),
+                Kind::End | Kind::Announce | Kind::FollowUp => {
+                    self.message(meta, &payload[rtp::HEADER_LEN..], &probe)
+                }
+            };
         }
         let key = rtp_key(meta, rtp.header.ssrc);
         let at = match self.known(&key) {
-            Some(at) => at,
-            None if self.spec.format == FormatChoice::Rtp => match self.create(&key, None) {
-                Some(at) => at,
-                None => return true,
-            },
+            None if self.spec.format == FormatChoice::Rtp => self.create(&key, None),
             None => return self.maybe_rtp(&key, meta, payload, &rtp.header),
+            known => known,
         };
-        self.rtp_packet(at, meta, payload, &rtp);
-        true
+        if let Some(at) = at {
+            self.rtp_packet(at, meta, payload, rtp);
+        }
     }
 
     #[inline]
@@ -113,7 +112,7 @@ impl Observer {
 
     /// A datagram that looks like RTP, of a source not yet heard: it is one when two in sequence have come (RFC 3550 A.1).
     #[cold]
-    fn maybe_rtp(&mut self, key: &StreamKey, meta: &RxMeta, payload: &[u8], header: &Header) -> bool {
+    fn maybe_rtp(&mut self, key: &StreamKey, meta: &RxMeta, payload: &[u8], header: &Header) {
         let waiting = self.candidates.take(key);
         let follows = waiting
             .iter()
@@ -122,12 +121,12 @@ impl Observer {
         if !follows {
             self.foreign += waiting.len() as u64;
             self.foreign += self.candidates.put(key, vec![(*meta, payload.into())]);
-            return true;
+            return;
         }
         self.rtp_heard = true;
         let Some(at) = self.create(key, None) else {
             self.untracked += waiting.len() as u64;
-            return true;
+            return;
         };
         for (meta, payload) in
             waiting.iter().map(|(meta, payload)| (meta, &payload[..])).chain([(meta, payload)])
@@ -136,7 +135,6 @@ impl Observer {
                 self.rtp_packet(at, meta, payload, &rtp);
             }
         }
-        true
     }
 
     /// As [`probe`](Self::probe), behind an RTP header.
