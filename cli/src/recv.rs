@@ -83,6 +83,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         segments: d.segments,
         hlog: args.hlog.clone(),
         interval: args.output.interval,
+        rtcp: args.rtcp.config(),
         ..RecvConfig::new(args.target)
     })
 }

@@ -2,6 +2,7 @@
 
 mod media;
 mod pattern;
+mod rtcp;
 mod times;
 
 use std::fmt::Write as _;
@@ -68,6 +69,9 @@ pub fn report(report: &Report) -> String {
     }
     if let Some(rx) = &report.rx {
         received(&mut text, rx, report.clock.as_ref());
+    }
+    if let Some(said) = &report.rtcp {
+        rtcp::rtcp(&mut text, said);
     }
     if let Some(ledger) = &report.ledger {
         ledger.paths.iter().for_each(|path| ledger_path(&mut text, path));

@@ -7,6 +7,7 @@ mod ending;
 mod observer;
 mod offline;
 mod recv;
+mod rtcp;
 mod senders;
 pub mod sink;
 mod source;
@@ -19,6 +20,7 @@ pub use observer::{Hexdump, MAX_STREAMS, Observer, ObserverSpec};
 pub use offline::analyse;
 pub use recv::run;
 pub(crate) use recv::steered;
+pub use rtcp::Inbox;
 pub(crate) use sink::Place;
 pub(crate) use source::Sunk;
 
