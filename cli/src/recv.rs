@@ -105,6 +105,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         packets: args.packets.clone(),
         hlog: args.hlog.clone(),
         interval: args.output.interval,
+        rtcp: args.rtcp.config(),
         ..RecvConfig::new(args.target)
     })
 }

@@ -3,6 +3,7 @@
 mod ledger;
 mod media;
 mod pattern;
+mod rtcp;
 mod times;
 
 use std::fmt::Write as _;
@@ -69,6 +70,9 @@ pub fn report(report: &Report) -> String {
     }
     if let Some(rx) = &report.rx {
         received(&mut text, rx, report.clock.as_ref());
+    }
+    if let Some(said) = &report.rtcp {
+        rtcp::rtcp(&mut text, said);
     }
     if let Some(ledger) = &report.ledger {
         ledger.paths.iter().for_each(|path| ledger::path(&mut text, path));

@@ -12,6 +12,7 @@ use self::media::Candidates;
 use super::FormatChoice;
 use super::ahead::Ahead;
 use super::pairs::Pairs;
+use super::rtcp::Inbox;
 use super::senders::Senders;
 use super::stream::{Stream, transit};
 use crate::interop::iperf2;
@@ -47,6 +48,8 @@ pub struct ObserverSpec {
     pub verify: Option<Arc<Payload>>,
     /// What is known of media streams.
     pub media: MediaSpec,
+    /// Takes RTCP that comes on the port of RTP (RFC 5761).
+    pub inbox: Option<Inbox>,
 }
 
 /// Counts what one worker receives. Nothing is allocated for a datagram but for the first of a stream and for the first that

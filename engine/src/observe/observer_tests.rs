@@ -41,7 +41,13 @@ fn end_message(run: u32, stream: u16, end: End) -> Vec<u8> {
 }
 
 fn observer(format: FormatChoice) -> Observer {
-    Observer::new(ObserverSpec { format, ready_ns: START, verify: None, media: MediaSpec::default() })
+    Observer::new(ObserverSpec {
+        format,
+        ready_ns: START,
+        verify: None,
+        media: MediaSpec::default(),
+        inbox: None,
+    })
 }
 
 fn tally(observer: &mut Observer) -> RxTally {
@@ -480,7 +486,7 @@ proptest! {
     ) {
         let make = || {
             let verify = verify.then(|| Payload::pattern().into());
-            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify, media: MediaSpec::default() });
+            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify, media: MediaSpec::default(), inbox: None });
             if dumped {
                 o.set_hexdump(Box::new(|_, _| ()));
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::config::RecvConfig;
 use super::ending::Ending;
+use super::rtcp::ReceiverRtcp;
 use super::team::{self, Team};
 use crate::advice::LinkWatch;
 use crate::clock::{self, Steadiness};
@@ -43,6 +44,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         report.warn(warning, on_event);
     }
 
+    let mut rtcp = ReceiverRtcp::open(config, team.interface.as_ref(), &mut report, on_event);
     if let Some(Ok(watching)) = &mut witness {
         watching.begin()?;
     }
@@ -80,6 +82,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             table.add(&collector.take_pairs());
         }
         let now_ns = clock::tai_ns();
+        rtcp.look(&collector, now_ns);
         if now_ns - start_ns >= interval_start + period_ns {
             push_interval(
                 &mut report,
@@ -101,13 +104,14 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
                 ))
             });
         }
-        if failure.is_some() || stop.is_requested() || ending.has_come(&collector, now_ns) {
+        if failure.is_some() || stop.is_requested() || ending.has_come(&collector, now_ns, &rtcp) {
             break;
         }
     }
     if let Some(error) = team.source.finish(&mut collector, &mut report) {
         failure.get_or_insert(error);
     }
+    report.rtcp = rtcp.finish(&collector);
     look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);

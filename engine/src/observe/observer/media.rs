@@ -9,6 +9,7 @@ use crate::measure::tally::{Format, StreamKey};
 use crate::observe::FormatChoice;
 use crate::observe::stream::transit;
 use crate::packet::probe::{Kind, Probe, unwrap40};
+use crate::packet::rtcp::is_rtcp;
 use crate::packet::rtp::{self, Header, Rtp, looks_like_rtp};
 use crate::packet::ts::{self, aligned_packets};
 use crate::queue::RxMeta;
@@ -69,6 +70,9 @@ impl Observer {
             self.rtp(meta, payload, &rtp);
             return true;
         }
+        if format != FormatChoice::Ts && is_rtcp(payload) {
+            return self.rtcp(meta, payload);
+        }
         format != FormatChoice::Rtp
             && payload.first() == Some(&ts::SYNC)
             && self.maybe_transport(meta, payload)
@@ -79,6 +83,25 @@ impl Observer {
     pub(super) fn is_known_rtp(&mut self, meta: &RxMeta, payload: &[u8]) -> bool {
         let Ok(header) = Header::parse(payload) else { return false };
         looks_like_rtp(payload) && self.index.contains_key(&rtp_key(meta, header.ssrc))
+    }
+
+    /// RTCP on the port of RTP: a message of wirerate's, which has a probe, or anybody's, which is in no count.
+    #[cold]
+    fn rtcp(&mut self, meta: &RxMeta, payload: &[u8]) -> bool {
+        match rtp::parse_probe(payload) {
+            Some(probe) if probe.kind != Kind::Data => {
+                self.message(meta, &payload[rtp::HEADER_LEN..], &probe);
+                true
+            }
+            _ => {
+                // Without RTP beside it, it may be anything.
+                let known = self.spec.format == FormatChoice::Rtp || self.rtp_heard;
+                if let Some(inbox) = self.spec.inbox.as_ref().filter(|_| known) {
+                    inbox.put(meta.source, payload);
+                }
+                known
+            }
+        }
     }
 
     fn rtp(&mut self, meta: &RxMeta, payload: &[u8], rtp: &Rtp<'_>) {
