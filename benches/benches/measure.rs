@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use wirerate_engine::measure::sequence::Tracker;
+use wirerate_engine::measure::sequence::{Tracker, When};
 use wirerate_engine::observe::{FormatChoice, Observer, ObserverSpec};
 use wirerate_engine::pacing::Pacer;
 use wirerate_engine::packet::probe::{LEN, Probe};
@@ -31,7 +31,7 @@ fn tracker(c: &mut Criterion) {
             let mut next = 0;
             b.iter(|| {
                 for n in (next..next + PACKETS).filter_map(fate) {
-                    black_box(tracker.arrive(n));
+                    black_box(tracker.arrive(n, &When::default()));
                 }
                 next += PACKETS;
             });

@@ -1,5 +1,6 @@
 //! The report as text that a person reads.
 
+mod pattern;
 mod times;
 
 use std::fmt::Write as _;
@@ -150,6 +151,7 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     if let Some(clock) = clock {
         let _ = writeln!(text, "clock      {}", times::clock(clock));
     }
+    pattern::pattern(text, rx);
     if let Some(l) = &rx.latency_ns {
         let _ = writeln!(text, "latency    {}", times::distribution(l));
     }

@@ -4,6 +4,8 @@
 use serde_json::{Value, json};
 use wirerate_engine::clock::Claim;
 use wirerate_engine::measure::delay::Spreads;
+use wirerate_engine::measure::loss::Loss;
+use wirerate_engine::measure::sequence::{Detail, Tracker, When};
 use wirerate_engine::measure::tally::{
     Format, RxCounters, RxTally, SenderClock, StreamKey, StreamTally, TxTally,
 };
@@ -17,6 +19,20 @@ fn schema() -> Value {
 fn errors(report: &Value) -> Vec<String> {
     let validator = jsonschema::validator_for(&schema()).expect("the schema compiles");
     validator.iter_errors(report).map(|e| format!("{}: {e}", e.instance_path())).collect()
+}
+
+/// Two gaps and a tail, a packet that came late, and one so late that it could not be placed any more.
+fn detail() -> Detail {
+    let mut tracker = Tracker::<1, 1>::default();
+    for n in [0, 1, 5, 6, 3, 9, 12, 11, 4] {
+        tracker.arrive(n, &When { first_ns: 5, last_ns: 7, now_ns: 9 });
+    }
+    tracker.end(20, true);
+    let mut detail = tracker.detail();
+    detail.as_iperf3.jitter_ns = Some(1);
+    detail.reordering.at_least = 1;
+    assert!(detail.loss.refilled > 0 && detail.reordering.unplaced > 0 && detail.loss != Loss::default());
+    detail
 }
 
 fn rx() -> RxCollector {
@@ -43,6 +59,7 @@ fn rx() -> RxCollector {
             end: Some(End { issued: 4, failed: 0, first_ns: 1, last_ns: 9 }),
             announced: 0,
             ended_ns: 10,
+            detail: (format != Format::Raw).then(|| Box::new(detail())),
         });
     }
     // Enough for every percentile.
@@ -55,10 +72,16 @@ fn rx() -> RxCollector {
     let place = spreads.place([10, 0, 0, 1].into(), 0xff_ffff).unwrap();
     spreads.record(place, -5, 100_000);
     spreads.hand_over(&mut tally.spreads);
+    // The same sender's next run.
+    let mut next = tally.streams[0].clone();
+    (next.key.run, next.counters.first_ns, next.counters.last_ns) = (1, 10, 12);
+    tally.streams.push(next);
     tally.negative_latency = 1;
     let claim =
         Claim { host: 1, synchronised: true, tai_offset_s: 37, estimated_error_us: 1, max_error_us: 2 };
-    tally.clocks.push(SenderClock { source: [10, 0, 0, 1].into(), run: 0xff_ffff, claim });
+    for run in [0xff_ffff, 1] {
+        tally.clocks.push(SenderClock { source: [10, 0, 0, 1].into(), run, claim });
+    }
     let mut collector = RxCollector::new();
     collector.expect_kernel_stamps();
     collector.clocks().note(Some(Claim { host: 2, ..claim }));
@@ -229,7 +252,14 @@ fn walk<'a>(
 
 #[test]
 fn every_field_is_described_required_or_optional_as_it_is() {
-    let (schema, full) = (schema(), value(&full()));
+    let (schema, mut full) = (schema(), value(&full()));
+    // Not every stream has everything: what any of them has is looked at in all.
+    let streams = full["rx"]["streams"].as_array_mut().unwrap();
+    let all: Vec<_> =
+        streams.iter().filter_map(Value::as_object).flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    for stream in streams.iter_mut().filter_map(Value::as_object_mut) {
+        all.iter().for_each(|(name, value)| _ = stream.entry(name).or_insert(value.clone()));
+    }
     let mut count = 0;
     walk(&schema, &schema, &full, &mut |object, report, name| {
         assert!(report.get(name).is_some(), "{name}: described, and never in a report");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use wirerate_engine::measure::sequence::Tracker;
+use wirerate_engine::measure::sequence::{Tracker, When};
 use wirerate_engine::measure::tally::{RxCounters, StreamTally};
 use wirerate_engine::observe::sink::{Program, STREAMS, WINDOW, stream_tally};
 use wirerate_engine::packet::probe::{End, Kind, LEN, MESSAGE_LEN, Message, Probe};
@@ -413,7 +413,7 @@ fn any_sequence_counts_as_in_the_engine() {
                 position = *numbers.iter().max().unwrap();
             }
             for &n in &numbers {
-                tracker.arrive(n);
+                tracker.arrive(n, &When::default());
             }
             let mut wanted = RxCounters::default();
             tracker.counters(&mut wanted);

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use hdrhistogram::Histogram;
 
 use super::delay::{SenderSpread, Steps};
+use super::sequence::Detail;
 use crate::clock::Claim;
 
 /// Longest latency that the histograms hold: a minute, in ns.
@@ -92,6 +93,8 @@ pub struct StreamTally {
     pub announced: u64,
     /// CLOCK_TAI in ns when the end was first heard.
     pub ended_ns: u64,
+    /// How it was lost and reordered: in a worker's last tally, of a stream with numbers.
+    pub detail: Option<Box<Detail>>,
 }
 
 /// What a sender said of its clock.

@@ -181,6 +181,14 @@ impl Observer {
         self.gaps.hand_over(&mut into.gaps);
     }
 
+    /// As [`tally`](Self::tally), with how each stream was lost and reordered. That takes a look at all that is missing, and memory: it is for the end.
+    pub fn last_tally(&mut self, into: &mut RxTally) {
+        self.tally(into);
+        for (tally, stream) in into.streams.iter_mut().zip(&self.streams) {
+            tally.detail = stream.detail();
+        }
+    }
+
     #[inline]
     fn datagram(&mut self, meta: &RxMeta, payload: &[u8]) {
         self.close();

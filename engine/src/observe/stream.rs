@@ -4,7 +4,7 @@
 use super::arrivals::Arrivals;
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
-use crate::measure::sequence::{Arrival, Tracker};
+use crate::measure::sequence::{Arrival, Detail, Tracker, When};
 use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
 use crate::packet::probe::{End, Message};
 use crate::profile::size::MIN_FRAME;
@@ -25,6 +25,8 @@ pub(super) struct Stream {
     pub(super) arrivals: Option<Arrivals>,
     /// Transit time of the datagram with the highest number.
     newest: i64,
+    /// Jitter as iperf has it, which takes copies in: from the first copy on.
+    with_copies: Option<Box<Jitter>>,
     /// Datagrams, where they have no numbers (`raw`).
     unnumbered: u64,
     payload_bytes: u64,
@@ -50,6 +52,7 @@ impl Stream {
             sender: None,
             arrivals: None,
             newest: 0,
+            with_copies: None,
             unnumbered: 0,
             payload_bytes: 0,
             frame_bytes: 0,
@@ -74,16 +77,22 @@ impl Stream {
         number: u64,
         sent_ns: u64,
     ) -> (Arrival, Option<i64>) {
+        let when = When { first_ns: self.first_ns, last_ns: self.last_ns, now_ns: meta.arrived_ns };
         self.count(meta, length, 1);
         let follows = number == self.tracker.next() && self.tracker.unique() > 0;
-        let arrival = self.tracker.arrive(number);
-        let mut step = None;
-        if arrival != Arrival::Duplicate {
+        let arrival = self.tracker.arrive(number, &when);
+        if arrival == Arrival::Duplicate {
+            self.with_copies.get_or_insert_with(|| Box::new(self.jitter));
+        } else {
             self.jitter.arrive(sent_ns, meta.arrived_ns);
             if let Some(arrivals) = &mut self.arrivals {
                 arrivals.put(number, meta.arrived_ns);
             }
         }
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.arrive(sent_ns, meta.arrived_ns);
+        }
+        let mut step = None;
         if arrival == Arrival::InOrder {
             let transit = transit(sent_ns, meta.arrived_ns);
             let before = std::mem::replace(&mut self.newest, transit);
@@ -102,6 +111,9 @@ impl Stream {
         }
         self.tracker.follow(count);
         self.jitter.arrive_alike(count);
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.arrive_alike(count);
+        }
     }
 
     /// Takes in a datagram without a number.
@@ -178,7 +190,19 @@ impl Stream {
             end: self.end,
             announced: self.announced,
             ended_ns: self.ended_ns,
+            detail: None,
         }
+    }
+
+    /// How it was lost and reordered so far; `None` where datagrams have no numbers.
+    pub(super) fn detail(&self) -> Option<Box<Detail>> {
+        if self.key.format == Format::Raw {
+            return None;
+        }
+        let mut detail = self.tracker.detail();
+        let jitter = self.with_copies.as_deref().unwrap_or(&self.jitter);
+        detail.as_iperf3.jitter_ns = jitter.value().map(|(now, _)| now);
+        Some(Box::new(detail))
     }
 }
 

@@ -113,6 +113,7 @@ mod tests {
             end: None,
             announced: 0,
             ended_ns: 0,
+            detail: None,
         });
         tally.clocks.extend(claim.map(|claim| SenderClock { source: source.ip(), run: 7, claim }));
         latencies.iter().for_each(|&latency| tally.latency.record(latency).unwrap());

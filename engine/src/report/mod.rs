@@ -7,6 +7,7 @@ mod begin;
 mod clock;
 mod hlog;
 mod pairs;
+mod pattern;
 mod rates;
 mod rx;
 mod tx;
@@ -19,6 +20,7 @@ pub(crate) use begin::effective;
 pub use clock::Clocks;
 pub use hlog::HistogramLog;
 pub use pairs::PacketTable;
+pub use pattern::{Bucket, Iperf, LossPeriods, ReorderingExtent, Spread};
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -317,6 +319,20 @@ pub struct Rx {
     /// Inter-packet delay variation (RFC 5481 §4.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipdv_ns: Option<Ipdv>,
+    /// Streams that are a sender's next run, after it was started again.
+    pub restarts: u64,
+    /// Loss as runs of packets, of all streams; absent without loss, and where it is not known (`xdp`, or a stream that came to several workers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_periods: Option<LossPeriods>,
+    /// How far packets were reordered, of all streams; absent when none was, and where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reordering: Option<ReorderingExtent>,
+    /// What iperf3 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf3: Option<Iperf>,
+    /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf2: Option<Iperf>,
     /// Each stream.
     pub streams: Vec<Stream>,
 }
@@ -421,6 +437,24 @@ pub struct Stream {
     /// What the sender said that it sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<u64>,
+    /// Number of the packet that arrived first; what is below it was sent before the receiver was ready, or lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_number: Option<u64>,
+    /// Run that the same sender was on before it was started again: what is missing between the two was not lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_of: Option<u32>,
+    /// Loss as runs of packets; absent without loss, and where it is not known (`xdp`, or a stream that came to several workers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_periods: Option<LossPeriods>,
+    /// How far packets were reordered; absent when none was, and where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reordering: Option<ReorderingExtent>,
+    /// What iperf3 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf3: Option<Iperf>,
+    /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf2: Option<Iperf>,
 }
 
 /// What times were taken by, and whether those of the two ends can be compared.

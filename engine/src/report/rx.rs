@@ -7,8 +7,12 @@ use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 
 use super::clock::Compared;
+use super::pattern;
 use super::rates::{Rates, distribution, per_second};
-use super::{Clock, Clocks, Distribution, IntervalRx, Ipdv, Jitter, Rx, Stream, Timestamps, Warning};
+use super::{
+    Clock, Clocks, Distribution, IntervalRx, Ipdv, Iperf, Jitter, LossPeriods, ReorderingExtent, Rx, Stream,
+    Timestamps, Warning,
+};
 use crate::measure::delay::{Spread, Steps};
 use crate::measure::tally::{
     Format, Pair, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
@@ -257,8 +261,14 @@ impl RxCollector {
     pub fn finish(&self) -> Rx {
         let c = self.counted();
         let rates = Rates::new(c.packets, c.frames, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
-        let streams: Vec<Stream> =
-            self.streams().iter().map(|tally| stream(tally, self.late_is_told)).collect();
+        let tallies = self.streams();
+        let restarts = pattern::restarts(&tallies);
+        let detail = pattern::sum(&tallies);
+        let streams: Vec<Stream> = tallies
+            .iter()
+            .zip(&restarts)
+            .map(|(tally, restart_of)| Stream { restart_of: *restart_of, ..stream(tally, self.late_is_told) })
+            .collect();
         Rx {
             packets: c.packets,
             unique: c.unique,
@@ -283,6 +293,11 @@ impl RxCollector {
             latency_ns: distribution(&self.latency).filter(|_| self.latency_is_told()),
             wire_latency_ns: distribution(&self.wire).filter(|_| self.latency_is_told()),
             inter_arrival_ns: distribution(&self.gaps),
+            restarts: restarts.iter().flatten().count() as u64,
+            loss_periods: detail.as_ref().and_then(|d| LossPeriods::new(&d.loss)),
+            reordering: detail.as_ref().and_then(|d| ReorderingExtent::new(&d.reordering)),
+            as_iperf3: detail.as_ref().map(|d| Iperf::from(&d.as_iperf3)),
+            as_iperf2: detail.as_ref().map(|d| Iperf::from(&d.as_iperf2)),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
             // The lowest is where it is counted from, however coarsely the others are told.
             pdv_ns: distribution(&self.pdv()).map(|pdv| Distribution { min: 0, ..pdv }),
@@ -348,6 +363,7 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
     // Numbers up to the highest that came.
     let known = |c: &RxCounters| c.before_start + c.unique + c.lost;
     let known = known(&a).max(known(&b));
+    let same_end = into.end.is_some() == other.end.is_some();
     into.end = into.end.or(other.end);
     let c = &mut into.counters;
     c.add(&b);
@@ -364,10 +380,17 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
         (a, b) => a.or(b),
     };
     into.ended_ns = into.ended_ns.max(other.ended_ns);
+    // Nobody knows in which order the parts of two workers came, and a worker that did not hear the end knows of no tail.
+    into.detail = match (a.unique, b.unique) {
+        (_, 0) if same_end => into.detail.take(),
+        (0, _) if same_end => other.detail.clone(),
+        _ => None,
+    };
 }
 
 fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
     let (key, c) = (&tally.key, &tally.counters);
+    let detail = tally.detail.as_deref();
     Stream {
         id: key.stream,
         run: key.run,
@@ -390,6 +413,12 @@ fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
         corrupt: c.corrupt,
         jitter_ns: tally.jitter_ns.map(|(rfc3550, max)| Jitter { rfc3550, max }),
         sent: tally.end.map(|End { issued, failed, .. }| issued.saturating_sub(failed)),
+        first_number: detail.and_then(|d| d.first_number),
+        restart_of: None,
+        loss_periods: detail.and_then(|d| LossPeriods::new(&d.loss)),
+        reordering: detail.and_then(|d| ReorderingExtent::new(&d.reordering)),
+        as_iperf3: detail.map(|d| Iperf::from(&d.as_iperf3)),
+        as_iperf2: detail.map(|d| Iperf::from(&d.as_iperf2)),
     }
 }
 
@@ -440,6 +469,7 @@ mod tests {
             end: (worker == 1).then_some(End { issued: 100, failed: 2, first_ns: 1, last_ns: 2 }),
             announced: 0,
             ended_ns: 0,
+            detail: None,
         });
         tally.messages = 3;
         tally.clocks.push(SenderClock { source: key(3).source.ip(), run: 7, claim: CLAIM });
