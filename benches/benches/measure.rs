@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use wirerate_engine::measure::sequence::Tracker;
+use wirerate_engine::measure::sequence::{Tracker, When};
 use wirerate_engine::observe::{FormatChoice, Observer, ObserverSpec};
 use wirerate_engine::pacing::Pacer;
 use wirerate_engine::packet::probe::{LEN, Probe};
@@ -31,7 +31,7 @@ fn tracker(c: &mut Criterion) {
             let mut next = 0;
             b.iter(|| {
                 for n in (next..next + PACKETS).filter_map(fate) {
-                    black_box(tracker.arrive(n));
+                    black_box(tracker.arrive(n, &When::default()));
                 }
                 next += PACKETS;
             });
@@ -53,8 +53,12 @@ fn observer(c: &mut Criterion) {
     ] {
         group.bench_function(name, |b| {
             let verify = verify.then(|| Payload::pattern().into());
-            let mut observer =
-                Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: 0, verify });
+            let mut observer = Observer::new(ObserverSpec {
+                format: FormatChoice::Auto,
+                ready_ns: 0,
+                verify,
+                ..ObserverSpec::default()
+            });
             let meta = RxMeta {
                 source: "10.0.0.1:40000".parse().expect("an address"),
                 destination: "239.1.2.3:5001".parse().expect("an address"),

@@ -126,7 +126,9 @@ fn row(scene: &Scene, member: &Member, n: usize) -> Vec<String> {
         count(member.path.sent.saturating_sub(member.path.received)),
         places(&member.path),
         member.path.unaccounted.to_string(),
-        latency.map_or(String::new(), |l| format!("{}, {}", time(l.p50), time(l.p99))),
+        latency.map_or(String::new(), |l| {
+            l.p99.map_or_else(|| time(l.p50), |p99| format!("{}, {}", time(l.p50), time(p99)))
+        }),
     ]
 }
 

@@ -8,6 +8,7 @@ mod drops;
 mod output;
 mod recv;
 mod reflect;
+mod rtp;
 mod send;
 mod signals;
 mod stamp;

@@ -1,8 +1,12 @@
 //! The report as text that a person reads.
 
+mod media;
+mod pattern;
+mod times;
+
 use std::fmt::Write as _;
 
-use wirerate_engine::report::{Distribution, Interval, Outcome, Path, Report, Rx, Tx, Warning};
+use wirerate_engine::report::{Clock, Interval, Outcome, Path, Report, Rx, Tx, Warning};
 
 /// One line for an interval.
 pub fn interval(interval: &Interval) -> String {
@@ -19,11 +23,11 @@ pub fn interval(interval: &Interval) -> String {
             )
         }
         (None, Some(rx)) => {
-            let latency =
-                rx.latency_ns.map_or(String::new(), |l| format!("  p50 {} p99 {}", time(l.p50), time(l.p99)));
+            let latency = rx.latency_ns.map_or(String::new(), |l| format!("  latency {}", times::short(&l)));
             let packets = count(rx.packets);
+            let mdi = rx.mdi.as_ref().map_or(String::new(), |mdi| format!("  {}", media::index(mdi)));
             format!(
-                "{span}  received {packets:>12}  {:>11}  {:>13}  lost {}{latency}",
+                "{span}  received {packets:>12}  {:>11}  {:>13}  lost {}{latency}{mdi}",
                 pps(rx.pps),
                 bits(rx.payload_bps),
                 rx.lost
@@ -63,7 +67,7 @@ pub fn report(report: &Report) -> String {
         sent(&mut text, tx);
     }
     if let Some(rx) = &report.rx {
-        received(&mut text, rx);
+        received(&mut text, rx, report.clock.as_ref());
     }
     if let Some(ledger) = &report.ledger {
         ledger.paths.iter().for_each(|path| ledger_path(&mut text, path));
@@ -108,11 +112,14 @@ fn sent(text: &mut String, tx: &Tx) {
         let _ = writeln!(text, "overdue    {} packets were handed over after their time", count(overdue));
     }
     if let Some(gaps) = &tx.inter_departure_ns {
-        let _ = writeln!(text, "departures {} apart", distribution(gaps));
+        let _ = writeln!(text, "departures {} apart", times::distribution(gaps));
+    }
+    if let Some(late) = &tx.lateness_ns {
+        let _ = writeln!(text, "lateness   {}", times::distribution(late));
     }
 }
 
-fn received(text: &mut String, rx: &Rx) {
+fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     let _ = writeln!(
         text,
         "received   {} packets in {}, {} different",
@@ -127,12 +134,19 @@ fn received(text: &mut String, rx: &Rx) {
     let lost = rx.lost.saturating_add(rx.lost_tail);
     let offered = lost.saturating_add(rx.unique);
     let share = if offered > 0 { lost as f64 * 100.0 / offered as f64 } else { 0.0 };
-    let _ = writeln!(
-        text,
-        "lost       {} in gaps, {} at the end ({share:.4} %)",
-        count(rx.lost),
-        count(rx.lost_tail)
-    );
+    if rx.packets > 0 && rx.streams.iter().all(|s| s.format == "ts") {
+        let _ = writeln!(
+            text,
+            "lost       not known: transport streams without RTP have no numbers, and their counters are below"
+        );
+    } else {
+        let _ = writeln!(
+            text,
+            "lost       {} in gaps, {} at the end ({share:.4} %)",
+            count(rx.lost),
+            count(rx.lost_tail)
+        );
+    }
     let _ = writeln!(
         text,
         "also       {} duplicate, {} reordered, {}{} corrupt, {} foreign, {} before the start",
@@ -143,15 +157,29 @@ fn received(text: &mut String, rx: &Rx) {
         rx.foreign,
         rx.before_start
     );
+    if let Some(clock) = clock {
+        let _ = writeln!(text, "clock      {}", times::clock(clock));
+    }
+    pattern::pattern(text, rx);
     if let Some(l) = &rx.latency_ns {
-        let _ = writeln!(text, "latency    {}", distribution(l));
+        let _ = writeln!(text, "latency    {}", times::distribution(l));
+    }
+    if let Some(l) = &rx.wire_latency_ns {
+        let _ = writeln!(text, "wire       {} (between the kernels' stamps)", times::distribution(l));
     }
     if let Some(gaps) = &rx.inter_arrival_ns {
-        let _ = writeln!(text, "arrivals   {} apart", distribution(gaps));
+        let _ = writeln!(text, "arrivals   {} apart", times::distribution(gaps));
     }
     if let Some(j) = &rx.jitter_ns {
         let _ = writeln!(text, "jitter     {} (RFC 3550), highest {}", time(j.rfc3550), time(j.max));
     }
+    if let Some(pdv) = &rx.pdv_ns {
+        let _ = writeln!(text, "variation  {} (PDV)", times::distribution(pdv));
+    }
+    if let Some(ipdv) = &rx.ipdv_ns {
+        let _ = writeln!(text, "           {} (IPDV)", times::ipdv(ipdv));
+    }
+    media::received(text, rx);
     if rx.streams.len() > 1 {
         for s in rx.streams.iter().take(16) {
             let _ = writeln!(
@@ -214,18 +242,6 @@ pub fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Fail => "fail",
         Outcome::Inconclusive => "inconclusive",
     }
-}
-
-fn distribution(l: &Distribution) -> String {
-    format!(
-        "min {}, p50 {}, p90 {}, p99 {}, p99.9 {}, max {}",
-        time(l.min),
-        time(l.p50),
-        time(l.p90),
-        time(l.p99),
-        time(l.p999),
-        time(l.max)
-    )
 }
 
 fn seconds(ns: u64) -> f64 {

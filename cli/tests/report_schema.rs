@@ -2,8 +2,17 @@
 #![forbid(unsafe_code)]
 
 use serde_json::{Value, json};
-use wirerate_engine::measure::tally::{Format, RxCounters, RxTally, StreamKey, StreamTally, TxTally};
+use wirerate_engine::clock::Claim;
+use wirerate_engine::measure::delay::Spreads;
+use wirerate_engine::measure::loss::Loss;
+use wirerate_engine::measure::media::rtp::Source;
+use wirerate_engine::measure::media::{Media, MediaFigures, MediaSpec};
+use wirerate_engine::measure::sequence::{Detail, Tracker, When};
+use wirerate_engine::measure::tally::{
+    Format, RxCounters, RxTally, SenderClock, StreamKey, StreamTally, TxTally,
+};
 use wirerate_engine::packet::probe::End;
+use wirerate_engine::packet::rtp::{Extension, Header, ONE_BYTE, Options, Rtp};
 use wirerate_engine::report::*;
 
 fn schema() -> Value {
@@ -13,6 +22,20 @@ fn schema() -> Value {
 fn errors(report: &Value) -> Vec<String> {
     let validator = jsonschema::validator_for(&schema()).expect("the schema compiles");
     validator.iter_errors(report).map(|e| format!("{}: {e}", e.instance_path())).collect()
+}
+
+/// Two gaps and a tail, a packet that came late, and one so late that it could not be placed any more.
+fn detail() -> Detail {
+    let mut tracker = Tracker::<1, 1>::default();
+    for n in [0, 1, 5, 6, 3, 9, 12, 11, 4] {
+        tracker.arrive(n, &When { first_ns: 5, last_ns: 7, now_ns: 9 });
+    }
+    tracker.end(20, true);
+    let mut detail = tracker.detail();
+    detail.as_iperf3.jitter_ns = Some(1);
+    detail.reordering.at_least = 1;
+    assert!(detail.loss.refilled > 0 && detail.reordering.unplaced > 0 && detail.loss != Loss::default());
+    detail
 }
 
 fn rx() -> RxCollector {
@@ -30,6 +53,8 @@ fn rx() -> RxCollector {
         (Format::Wirerate, "10.0.0.1:40000", "239.1.2.3:5001"),
         (Format::Iperf2, "[2001:db8::1]:40000", "[ff15::1]:5001"),
         (Format::Raw, "10.0.0.1:40001", "239.1.2.3:5001"),
+        (Format::Ts, "10.0.0.1:40001", "239.1.2.3:5001"),
+        (Format::Rtp, "10.0.0.1:40001", "239.1.2.3:5001"),
     ] {
         let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
         tally.streams.push(StreamTally {
@@ -37,15 +62,104 @@ fn rx() -> RxCollector {
             counters: tally.counters,
             jitter_ns: Some((1, 2)),
             end: Some(End { issued: 4, failed: 0, first_ns: 1, last_ns: 9 }),
+            announced: 0,
             ended_ns: 10,
+            detail: (format != Format::Raw).then(|| Box::new(detail())),
+            media: Some(Box::new(media())),
         });
     }
-    tally.latency.record(1000).unwrap();
-    tally.gaps.record(1000).unwrap();
+    // Enough for every percentile.
+    tally.latency.record_n(1000, 100_000).unwrap();
+    tally.gaps.record_n(1000, 100_000).unwrap();
+    tally.wire.record_n(1000, 100_000).unwrap();
+    tally.steps.sizes.record_n(1000, 100_000).unwrap();
+    (tally.steps.lowest, tally.steps.highest) = (-1000, 1000);
+    let mut spreads = Spreads::default();
+    let place = spreads.place([10, 0, 0, 1].into(), 0xff_ffff).unwrap();
+    spreads.record(place, -5, 100_000);
+    spreads.hand_over(&mut tally.spreads);
+    // The same sender's next run.
+    let mut next = tally.streams[0].clone();
+    (next.key.run, next.counters.first_ns, next.counters.last_ns) = (1, 10, 12);
+    tally.streams.push(next);
     tally.negative_latency = 1;
+    let claim =
+        Claim { host: 1, synchronised: true, tai_offset_s: 37, estimated_error_us: 1, max_error_us: 2 };
+    for run in [0xff_ffff, 1] {
+        tally.clocks.push(SenderClock { source: [10, 0, 0, 1].into(), run, claim });
+    }
     let mut collector = RxCollector::new();
+    collector.expect_kernel_stamps();
+    collector.clocks().note(Some(Claim { host: 2, ..claim }));
     collector.absorb(&tally);
     collector
+}
+
+/// Every field of both ends at once.
+fn rtcp() -> Rtcp {
+    let source = "192.0.2.1:5005".parse().unwrap();
+    let peer = RtcpPeer {
+        ssrc: u32::MAX,
+        source,
+        cname: Some("x".into()),
+        stream: 1,
+        fraction_lost: 0.5,
+        lost: -3,
+        highest_seq: 70_000,
+        jitter: 8,
+        jitter_ns: 1_000_000,
+        rtt_ns: Some(5),
+    };
+    let sender = RtcpSender {
+        ssrc: 1,
+        source,
+        cname: Some("y".into()),
+        packets: 2,
+        octets: 320,
+        unix_ns: 1,
+        rtp_timestamp: 9,
+        left: true,
+    };
+    Rtcp {
+        ssrc: Some(7),
+        cname: "z".into(),
+        rtt_ns: Some(RoundTrip { count: 1, min: 5, mean: 5, max: 5 }),
+        peers: vec![peer],
+        senders: vec![sender],
+        ..Rtcp::default()
+    }
+}
+
+/// RTP with all that headers can hold, and a transport stream with a clock in it.
+fn media() -> MediaFigures {
+    let (mut media, spec) = (Media::default(), MediaSpec::default());
+    let mut ts = [0xff; 188];
+    ts[..12].copy_from_slice(&[0x47, 1, 0, 0x30, 7, 0x10, 0, 0, 0, 0, 0x7e, 0]);
+    let mut pat = [0xff; 188];
+    pat[..21]
+        .copy_from_slice(&[0x47, 0x40, 0, 0x10, 0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0, 1, 2, 3, 4]);
+    for n in 0..3 {
+        ts[3] = 0x30 | n as u8;
+        // A quarter of a second by the clock.
+        ts[6..10].copy_from_slice(&(11_250 * u32::from(n)).to_be_bytes());
+        let payload = [ts, pat, pat].concat();
+        let extension = Extension { profile: ONE_BYTE, data: &[0x10, 1, 0, 0] };
+        let options = Options { csrcs: &[8], extension: Some(extension), padding: 1 };
+        let mut bytes = vec![0; options.header_len()];
+        bytes.extend(payload);
+        bytes.push(0);
+        let header = Header { marker: true, payload_type: 33, sequence: n, timestamp: 0, ssrc: u32::MAX };
+        options.emit(&header, &mut bytes);
+        let rtp = Rtp::parse(&bytes).unwrap();
+        let at = u64::from(n) * 1_000_000_000;
+        let source = media.source.get_or_insert_with(|| Source::new(&header, at, &spec.clocks));
+        source.arrive(&rtp, at, &spec.clocks);
+        let spec = MediaSpec { media_rate_bps: Some(1_000_000), ..spec.clone() };
+        media.carried(&rtp, true, at, &spec, || 0);
+    }
+    let mut figures = MediaFigures::default();
+    media.tell(&mut figures);
+    figures
 }
 
 fn minimal() -> Report {
@@ -61,6 +175,8 @@ fn minimal() -> Report {
         intervals: vec![],
         tx: None,
         rx: None,
+        rtcp: None,
+        clock: None,
         ledger: None,
         warnings: vec![],
         verdict: None,
@@ -73,7 +189,8 @@ fn full() -> Report {
     let mut tx = TxCollector::new();
     let mut sent = TxTally::new(0);
     (sent.packets, sent.frames, sent.overdue) = (1, 2, Some(1));
-    sent.gaps.record(1000).unwrap();
+    sent.gaps.record_n(1000, 100_000).unwrap();
+    sent.lateness.record_n(1000, 100_000).unwrap();
     tx.absorb(&sent);
     let drop = Drop {
         place: "socket".into(),
@@ -137,6 +254,8 @@ fn full() -> Report {
         }],
         tx: Some(tx.finish()),
         rx: Some(rx.finish()),
+        rtcp: Some(rtcp()),
+        clock: Some(rx.clock()),
         ledger: Some(Ledger { paths: vec![path] }),
         warnings,
         verdict: Some(Verdict { outcome: Outcome::Fail, checks: vec![check] }),
@@ -208,7 +327,14 @@ fn walk<'a>(
 
 #[test]
 fn every_field_is_described_required_or_optional_as_it_is() {
-    let (schema, full) = (schema(), value(&full()));
+    let (schema, mut full) = (schema(), value(&full()));
+    // Not every stream has everything: what any of them has is looked at in all.
+    let streams = full["rx"]["streams"].as_array_mut().unwrap();
+    let all: Vec<_> =
+        streams.iter().filter_map(Value::as_object).flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+    for stream in streams.iter_mut().filter_map(Value::as_object_mut) {
+        all.iter().for_each(|(name, value)| _ = stream.entry(name).or_insert(value.clone()));
+    }
     let mut count = 0;
     walk(&schema, &schema, &full, &mut |object, report, name| {
         assert!(report.get(name).is_some(), "{name}: described, and never in a report");

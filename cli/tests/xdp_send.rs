@@ -62,7 +62,7 @@ fn every_packet_arrives_at_every_kind_of_receiver() {
                 "{sent:#}"
             );
             assert_eq!(sent["tx"]["payload_bytes"], 30_001 * 100);
-            assert_eq!(sent["tx"]["messages"], 15);
+            assert_eq!(sent["tx"]["messages"], 3 + 15);
             assert_eq!(sent["workers"][0]["packets"], 30_001);
             let got = recv.report();
             let rx = &got["rx"];

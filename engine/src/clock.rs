@@ -2,9 +2,13 @@
 //! user space and in eBPF (`bpf_ktime_get_tai_ns`). Nanoseconds since 1970-01-01 TAI.
 #![forbid(unsafe_code)]
 
+mod claim;
 mod quick;
+mod relation;
 
+pub use claim::Claim;
 pub use quick::Quick;
+pub use relation::{Relation, relation};
 
 use nix::time::{ClockId, clock_gettime};
 

@@ -206,13 +206,13 @@ fn is_local(mut address: SocketAddr) -> bool {
     UdpSocket::bind(address).is_ok()
 }
 
-/// End-of-stream messages that the senders of these streams have sent.
+/// Messages that the senders of these streams have sent.
 fn messages_of(streams: &[StreamTally]) -> u64 {
-    streams.iter().filter(|s| s.key.format == Format::Wirerate && s.end.is_some()).count() as u64
-        * END_MESSAGES
+    let ended = streams.iter().filter(|s| s.key.format == Format::Wirerate && s.end.is_some());
+    ended.map(|s| s.announced + END_MESSAGES).sum()
 }
 
-/// End-of-stream messages that the kernel dropped.
+/// Messages that the kernel dropped.
 pub(crate) fn messages_in(kernel: &[DropCount]) -> u64 {
     kernel.iter().filter(|d| d.content == Content::Message).map(|d| d.packets).sum()
 }

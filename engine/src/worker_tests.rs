@@ -38,6 +38,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
         dscp: 0,
         fragment: false,
         vlan: None,
+        rtp: None,
         payload: Arc::new(Payload::pattern()),
         max_payload: 200,
         segments: Segments::Auto,
@@ -52,7 +53,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
     let sizes = Sizes::from_lengths(&SizeList::Cycle(vec![18, 100, 200]), Framing::default()).unwrap();
     // Slower than the receiver, which so never runs out of frames.
     let schedule = Schedule::new(sizes, (0..streams).collect(), Some(200_000.0), Some(count));
-    let job = TxJob { run: 7, schedule, duration: None };
+    let job = TxJob { run: 7, rtp: None, schedule, duration: None };
 
     let stop = Stop::default();
     let (rx_filler, rx_emptier) = handover(|| RxTally::new(0));
@@ -75,6 +76,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
     let (last, broken) = receiving.join().unwrap();
     assert!(broken.is_none(), "{broken:?}");
     let mut received = RxCollector::new();
+    received.clocks().look();
     rx_emptier.drain(|t| received.absorb(t));
     received.absorb(&last);
     assert!(received.streams().iter().all(|s| s.end.is_some()), "every stream has said its end");
@@ -84,7 +86,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
 #[test]
 fn a_perfect_wire() {
     let (tx, rx) = run(3, 10_000, |_, _| Fate::Pass);
-    assert_eq!((tx.packets, tx.errors, tx.messages), (10_000, 0, 15));
+    assert_eq!((tx.packets, tx.errors, tx.messages), (10_000, 0, 3 + 15));
     assert_eq!((rx.packets, rx.unique, rx.lost, rx.lost_tail), (10_000, 10_000, 0, 0));
     assert_eq!((rx.payload_bytes, rx.frame_bytes), (tx.payload_bytes, tx.frame_bytes));
     assert_eq!(rx.streams.iter().map(|s| s.unique).collect::<Vec<_>>(), [3334, 3333, 3333]);

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use wirerate_engine::measure::sequence::Tracker;
+use wirerate_engine::measure::sequence::{Tracker, When};
 use wirerate_engine::measure::tally::{RxCounters, StreamTally};
 use wirerate_engine::observe::sink::{Program, STREAMS, WINDOW, stream_tally};
-use wirerate_engine::packet::probe::{END_LEN, End, Kind, LEN, Probe};
+use wirerate_engine::packet::probe::{End, Kind, LEN, MESSAGE_LEN, Message, Probe};
 use wirerate_engine::queue::afxdp::steer::{Rule, Verdict};
 
 mod common;
@@ -66,8 +66,8 @@ fn data(stream: u16, sequence: u64, length: usize) -> Vec<u8> {
 }
 
 fn message(stream: u16, sequence: u64, end: End) -> Vec<u8> {
-    let mut payload = vec![0; END_LEN];
-    end.emit(&mut payload);
+    let mut payload = vec![0; MESSAGE_LEN];
+    Message { end, ..Message::default() }.emit(&mut payload);
     Probe { kind: Kind::End, run: RUN, stream, sequence, time: 0 }.emit(&mut payload);
     payload
 }
@@ -339,16 +339,16 @@ fn a_super_packet_of_several_streams_with_bad_ones_and_an_end() {
     program.set_ready(0).unwrap();
     let mut payload = Vec::new();
     for sequence in 0..6 {
-        payload.extend(data(1, sequence, 64));
-        payload.extend(data(2, sequence * 2, 64));
+        payload.extend(data(1, sequence, 96));
+        payload.extend(data(2, sequence * 2, 96));
     }
-    let mut bad = data(2, 11, 64);
+    let mut bad = data(2, 11, 96);
     bad[12] ^= 4;
     payload.extend(bad);
-    payload.extend([0; 64]);
-    payload.extend(data(1, 6, 64));
+    payload.extend([0; 96]);
+    payload.extend(data(1, 6, 96));
     payload.extend(message(1, 7, End { issued: 7, failed: 0, first_ns: 1, last_ns: 2 }));
-    assert!(program.dry_run_tc(&frame(&payload), 64, 1).unwrap().0);
+    assert!(program.dry_run_tc(&frame(&payload), 96, 1).unwrap().0);
     let tallies: Vec<_> = program.streams().unwrap().iter().map(|s| stream_tally(s, 0)).collect();
     let counts: Vec<_> = tallies
         .iter()
@@ -413,7 +413,7 @@ fn any_sequence_counts_as_in_the_engine() {
                 position = *numbers.iter().max().unwrap();
             }
             for &n in &numbers {
-                tracker.arrive(n);
+                tracker.arrive(n, &When::default());
             }
             let mut wanted = RxCounters::default();
             tracker.counters(&mut wanted);

@@ -15,7 +15,7 @@ use wirerate_engine::generate::{self, SendConfig};
 use wirerate_engine::lab::{INTERFACE, Lab, Netns};
 use wirerate_engine::observe::sink::{Place, Program, SinkChoice};
 use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
-use wirerate_engine::packet::probe::{END_LEN, End, Kind, Probe};
+use wirerate_engine::packet::probe::{End, Kind, MESSAGE_LEN, Message, Probe};
 use wirerate_engine::profile::rate::Rate;
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::afxdp::steer::Rule;
@@ -143,9 +143,10 @@ fn send_super_packets(to: SocketAddr, buffers: u64, segments: u64) {
         assert_eq!(socket.send_to(&payload, to).unwrap(), payload.len());
     }
     let issued = buffers * segments;
-    let mut payload = vec![0; END_LEN];
+    let mut payload = vec![0; MESSAGE_LEN];
     Probe { kind: Kind::End, run: 9, stream: 4, sequence: issued, time: tai() }.emit(&mut payload);
-    End { issued, failed: 0, first_ns, last_ns: tai() }.emit(&mut payload);
+    let end = End { issued, failed: 0, first_ns, last_ns: tai() };
+    Message { end, ..Message::default() }.emit(&mut payload);
     socket.send_to(&payload, to).unwrap();
 }
 

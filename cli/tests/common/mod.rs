@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use wirerate_engine::lab::{Host, Netns};
 
+pub mod inject;
 pub mod witness;
 
 /// Returns from the test, loudly, when it is not run by root; panics instead when WIRERATE_REQUIRE_ROOT is set,

@@ -25,12 +25,14 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_SERVICE_VLAN: u16 = 0x88a8;
 const PROTOCOL_UDP: u8 = 17;
 
-/// The probe header (`packet::probe` of the engine): its length, the ones' complement sum of its words, and the two values of the
+/// The probe header (`packet::probe` of the engine): its length, the ones' complement sum of its words, and the values of the
 /// byte that holds version and kind.
 const PROBE: u32 = 18;
 const PROBE_SUM: u32 = 0x7772;
 const PROBE_DATA: u8 = 0x10;
 const PROBE_END: u8 = 0x11;
+const PROBE_ANNOUNCE: u8 = 0x12;
+const PROBE_FOLLOW_UP: u8 = 0x13;
 
 /// The linear part of an skb: offsets count from `head`.
 struct Linear {
@@ -146,7 +148,7 @@ fn content(linear: &Linear, offset: u32, length: u32) -> Content {
     }
     match header[2] {
         PROBE_DATA => Content::Data,
-        PROBE_END => Content::Message,
+        PROBE_END | PROBE_ANNOUNCE | PROBE_FOLLOW_UP => Content::Message,
         _ => Content::Other,
     }
 }

@@ -3,14 +3,22 @@
 /// Length of the header.
 pub const LEN: usize = 18;
 
-/// Length of what follows it in an end-of-stream message.
+/// Length of what follows it in a message at least.
 pub const END_LEN: usize = 32;
+
+/// Length of what follows it in a message that tells of the sender's clock, too.
+pub const MESSAGE_LEN: usize = 64;
+
+/// What follows it, as numbers; zeros for what is not there.
+pub type Message = [u64; MESSAGE_LEN / 8];
 
 /// The ones' complement sum of its words, as these are in memory.
 const SUM: u64 = 0x7772_u16.to_be() as u64;
 
 const DATA: u64 = 0x10;
 const END: u64 = 0x11;
+const ANNOUNCE: u64 = 0x12;
+const FOLLOW_UP: u64 = 0x13;
 
 const FORTY_BITS: u64 = (1 << 40) - 1;
 
@@ -19,6 +27,8 @@ const FORTY_BITS: u64 = (1 << 40) - 1;
 pub enum Kind {
     Data,
     End,
+    Announce,
+    FollowUp,
     /// Nothing that this version knows.
     Unknown,
 }
@@ -83,6 +93,8 @@ impl Header {
         match self.identity() >> 40 {
             DATA => Kind::Data,
             END => Kind::End,
+            ANNOUNCE => Kind::Announce,
+            FOLLOW_UP => Kind::FollowUp,
             _ => Kind::Unknown,
         }
     }

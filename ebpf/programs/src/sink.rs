@@ -16,7 +16,7 @@ use wirerate_ebpf_types::sink::{
 };
 
 use crate::packet::Packet;
-use crate::probe::{END_LEN, Header, Kind, above40};
+use crate::probe::{Header, Kind, Message, above40};
 
 /// Where a stream, or the first stream of a run, is in [`SINK_STREAMS`]. The loader sets the size of this and the next two.
 #[map]
@@ -183,14 +183,9 @@ impl Sink {
     }
 
     /// Takes in a datagram with a payload of `length` bytes, which begins with `header` unless it is too short; `body` reads what
-    /// follows that in an end-of-stream message.
+    /// follows that in a message.
     #[inline(always)]
-    pub fn datagram(
-        &mut self,
-        header: Option<Header>,
-        length: u32,
-        body: impl Fn() -> Option<[u64; END_LEN / 8]>,
-    ) {
+    pub fn datagram(&mut self, header: Option<Header>, length: u32, body: impl Fn() -> Option<Message>) {
         let Some(header) = header else { return self.foreign() };
         self.settle();
         self.ahead.next = NOTHING;
@@ -201,10 +196,17 @@ impl Sink {
                     self.count(&header, length);
                 }
             }
-            Kind::End => match body() {
-                Some(end) if agrees(&header, &end) => self.end(&header, end),
+            Kind::End | Kind::Announce => match body() {
+                Some(message) if agrees(&header, &message) => self.message(&header, &message),
                 _ => self.corrupt_or_foreign(&header, length),
             },
+            // The sink keeps no times of single packets to compare with.
+            Kind::FollowUp => {
+                if self.find(&header, true) {
+                    // SAFETY: an element that this CPU holds.
+                    unsafe { (*self.stream).messages += 1 };
+                }
+            }
             Kind::Unknown => self.corrupt_or_foreign(&header, length),
         }
     }
@@ -339,19 +341,23 @@ impl Sink {
     }
 
     #[inline(always)]
-    fn end(&mut self, header: &Header, end: [u64; END_LEN / 8]) {
+    fn message(&mut self, header: &Header, message: &Message) {
         let ready = SINK_READY.get_ptr(0);
         // SAFETY: an element of the map; the engine writes it once.
         let ready = ready.map_or(u64::MAX, |ready| unsafe { ptr::read_volatile(ready) });
-        if !self.find(header, end[3] >= ready) {
+        let is_end = header.kind() == Kind::End;
+        if !self.find(header, !is_end || message[3] >= ready) {
             return;
         }
         // SAFETY: an element that this CPU holds.
         let stream = unsafe { &mut *self.stream };
         stream.messages += 1;
-        if stream.ended_ns == 0 {
+        if message[4] != 0 {
+            stream.clock = [message[4], message[5], message[6], message[7]];
+        }
+        if is_end && stream.ended_ns == 0 {
             stream.ended_ns = self.now;
-            stream.end = end;
+            stream.end = [message[0], message[1], message[2], message[3]];
         }
     }
 
@@ -406,7 +412,7 @@ fn settle(sink: &mut Sink) {
 
 /// Whether what an end-of-stream message says agrees with its header.
 #[inline(always)]
-fn agrees(header: &Header, end: &[u64; END_LEN / 8]) -> bool {
+fn agrees(header: &Header, end: &Message) -> bool {
     above40(header.sequence(), end[0]) == 0 && end[2] <= end[3]
 }
 

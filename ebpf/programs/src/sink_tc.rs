@@ -15,7 +15,7 @@ use wirerate_ebpf_types::steer::Verdict;
 
 use crate::frame::{FCS, Frame};
 use crate::packet::{Packet, parse};
-use crate::probe::{self, Header};
+use crate::probe::{self, Header, Message};
 use crate::sink::{self, Sink};
 use crate::steer::{by_rules, count};
 
@@ -147,10 +147,7 @@ extern "C" fn _sink_segments(_: u32, segments: *mut Segments) -> i64 {
         }
     };
     (segments.at, segments.left, segments.sink.ahead) = (at + length, left - length, ahead);
-    let room = length as usize >= probe::LEN + probe::END_LEN;
-    segments
-        .sink
-        .datagram(Some(header), length, || if room { body_at(skb, at + probe::LEN as u32) } else { None });
+    segments.sink.datagram(Some(header), length, || body_at(skb, at + probe::LEN as u32, length));
     i64::from(segments.left == 0)
 }
 
@@ -198,10 +195,16 @@ fn read_header(skb: *mut __sk_buff, at: u32, header: &mut Header) {
     unsafe { bpf_skb_load_bytes(skb.cast(), at, ptr::from_mut(header).cast(), probe::LEN as u32) };
 }
 
+/// What stands at `at` in a message whose payload is of `length` bytes.
 #[inline(always)]
-fn body_at(skb: *mut __sk_buff, at: u32) -> Option<[u64; probe::END_LEN / 8]> {
-    let mut body = [0_u64; probe::END_LEN / 8];
+fn body_at(skb: *mut __sk_buff, at: u32, length: u32) -> Option<Message> {
+    let whole = length as usize >= probe::LEN + probe::MESSAGE_LEN;
+    if (length as usize) < probe::LEN + probe::END_LEN {
+        return None;
+    }
+    let mut body: Message = [0; probe::MESSAGE_LEN / 8];
+    let bytes = if whole { probe::MESSAGE_LEN } else { probe::END_LEN };
     // SAFETY: the helper writes as many bytes as it is told, which fit, or fails.
-    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), at, (&raw mut body).cast(), probe::END_LEN as u32) };
+    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), at, (&raw mut body).cast(), bytes as u32) };
     if failed != 0 { None } else { Some(body.map(u64::from_be)) }
 }

@@ -43,12 +43,17 @@ fn took(frame: &Frame, packet: &mut Packet) -> bool {
     if !known && !matches!(by_rules(Verdict::Redirected, &mut packet.rule), Verdict::Redirected) {
         return false;
     }
-    let room = packet.length >= probe::LEN + probe::END_LEN;
-    sink.datagram(
-        header,
-        packet.length as u32,
-        || if room { frame.read_u64s(at + probe::LEN) } else { None },
-    );
+    let length = packet.length;
+    sink.datagram(header, length as u32, || {
+        if length >= probe::LEN + probe::MESSAGE_LEN {
+            return frame.read_u64s(at + probe::LEN);
+        }
+        if length < probe::LEN + probe::END_LEN {
+            return None;
+        }
+        let [a, b, c, d] = frame.read_u64s(at + probe::LEN)?;
+        Some([a, b, c, d, 0, 0, 0, 0])
+    });
     sink.buffer_of(1);
     sink.release();
     true

@@ -3,12 +3,15 @@
 //! Everything that no rule selects passes untouched, so that the kernel keeps answering ARP, neighbour discovery, IGMP, MLD
 //! and PIM. Fragments to a selected address pass too, and are counted apart.
 
+use core::ptr;
+
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_PASS, XDP_REDIRECT};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_tai_ns, bpf_xdp_adjust_meta};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{HashMap, PerCpuArray, XskMap};
 use aya_ebpf::programs::XdpContext;
-use wirerate_ebpf_types::steer::{ANY_SOURCE, COUNTS, Count, QUEUES, RuleKey, Verdict};
+use wirerate_ebpf_types::steer::{ANY_SOURCE, COUNTS, Count, QUEUES, RuleKey, Stamp, Verdict};
 
 use crate::frame::{Frame, frame_bytes};
 use crate::packet::{Packet, parse};
@@ -29,6 +32,10 @@ static STEER_COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(COUNTS, 
 #[unsafe(no_mangle)]
 static STEER_BY_SOURCE: Global<u32> = Global::new(1);
 
+/// 1 when the time is to stand before the packets that go to a socket.
+#[unsafe(no_mangle)]
+static STEER_STAMP: Global<u32> = Global::new(0);
+
 #[xdp(frags)]
 pub fn steer(ctx: XdpContext) -> u32 {
     let bytes = frame_bytes(&ctx);
@@ -38,12 +45,34 @@ pub fn steer(ctx: XdpContext) -> u32 {
     let mut action = XDP_PASS;
     if let Verdict::Redirected = verdict {
         match STEER_SOCKETS.redirect(queue, u64::from(XDP_PASS)) {
-            Ok(_) => action = XDP_REDIRECT,
+            Ok(_) => {
+                action = XDP_REDIRECT;
+                if STEER_STAMP.load() != 0 {
+                    stamp(&ctx);
+                }
+            }
             Err(_) => verdict = Verdict::NoSocket,
         }
     }
     count(verdict, queue, bytes);
     action
+}
+
+/// Writes the time before the packet, as XDP metadata. Where the driver has no room for it nothing is written.
+#[inline(always)]
+fn stamp(ctx: &XdpContext) {
+    // SAFETY: the context is the one that the program was called with.
+    if unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(size_of::<Stamp>() as i32)) } != 0 {
+        return;
+    }
+    // SAFETY: the helper has no preconditions.
+    let tai_ns = unsafe { bpf_ktime_get_tai_ns() };
+    let (start, end) = (ctx.metadata(), ctx.metadata_end());
+    if start + size_of::<Stamp>() > end {
+        return;
+    }
+    // SAFETY: the metadata is as long; the write does not rely on alignment.
+    unsafe { ptr::write_unaligned(start as *mut Stamp, Stamp::new(tai_ns)) };
 }
 
 /// What the rules make of a verdict on what they may select.

@@ -91,12 +91,14 @@ pub struct Stream {
     pub jitter: u64,
     /// Its highest value.
     pub max_jitter: u64,
-    /// End-of-stream messages that arrived.
+    /// Messages that arrived: of the end, and announcements once the stream was known.
     pub messages: u64,
     /// What the first of them said: numbers used, those that the sender's host refused, times of the first and the last packet.
     pub end: [u64; 4],
     /// CLOCK_TAI in ns when it arrived; 0 before.
     pub ended_ns: u64,
+    /// What the last message said of the sender's clock, and how many announcements there were; zeros when no message said anything.
+    pub clock: [u64; 4],
 }
 
 /// Which of the last numbers of a stream arrived.
@@ -155,7 +157,7 @@ pub const fn middle_of(bucket: usize) -> u64 {
     ((EXACT + bucket % EXACT) << shift) + (1 << (shift - 1))
 }
 
-const _: () = assert!(size_of::<StreamKey>() == 44 && size_of::<Stream>() == 48 + 12 * 8 + 8 + 9 * 8);
+const _: () = assert!(size_of::<StreamKey>() == 44 && size_of::<Stream>() == 48 + 12 * 8 + 8 + 13 * 8);
 const _: () = assert!(size_of::<Window>() == 12 * WORDS && size_of::<Share>() == 8 * (7 + BUCKETS));
 // Each latency is in the bucket whose middle is near it, and the last bucket is the last.
 const _: () = assert!(bucket_of(MAX_LATENCY_NS) == BUCKETS - 1 && bucket_of(u64::MAX) == BUCKETS - 1);

@@ -81,4 +81,32 @@ pub struct Count {
     pub bytes: u64,
 }
 
+/// What `steer` writes before a packet when it is asked to: XDP metadata, which an AF_XDP socket finds in front of the frame.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// CLOCK_TAI in ns.
+    pub tai_ns: u64,
+    /// [`MARK`](Self::MARK) and it, so that what lay there before is told from a stamp.
+    pub mark: u64,
+}
+
+impl Stamp {
+    /// "wirerate".
+    pub const MARK: u64 = 0x7769_7265_7261_7465;
+
+    /// For this time.
+    #[inline(always)]
+    pub const fn new(tai_ns: u64) -> Self {
+        Self { tai_ns, mark: tai_ns ^ Self::MARK }
+    }
+
+    /// The time; `None` when it is no stamp.
+    #[inline]
+    pub const fn time(&self) -> Option<u64> {
+        if self.mark == self.tai_ns ^ Self::MARK { Some(self.tai_ns) } else { None }
+    }
+}
+
+const _: () = assert!(size_of::<Stamp>() == 16);
 const _: () = assert!(size_of::<RuleKey>() == 36 && size_of::<Count>() == 16);

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use wirerate_engine::measure::tally::RxTally;
 use wirerate_engine::observe::{FormatChoice, Observer, ObserverSpec};
-use wirerate_engine::packet::probe::{END_LEN, End, Kind, LEN, Probe};
+use wirerate_engine::packet::probe::{End, Kind, LEN, MESSAGE_LEN, Message, Probe};
 use wirerate_engine::queue::{RxMeta, Sink};
 
 use super::script::Script;
@@ -15,8 +15,16 @@ const FORTY_BITS: u64 = (1 << 40) - 1;
 /// Gives the datagrams that `input` describes to an observer that takes runs whole and to one that is given each by itself.
 pub fn check(input: &[u8]) {
     let mut script = Script::new(input);
-    let format = [FormatChoice::Auto, FormatChoice::Wirerate, FormatChoice::Iperf2, FormatChoice::Raw];
-    let spec = ObserverSpec { format: format[usize::from(script.byte() % 4)], ready_ns: START, verify: None };
+    let format = [
+        FormatChoice::Auto,
+        FormatChoice::Wirerate,
+        FormatChoice::Iperf2,
+        FormatChoice::Raw,
+        FormatChoice::Rtp,
+        FormatChoice::Ts,
+    ];
+    let format = format[usize::from(script.byte()) % format.len()];
+    let spec = ObserverSpec { format, ready_ns: START, ..ObserverSpec::default() };
     let mut quick = Observer::new(spec.clone());
     let mut careful = Observer::new(spec);
     // An observer that shows datagrams foresees nothing.
@@ -119,9 +127,9 @@ fn end(script: &mut Script<'_>, sequence: u64) -> (Vec<u8>, usize, usize) {
         first_ns,
         last_ns: first_ns.wrapping_add(script.long()),
     };
-    let mut bytes = vec![0; END_LEN];
+    let mut bytes = vec![0; MESSAGE_LEN];
     Probe { kind: Kind::End, run: 1, stream: u16::from(which & 1), sequence: issued & FORTY_BITS, time: 0 }
         .emit(&mut bytes);
-    end.emit(&mut bytes);
-    (bytes, END_LEN, 1)
+    Message { end, clock: None, announced: u64::from(which >> 4) }.emit(&mut bytes);
+    (bytes, MESSAGE_LEN, 1)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use wirerate_engine::measure::sequence::{Arrival, MAX_NUMBER, Tracker};
+use wirerate_engine::measure::sequence::{Arrival, MAX_NUMBER, Tracker, When};
 use wirerate_engine::measure::tally::RxCounters;
 
 use super::script::Script;
@@ -12,6 +12,9 @@ const WINDOW: u64 = 128;
 
 /// Numbers stay below this, so that the model can count those that are missing.
 const SMALL: u64 = 1 << 14;
+
+/// Times tell how long an outage was, and nothing else.
+const NEVER: When = When { first_ns: 0, last_ns: 0, now_ns: 0 };
 
 /// Lets the numbers that `input` chooses arrive.
 pub fn check(input: &[u8]) {
@@ -44,8 +47,8 @@ fn with_model(input: &[u8]) {
         if n >= SMALL {
             break;
         }
-        let arrival = exact.arrive(n);
-        forgetful.arrive(n);
+        let arrival = exact.arrive(n, &NEVER);
+        forgetful.arrive(n, &NEVER);
         if seen.is_empty() {
             (first, highest) = (n, n);
         }
@@ -94,11 +97,12 @@ fn with_anything(input: &[u8]) {
                 }
             }
             100..=199 => {
-                tracker.arrive(script.long());
+                tracker.arrive(script.long(), &NEVER);
                 packets += 1;
             }
             200..=239 => {
-                tracker.arrive(tracker.near().saturating_add_signed(script.word().cast_signed().into()));
+                tracker
+                    .arrive(tracker.near().saturating_add_signed(script.word().cast_signed().into()), &NEVER);
                 packets += 1;
             }
             240..=249 => tracker.end(script.long(), script.byte() & 1 == 0),

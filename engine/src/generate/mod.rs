@@ -1,12 +1,16 @@
 //! Sending: from a configuration to packets, and to a report of them.
 #![forbid(unsafe_code)]
 
+mod announce;
 mod config;
+mod follow_up;
 pub mod kernel;
 mod plan;
+mod rtp;
 pub(crate) mod schedule;
 mod send;
 mod source;
+mod stamped;
 pub(crate) mod txtime;
 pub(crate) mod worker;
 
@@ -34,5 +38,10 @@ pub fn send_on<T: Transmit>(
 ) -> (Box<TxTally>, Option<QueueError>) {
     let schedule = schedule::Schedule::new(sizes, (0..streams).collect(), pps, Some(count));
     let (filler, _) = handover(|| TxTally::new(0));
-    worker::run(queue, worker::TxJob { run: 1, schedule, duration: None }, filler, &Stop::default())
+    worker::run(
+        queue,
+        worker::TxJob { run: 1, rtp: None, schedule, duration: None },
+        filler,
+        &Stop::default(),
+    )
 }

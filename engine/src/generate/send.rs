@@ -11,6 +11,7 @@ use super::config::SendConfig;
 use super::kernel::worker::KernelWorker;
 use super::kernel::{self, Pace};
 use super::plan::{self, Plan, WorkerPlan};
+use super::rtp::SenderRtcp;
 use super::source::{Generate, QueueWorker};
 use super::txtime::Ahead;
 use super::worker;
@@ -30,7 +31,7 @@ use crate::queue::socket::offload::Offload;
 use crate::queue::socket::{MmsgTx, UringTx};
 use crate::queue::spec::{Interface, TxSpec};
 use crate::queue::{QueueError, Transmit};
-use crate::report::{self, Interval, Report, Tx, TxCollector};
+use crate::report::{self, Clocks, Interval, Report, Tx, TxCollector};
 use crate::worker::{Granted, start};
 
 /// How often the collector looks.
@@ -58,6 +59,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             "qdisc": qdisc.kind, "clock": qdisc.clock, "lead_ns": ahead.lead_ns,
         });
     }
+    let mut rtcp = SenderRtcp::open(config, &plan)?;
     let mut team = open(plan, stop)?;
     report.backend = Some(report::Backend {
         name: backend.name(),
@@ -80,6 +82,8 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         report.warn(warning, on_event);
     }
     let link = LinkWatch::begin(interface.as_ref());
+    let mut clocks = Clocks::default();
+    clocks.look();
     on_event(Event::Ready);
 
     let mut refusal = Refusal::default();
@@ -90,7 +94,10 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let mut interval_start = 0;
     while team.sources.iter().any(|source| !source.is_finished()) {
         std::thread::sleep(COLLECT);
-        team.sources.iter_mut().for_each(|source| source.sample(&mut |tally| collector.absorb(tally)));
+        team.sources
+            .iter_mut()
+            .for_each(|source| source.sample(&mut |tally| absorb(tally, &mut collector, &mut rtcp)));
+        rtcp.iter().for_each(SenderRtcp::update);
         refusal.look(&team.offloads, &mut report, on_event);
         let now = clock::tai_ns() - start_ns;
         if now >= interval_start + period_ns {
@@ -100,7 +107,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     let mut failure = None;
     for (source, place) in team.sources.into_iter().zip(team.places) {
-        match source.join(&mut |tally| collector.absorb(tally)) {
+        match source.join(&mut |tally| absorb(tally, &mut collector, &mut rtcp)) {
             Ok((packets, broken)) => {
                 report.workers.push(report::Worker { packets, ..place });
                 if let Some(broken) = broken {
@@ -110,6 +117,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             Err(error) => failure = Some(error),
         }
     }
+    report.rtcp = rtcp.map(SenderRtcp::finish);
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
     refusal.look(&team.offloads, &mut report, on_event);
     if let Some(backend) = &mut report.backend {
@@ -132,8 +140,18 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if backend == Backend::Xdp && tx.errors > 0 {
         report.warn(no_room(interface.as_ref(), &tx), on_event);
     }
+    clocks.look();
+    report.clock = Some(clocks.finish(None));
     report.tx = Some(tx);
     Ok(Outcome { report, losses: Vec::new(), failure })
+}
+
+/// Takes in what a worker has counted.
+fn absorb(tally: &TxTally, collector: &mut TxCollector, rtcp: &mut Option<SenderRtcp>) {
+    collector.absorb(tally);
+    if let Some(rtcp) = rtcp {
+        rtcp.absorb(tally);
+    }
 }
 
 /// The largest hand-over, in packets.
@@ -397,6 +415,7 @@ mod tests {
             overdue: None,
             burst: Burst { p50: 0, p99: 0, max: 0 },
             inter_departure_ns: None,
+            lateness_ns: None,
         }
     }
 

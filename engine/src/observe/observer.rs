@@ -1,20 +1,28 @@
 //! The sink of a receive worker: tells datagrams apart and counts them.
 #![forbid(unsafe_code)]
 
+mod media;
+
 use std::fmt;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use self::media::Candidates;
 use super::FormatChoice;
 use super::ahead::Ahead;
-use super::stream::Stream;
+use super::pairs::Pairs;
+use super::senders::Senders;
+use super::stream::{Stream, transit};
 use crate::interop::iperf2;
+use crate::measure::delay::{Spreads, Steps};
 use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
+use crate::measure::media::MediaSpec;
 use crate::measure::sequence::{Arrival, MAX_NUMBER};
-use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey};
-use crate::packet::probe::{self, End, Kind, Probe, unwrap40};
+use crate::measure::tally::{Format, Pair, RxCounters, RxTally, StreamKey};
+use crate::packet::follow_up;
+use crate::packet::probe::{self, Kind, Message, Probe, unwrap40};
 use crate::profile::payload::Payload;
 use crate::queue::{RxMeta, Sink};
 
@@ -37,6 +45,8 @@ pub struct ObserverSpec {
     pub ready_ns: u64,
     /// What must follow the probe header, for `--verify-payload`.
     pub verify: Option<Arc<Payload>>,
+    /// What is known of media streams.
+    pub media: MediaSpec,
 }
 
 /// Counts what one worker receives. Nothing is allocated for a datagram but for the first of a stream and for the first that
@@ -47,7 +57,7 @@ pub struct ObserverSpec {
 /// missing. So is one whose header is good while its body differs under `--verify-payload`. Everything
 /// else is `foreign`.
 ///
-/// End-of-stream messages are counted apart. That of a stream never heard whose sender was done before this
+/// Messages are counted apart. An end of a stream never heard whose sender was done before this
 /// receiver was ready is ignored: it is a late copy of somebody else's end.
 ///
 /// Packets that a sender wrote in one batch differ in their number only, and they often arrive together. So while the next header is, byte
@@ -71,11 +81,21 @@ pub struct Observer {
     foreign: u64,
     untracked: u64,
     messages: u64,
+    senders: Senders,
     latency: Recorder,
+    spreads: Spreads,
+    steps: Steps,
+    pairs: Pairs,
     gaps: Gaps,
     last_arrival_ns: u64,
     /// What has to follow in the stream `last`; closed while anything else may.
     ahead: Ahead,
+    /// Flows that may turn out to be media streams.
+    candidates: Candidates,
+    /// An RTP source was recognised: what looks like a probe by chance may be its packet.
+    rtp_heard: bool,
+    /// A transport stream was: what is out of sync may be its datagram.
+    ts_heard: bool,
 }
 
 impl fmt::Debug for Observer {
@@ -104,10 +124,17 @@ impl Observer {
             foreign: 0,
             untracked: 0,
             messages: 0,
+            senders: Senders::default(),
             latency: Recorder::default(),
+            spreads: Spreads::default(),
+            steps: Steps::default(),
+            pairs: Pairs::default(),
             gaps: Gaps::default(),
             last_arrival_ns: 0,
             ahead: Ahead::default(),
+            candidates: Candidates::default(),
+            rtp_heard: false,
+            ts_heard: false,
         }
     }
 
@@ -115,6 +142,11 @@ impl Observer {
     pub fn set_hexdump(&mut self, hexdump: Hexdump) {
         self.close();
         self.hexdump = Some(hexdump);
+    }
+
+    /// Remembers when packets arrived, for senders that tell later when they left; packet by packet, too, if `each`.
+    pub fn pair(&mut self, each: bool) {
+        self.pairs = Pairs::wanted(each);
     }
 
     /// The queue became ready at `ready_ns` of CLOCK_TAI.
@@ -146,18 +178,36 @@ impl Observer {
     /// `worker`, `at_ns` and `losses`, which the worker knows.
     pub fn tally(&mut self, into: &mut RxTally) {
         self.settle();
-        into.streams.clear();
-        into.counters = RxCounters { foreign: self.foreign, ..RxCounters::default() };
-        for stream in &self.streams {
-            let tally = stream.tally();
+        let foreign = self.foreign + self.candidates.datagrams();
+        into.counters = RxCounters { foreign, ..RxCounters::default() };
+        for (n, stream) in self.streams.iter().enumerate() {
+            // Streams only become more: memory of the last time is used again.
+            let spare = into.streams.get_mut(n).and_then(|last| last.media.take());
+            let tally = stream.tally(spare);
             into.counters.add(&tally.counters);
-            into.streams.push(tally);
+            match into.streams.get_mut(n) {
+                Some(last) => *last = tally,
+                None => into.streams.push(tally),
+            }
         }
+        into.streams.truncate(self.streams.len());
         into.untracked = self.untracked;
         into.messages = self.messages;
+        self.senders.tell(&mut into.clocks);
         into.negative_latency = self.latency.negative();
         self.latency.hand_over(&mut into.latency);
+        self.spreads.hand_over(&mut into.spreads);
+        self.steps.hand_over(&mut into.steps);
+        self.pairs.hand_over(into);
         self.gaps.hand_over(&mut into.gaps);
+    }
+
+    /// As [`tally`](Self::tally), with how each stream was lost and reordered. That takes a look at all that is missing, and memory: it is for the end.
+    pub fn last_tally(&mut self, into: &mut RxTally) {
+        self.tally(into);
+        for (tally, stream) in into.streams.iter_mut().zip(&self.streams) {
+            tally.detail = stream.detail();
+        }
     }
 
     #[inline]
@@ -168,11 +218,12 @@ impl Observer {
         }
         match self.spec.format {
             FormatChoice::Auto | FormatChoice::Wirerate => match Probe::parse(payload) {
+                Ok(_) if self.rtp_heard && self.is_known_rtp(meta, payload) => self.other(meta, payload),
                 Ok(probe) if probe.kind == Kind::Data => self.probe(meta, payload, &probe),
-                Ok(probe) => self.end(meta, payload, &probe),
+                Ok(probe) => self.message(meta, payload, &probe),
                 Err(_) => self.other(meta, payload),
             },
-            FormatChoice::Iperf2 => self.other(meta, payload),
+            FormatChoice::Iperf2 | FormatChoice::Rtp | FormatChoice::Ts => self.other(meta, payload),
             FormatChoice::Raw => self.raw(meta, payload),
         }
     }
@@ -193,10 +244,11 @@ impl Observer {
             return;
         }
         let sent_ns = unwrap40(probe.time, meta.arrived_ns);
-        let arrival = stream.numbered(meta, payload.len(), number, sent_ns);
+        let (arrival, step) = stream.numbered(meta, payload.len(), number, sent_ns);
         if arrival != Arrival::Duplicate {
             self.latency.record(sent_ns, meta.arrived_ns, 1);
         }
+        self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
         self.packets += 1;
         self.last_arrival_ns = meta.arrived_ns;
         // Those that follow as foreseen have the same time.
@@ -208,6 +260,19 @@ impl Observer {
         }
     }
 
+    /// Enters the delay variation of a datagram of the stream at `at`.
+    #[inline]
+    fn vary(&mut self, at: usize, arrival: Arrival, step: Option<i64>, transit: i64) {
+        if let Some(step) = step {
+            self.steps.record(step);
+        }
+        if arrival != Arrival::Duplicate
+            && let Some(sender) = self.streams[at].sender
+        {
+            self.spreads.record(sender, transit, 1);
+        }
+    }
+
     /// Enters what came as foreseen.
     #[inline]
     fn settle(&mut self) {
@@ -216,6 +281,10 @@ impl Observer {
             let (meta, length, sent_ns) = self.ahead.alike();
             self.streams[self.last].numbered_alike(meta, length, count);
             self.latency.record(sent_ns, meta.arrived_ns, count);
+            self.steps.record_none(count);
+            if let Some(sender) = self.streams[self.last].sender {
+                self.spreads.record(sender, transit(sent_ns, meta.arrived_ns), count);
+            }
             self.packets += count;
         }
     }
@@ -228,21 +297,54 @@ impl Observer {
     }
 
     #[cold]
-    fn end(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+    fn message(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+        if probe.kind == Kind::FollowUp {
+            return self.follow_up(meta, payload, probe);
+        }
         // The check covers the header only; what the body says must at least agree with it.
-        let Some(end) = End::parse(payload)
-            .filter(|end| unwrap40(probe.sequence, end.issued) == end.issued && end.first_ns <= end.last_ns)
-        else {
+        let agrees = |message: &Message| {
+            let end = &message.end;
+            unwrap40(probe.sequence, end.issued) == end.issued && end.first_ns <= end.last_ns
+        };
+        let Some(message) = Message::parse(payload).filter(agrees) else {
             return self.corrupt_or_foreign(meta, payload);
         };
+        if probe.kind == Kind::Announce {
+            self.messages += 1;
+            return self.senders.hear(meta, probe.run, message.clock);
+        }
         let key = probe_key(meta, probe);
-        if end.last_ns < self.spec.ready_ns && !self.index.contains_key(&key) {
+        if message.end.last_ns < self.spec.ready_ns && !self.index.contains_key(&key) {
             return;
         }
         let Some(at) = self.stream(&key) else { return };
         self.messages += 1;
-        if self.streams[at].ended(end, meta.arrived_ns, self.spec.ready_ns) {
+        self.senders.hear(meta, probe.run, message.clock);
+        if self.streams[at].ended(&message, meta.arrived_ns, self.spec.ready_ns) {
             self.live -= 1;
+        }
+    }
+
+    fn follow_up(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+        let Some(pairs) = follow_up::read(probe, payload) else {
+            return self.corrupt_or_foreign(meta, payload);
+        };
+        self.messages += 1;
+        let Some(&at) = self.index.get(&probe_key(meta, probe)) else { return };
+        let stream = &mut self.streams[at];
+        let Some(arrivals) = &mut stream.arrivals else { return };
+        for departed in pairs {
+            let number = unwrap40(departed.sequence, stream.tracker.near());
+            if let Some(arrived_ns) = arrivals.take(number) {
+                let (run, stream) = (probe.run, probe.stream);
+                self.pairs.enter(Pair {
+                    run,
+                    stream,
+                    sequence: number,
+                    sent_ns: departed.tai_ns,
+                    arrived_ns,
+                });
+            }
         }
     }
 
@@ -254,7 +356,13 @@ impl Observer {
 
     /// Everything that has no good probe header.
     fn other(&mut self, meta: &RxMeta, payload: &[u8]) {
-        if self.spec.format == FormatChoice::Wirerate || !self.iperf2(meta, payload) {
+        let taken = match self.spec.format {
+            FormatChoice::Auto => self.media(meta, payload) || self.iperf2(meta, payload),
+            FormatChoice::Rtp | FormatChoice::Ts => self.media(meta, payload),
+            FormatChoice::Iperf2 => self.iperf2(meta, payload),
+            FormatChoice::Wirerate | FormatChoice::Raw => false,
+        };
+        if !taken {
             self.corrupt_or_foreign(meta, payload);
         }
     }
@@ -278,7 +386,8 @@ impl Observer {
         };
         match datagram {
             iperf2::Datagram::Data { number, sent_ns } => {
-                self.streams[at].numbered(meta, payload.len(), number, sent_ns);
+                let (arrival, step) = self.streams[at].numbered(meta, payload.len(), number, sent_ns);
+                self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
                 self.counted(meta);
             }
             iperf2::Datagram::End { issued } => {
@@ -299,7 +408,7 @@ impl Observer {
 
     /// The stream that a datagram with a bad header was of, as far as what is left of it says.
     fn corrupt_stream(&self, meta: &RxMeta, payload: &[u8]) -> Option<usize> {
-        if self.spec.format == FormatChoice::Iperf2 {
+        if !matches!(self.spec.format, FormatChoice::Auto | FormatChoice::Wirerate) {
             return None;
         }
         let key = probe_key(meta, &Probe::parse_unchecked(payload).ok()?);
@@ -341,7 +450,12 @@ impl Observer {
             self.untracked += 1;
             return None;
         }
-        self.streams.push(Stream::new(*key, iperf2));
+        let mut stream = Stream::new(*key, iperf2);
+        stream.arrivals = self.pairs.arrivals(at);
+        if matches!(key.format, Format::Wirerate | Format::Iperf2) {
+            stream.sender = self.spreads.place(key.source.ip(), key.run);
+        }
+        self.streams.push(stream);
         self.index.insert(*key, at);
         self.runs.entry(StreamKey { stream: 0, ..*key }).or_insert(at);
         self.live += 1;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::measure::tally::StreamTally;
+use crate::packet::probe::End;
 
 const START: u64 = 1_800_000_000_000_000_000;
 
@@ -33,14 +34,14 @@ fn data(run: u32, stream: u16, sequence: u64, sent_ns: u64, length: usize) -> Ve
 }
 
 fn end_message(run: u32, stream: u16, end: End) -> Vec<u8> {
-    let mut bytes = vec![0; probe::END_LEN];
+    let mut bytes = vec![0; probe::MESSAGE_LEN];
     Probe { kind: Kind::End, run, stream, sequence: end.issued & ((1 << 40) - 1), time: 0 }.emit(&mut bytes);
-    end.emit(&mut bytes);
+    Message { end, ..Message::default() }.emit(&mut bytes);
     bytes
 }
 
 fn observer(format: FormatChoice) -> Observer {
-    Observer::new(ObserverSpec { format, ready_ns: START, verify: None })
+    Observer::new(ObserverSpec { format, ready_ns: START, verify: None, media: MediaSpec::default() })
 }
 
 fn tally(observer: &mut Observer) -> RxTally {
@@ -164,7 +165,7 @@ fn corrupt_and_foreign() {
 fn an_end_whose_body_disagrees_with_its_header_ends_nothing() {
     let mut o = observer(FormatChoice::Auto);
     let m = meta("10.0.0.1:1", START);
-    give(&mut o, &m, &data(1, 0, 0, START, probe::END_LEN));
+    give(&mut o, &m, &data(1, 0, 0, START, probe::MESSAGE_LEN));
     let mut bad = end_message(1, 0, End { issued: 10, failed: 0, first_ns: START, last_ns: START });
     bad[probe::LEN + 7] ^= 4;
     give(&mut o, &m, &bad);
@@ -296,9 +297,16 @@ fn the_hexdump_sees_each_datagram() {
 proptest! {
     #[test]
     fn no_datagrams_panic(
-        buf in prop::collection::vec(any::<u8>(), 0..300), stride in 0usize..120, count in 0usize..9, format in 0..4,
+        buf in prop::collection::vec(any::<u8>(), 0..300), stride in 0usize..120, count in 0usize..9, format in 0..6,
     ) {
-        let formats = [FormatChoice::Auto, FormatChoice::Wirerate, FormatChoice::Iperf2, FormatChoice::Raw];
+        let formats = [
+            FormatChoice::Auto,
+            FormatChoice::Wirerate,
+            FormatChoice::Iperf2,
+            FormatChoice::Raw,
+            FormatChoice::Rtp,
+            FormatChoice::Ts,
+        ];
         let mut o = observer(formats[format as usize]);
         o.run(&meta("[2001:db8::1]:9", START), &buf, stride, count);
         let c = tally(&mut o).counters;
@@ -395,7 +403,7 @@ proptest! {
     ) {
         let make = || {
             let verify = verify.then(|| Payload::pattern().into());
-            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify });
+            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify, media: MediaSpec::default() });
             if dumped {
                 o.set_hexdump(Box::new(|_, _| ()));
             }

@@ -16,7 +16,7 @@ use crate::host::{interface, sched};
 use crate::ledger;
 use crate::queue::afxdp::steer::{Mode, SteerCount, Verdict};
 use crate::queue::socket::busy_poll::Polled;
-use crate::report::{self, Interval, Report, RxCollector, Warning};
+use crate::report::{self, HistogramLog, Interval, PacketTable, Report, RxCollector, Warning};
 
 /// How often the collector looks.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -47,8 +47,16 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let mut collector = RxCollector::new();
     if team.source.sunk().is_some() {
         collector.leave_out_late();
+        // The sink is in the kernel.
+        collector.expect_kernel_stamps();
     }
+    if config.tuning.kernel_stamps {
+        collector.expect_kernel_stamps();
+    }
+    let mut table = config.packets.as_deref().map(PacketTable::create).transpose()?;
+    let mut hlog = config.hlog.as_deref().map(HistogramLog::create).transpose()?;
     let mut clocks = Steadiness::begin();
+    collector.clocks().look();
     let link = LinkWatch::begin(team.interface.as_ref());
     let start_ns = clock::tai_ns();
     collector.ready(start_ns);
@@ -65,11 +73,21 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             failure = Some(error);
             break;
         }
+        if let Some(table) = &mut table {
+            table.add(&collector.take_pairs());
+        }
         let now_ns = clock::tai_ns();
         if now_ns - start_ns >= interval_start + period_ns {
-            push_interval(&mut report, &mut collector, interval_start, now_ns - start_ns, on_event);
+            push_interval(
+                &mut report,
+                &mut collector,
+                &mut hlog,
+                interval_start,
+                now_ns - start_ns,
+                on_event,
+            );
             interval_start = now_ns - start_ns;
-            look_at_clock(&mut clocks, &mut report, on_event);
+            look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
         }
         if now_ns >= looked_ns + LOOK_AT_INTERFACE_NS {
             looked_ns = now_ns;
@@ -87,14 +105,24 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(error) = team.source.finish(&mut collector, &mut report) {
         failure.get_or_insert(error);
     }
-    look_at_clock(&mut clocks, &mut report, on_event);
+    look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);
     }
     if let Some(warning) = polled_in_vain(&team.polled, &collector) {
         report.warn(warning, on_event);
     }
-    push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
+    let end_ns = clock::tai_ns() - start_ns;
+    push_interval(&mut report, &mut collector, &mut hlog, interval_start, end_ns, on_event);
+    if let Some(mut table) = table {
+        table.add(&collector.take_pairs());
+        if let Some(warning) = table.finish(collector.pairs_missing()) {
+            report.warn(warning, on_event);
+        }
+    }
+    if let Some(warning) = hlog.and_then(|log| log.finish(&collector)) {
+        report.warn(warning, on_event);
+    }
     conclude(&mut report, &collector, &team, witness, on_event);
     Ok(Outcome { report, losses: collector.losses(), failure })
 }
@@ -102,10 +130,14 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
 fn push_interval(
     report: &mut Report,
     collector: &mut RxCollector,
+    hlog: &mut Option<HistogramLog>,
     start_ns: u64,
     end_ns: u64,
     on_event: &mut dyn FnMut(Event<'_>),
 ) {
+    if let Some(log) = hlog {
+        log.add(collector, start_ns, end_ns);
+    }
     let interval = Interval { start_ns, end_ns, tx: None, rx: Some(collector.interval(end_ns - start_ns)) };
     if interval.rx.as_ref().is_some_and(|rx| rx.packets > 0) {
         on_event(Event::Interval(&interval));
@@ -126,8 +158,15 @@ fn polled_in_vain(polled: &[Polled], collector: &RxCollector) -> Option<Warning>
     })
 }
 
-fn look_at_clock(clocks: &mut Steadiness, report: &mut Report, on_event: &mut dyn FnMut(Event<'_>)) {
+fn look_at_clock(
+    clocks: &mut Steadiness,
+    collector: &mut RxCollector,
+    report: &mut Report,
+    on_event: &mut dyn FnMut(Event<'_>),
+) {
+    collector.clocks().look();
     if let Some(what) = clocks.look() {
+        collector.clocks().stepped();
         let text = format!("{what} during the run: latencies before and after do not compare");
         let fix = Some("let the time daemon settle before measuring (chronyc waitsync)".to_owned());
         report.warn(Warning { code: "clock-step", text, fix }, on_event);
@@ -203,6 +242,7 @@ fn conclude(
             report.warn(warning, on_event);
         }
     }
+    report.clock = Some(collector.clock());
     report.rx = Some(rx);
 }
 

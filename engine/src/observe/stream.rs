@@ -1,11 +1,16 @@
 //! One stream as a receive worker sees it.
 #![forbid(unsafe_code)]
 
+mod media;
+
+use self::media::MediaStream;
+use super::arrivals::Arrivals;
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
-use crate::measure::sequence::{Arrival, Tracker};
+use crate::measure::media::MediaFigures;
+use crate::measure::sequence::{Arrival, Detail, Tracker, When};
 use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
-use crate::packet::probe::End;
+use crate::packet::probe::{End, Message};
 use crate::profile::size::MIN_FRAME;
 use crate::queue::RxMeta;
 
@@ -18,6 +23,14 @@ pub(super) struct Stream {
     pub(super) tracker: Tracker,
     pub(super) corrupt: u64,
     jitter: Jitter,
+    /// The place of its sender among those whose delay variation is measured.
+    pub(super) sender: Option<u8>,
+    /// When the last of them arrived, where somebody will ask.
+    pub(super) arrivals: Option<Arrivals>,
+    /// Transit time of the datagram with the highest number.
+    newest: i64,
+    /// Jitter as iperf has it, which takes copies in: from the first copy on.
+    with_copies: Option<Box<Jitter>>,
     /// Datagrams, where they have no numbers (`raw`).
     unnumbered: u64,
     payload_bytes: u64,
@@ -28,7 +41,10 @@ pub(super) struct Stream {
     shortest: usize,
     longest: usize,
     end: Option<End>,
+    announced: u64,
     ended_ns: u64,
+    /// What it is besides, when it is a media stream.
+    media: Option<Box<MediaStream>>,
 }
 
 impl Stream {
@@ -39,6 +55,10 @@ impl Stream {
             tracker: Tracker::default(),
             corrupt: 0,
             jitter: Jitter::default(),
+            sender: None,
+            arrivals: None,
+            newest: 0,
+            with_copies: None,
             unnumbered: 0,
             payload_bytes: 0,
             frame_bytes: 0,
@@ -48,27 +68,67 @@ impl Stream {
             shortest: usize::MAX,
             longest: 0,
             end: None,
+            announced: 0,
             ended_ns: 0,
+            media: None,
         }
     }
 
-    /// Takes in datagram `number`, sent at `sent_ns` by the sender's clock.
+    /// Takes in datagram `number`, sent at `sent_ns` by the sender's clock. Tells, too, by how much its delay differs from that of the
+    /// number before it, where that was the last to come in order.
     #[inline]
-    pub(super) fn numbered(&mut self, meta: &RxMeta, length: usize, number: u64, sent_ns: u64) -> Arrival {
+    pub(super) fn numbered(
+        &mut self,
+        meta: &RxMeta,
+        length: usize,
+        number: u64,
+        sent_ns: u64,
+    ) -> (Arrival, Option<i64>) {
+        let when = When { first_ns: self.first_ns, last_ns: self.last_ns, now_ns: meta.arrived_ns };
         self.count(meta, length, 1);
-        let arrival = self.tracker.arrive(number);
-        if arrival != Arrival::Duplicate {
+        let follows = number == self.tracker.next() && self.tracker.unique() > 0;
+        let arrival = self.tracker.arrive(number, &when);
+        if arrival == Arrival::Duplicate {
+            self.with_copies.get_or_insert_with(|| Box::new(self.jitter));
+        } else {
             self.jitter.arrive(sent_ns, meta.arrived_ns);
+            if let Some(arrivals) = &mut self.arrivals {
+                arrivals.put(number, meta.arrived_ns);
+            }
         }
-        arrival
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.arrive(sent_ns, meta.arrived_ns);
+        }
+        let mut step = None;
+        if arrival == Arrival::InOrder {
+            let transit = transit(sent_ns, meta.arrived_ns);
+            let before = std::mem::replace(&mut self.newest, transit);
+            step = follows.then(|| transit.saturating_sub(before));
+        }
+        (arrival, step)
+    }
+
+    /// The sender's clock is another from now on.
+    fn begin_clock_anew(&mut self) {
+        self.jitter.begin_anew();
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.begin_anew();
+        }
     }
 
     /// Takes in `count` datagrams with the numbers that come next, otherwise like the last one in all that is figured here.
     #[inline]
     pub(super) fn numbered_alike(&mut self, meta: &RxMeta, length: usize, count: u64) {
         self.count(meta, length, count);
+        if let Some(arrivals) = &mut self.arrivals {
+            let next = self.tracker.next();
+            (next..next + count).for_each(|number| arrivals.put(number, meta.arrived_ns));
+        }
         self.tracker.follow(count);
         self.jitter.arrive_alike(count);
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.arrive_alike(count);
+        }
     }
 
     /// Takes in a datagram without a number.
@@ -97,10 +157,12 @@ impl Stream {
     }
 
     /// The sender's end was heard; whether for the first time. `ready_ns`: when this receiver was ready.
-    pub(super) fn ended(&mut self, end: End, now_ns: u64, ready_ns: u64) -> bool {
+    pub(super) fn ended(&mut self, message: &Message, now_ns: u64, ready_ns: u64) -> bool {
         if self.end.is_some() {
             return false;
         }
+        let end = message.end;
+        self.announced = message.announced;
         self.tracker.end(end.issued, end.first_ns >= ready_ns);
         self.end = Some(end);
         self.ended_ns = now_ns;
@@ -119,8 +181,8 @@ impl Stream {
         first
     }
 
-    /// The figures so far.
-    pub(super) fn tally(&self) -> StreamTally {
+    /// The figures so far; those of a media stream in `spare`, if there is one.
+    pub(super) fn tally(&self, spare: Option<Box<MediaFigures>>) -> StreamTally {
         let mut counters = RxCounters {
             corrupt: self.corrupt,
             payload_bytes: self.payload_bytes,
@@ -130,18 +192,41 @@ impl Stream {
             last_ns: self.last_ns,
             ..RxCounters::default()
         };
-        if self.key.format == Format::Raw {
+        if matches!(self.key.format, Format::Raw | Format::Ts) {
             counters.packets = self.unnumbered;
             counters.unique = self.unnumbered;
         } else {
             self.tracker.counters(&mut counters);
         }
+        let media = self.media_figures(&mut counters, spare);
         StreamTally {
             key: self.key,
             counters,
             jitter_ns: self.jitter.value(),
             end: self.end,
+            announced: self.announced,
             ended_ns: self.ended_ns,
+            detail: None,
+            media,
         }
     }
+
+    /// How it was lost and reordered so far; `None` where datagrams have no numbers.
+    pub(super) fn detail(&self) -> Option<Box<Detail>> {
+        // Of several sequences, one after the other, there is no one detail.
+        let one_sequence = self.media.as_ref().is_none_or(|media| !media.has_restarted());
+        if matches!(self.key.format, Format::Raw | Format::Ts) || !one_sequence {
+            return None;
+        }
+        let mut detail = self.tracker.detail();
+        let jitter = self.with_copies.as_deref().unwrap_or(&self.jitter);
+        detail.as_iperf3.jitter_ns = jitter.value().map(|(now, _)| now);
+        Some(Box::new(detail))
+    }
+}
+
+/// Arrival minus departure in ns, by two clocks that may differ by any amount.
+#[inline]
+pub(super) fn transit(sent_ns: u64, arrived_ns: u64) -> i64 {
+    arrived_ns.wrapping_sub(sent_ns).cast_signed()
 }

@@ -251,7 +251,8 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Resul
     };
     let rules: Vec<Rule> =
         targets.iter().map(|t| Rule { destination: t.destination, source: t.source }).collect();
-    let mut steer = Steer::attach(&interface, &rules)?;
+    let attach = if config.tuning.kernel_stamps { Steer::attach_stamping } else { Steer::attach };
+    let mut steer = attach(&interface, &rules)?;
     if let Some(refusal) = steer.why() {
         team.warnings.push(generic(&interface, refusal));
     }
@@ -356,6 +357,9 @@ fn open_each<Q: Receive + 'static>(
                 let mut observer = Observer::new(config.observer(ready_ns));
                 if let Some(inspect) = config.inspect {
                     observer.set_hexdump(Box::new(inspect));
+                }
+                if config.tuning.kernel_stamps {
+                    observer.pair(config.packets.is_some());
                 }
                 worker::run(queue, observer, filler, &stop)
             },

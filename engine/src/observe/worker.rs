@@ -37,7 +37,8 @@ pub(crate) fn run<R: Receive>(
         // With a slow collector, what is new stays with the observer.
         if now_ns >= handover_ns && tallies.can_hand_over() {
             handover_ns = now_ns + HANDOVER_NS;
-            fill(&mut queue, &mut observer, tallies.tally(), now_ns);
+            observer.tally(tallies.tally());
+            fill(&mut queue, tallies.tally(), now_ns);
             tallies.hand_over();
         }
     }
@@ -54,13 +55,14 @@ pub(crate) fn run<R: Receive>(
             }
         }
     }
-    fill(&mut queue, &mut observer, tallies.tally(), clock::tai_ns());
+    observer.last_tally(tallies.tally());
+    fill(&mut queue, tallies.tally(), clock::tai_ns());
     (tallies.finish(), failure)
 }
 
-fn fill<R: Receive>(queue: &mut R, observer: &mut Observer, tally: &mut RxTally, now_ns: u64) {
+fn fill<R: Receive>(queue: &mut R, tally: &mut RxTally, now_ns: u64) {
     tally.at_ns = now_ns;
-    observer.tally(tally);
+    tally.unstamped = queue.unstamped();
     tally.losses.clear();
     queue.losses(&mut tally.losses);
 }

@@ -15,6 +15,7 @@
 //! the sum is known, every receiver can tell a probe from anyone else's datagram.
 
 use super::checksum::fold;
+use crate::clock::Claim;
 
 /// Length of the probe header in bytes.
 pub const LEN: usize = 18;
@@ -25,8 +26,11 @@ pub const CHECK_SUM: u16 = 0x7772;
 /// The version this code speaks.
 pub const VERSION: u8 = 1;
 
-/// Payload bytes that an end-of-stream message needs.
+/// Payload bytes that a message needs at least.
 pub const END_LEN: usize = LEN + 32;
+
+/// Payload bytes of the messages that this code sends.
+pub const MESSAGE_LEN: usize = END_LEN + 32;
 
 const FORTY_BITS: u64 = (1 << 40) - 1;
 /// Highest run number: 24 bits.
@@ -37,8 +41,12 @@ pub const MAX_RUN: u32 = (1 << 24) - 1;
 pub enum Kind {
     /// One packet of the stream.
     Data,
-    /// The stream has ended; an [`End`] follows the header.
+    /// The stream has ended; a [`Message`] follows the header.
     End,
+    /// The stream goes on, or is about to begin; a [`Message`] follows the header.
+    Announce,
+    /// When packets of the stream left; pairs follow the header ([`follow_up`](super::follow_up)).
+    FollowUp,
 }
 
 /// The fields of a probe header. Sequence and time are the low 40 bits as they stand in the packet;
@@ -51,7 +59,7 @@ pub struct Probe {
     pub run: u32,
     /// The stream within the run.
     pub stream: u16,
-    /// Low 40 bits of the sequence number. In an end-of-stream message: of the next number.
+    /// Low 40 bits of the sequence number. In a message: of the next number.
     pub sequence: u64,
     /// Low 40 bits of CLOCK_TAI in ns.
     pub time: u64,
@@ -85,6 +93,8 @@ impl Probe {
         let kind = match self.kind {
             Kind::Data => 0,
             Kind::End => 1,
+            Kind::Announce => 2,
+            Kind::FollowUp => 3,
         };
         let fields = u64::from(VERSION << 4 | kind) << 40
             | u64::from(self.run & MAX_RUN) << 16
@@ -161,9 +171,13 @@ impl Words {
     fn fields(self) -> Result<Probe, NotAProbe> {
         const DATA: u8 = VERSION << 4;
         const END: u8 = VERSION << 4 | 1;
+        const ANNOUNCE: u8 = VERSION << 4 | 2;
+        const FOLLOW_UP: u8 = VERSION << 4 | 3;
         let kind = match (self.first >> 40) as u8 {
             DATA => Kind::Data,
             END => Kind::End,
+            ANNOUNCE => Kind::Announce,
+            FOLLOW_UP => Kind::FollowUp,
             _ => return Err(NotAProbe::Version),
         };
         Ok(Probe {
@@ -260,7 +274,7 @@ fn carried(first: u64, second: u64, third: u16) -> (u64, u64) {
     }
 }
 
-/// What a sender says when a stream has ended, after the probe header.
+/// What a sender says when a stream has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct End {
     /// Sequence numbers used: 0 to `issued - 1`.
@@ -273,27 +287,46 @@ pub struct End {
     pub last_ns: u64,
 }
 
-impl End {
-    /// Writes the fields behind the header of a payload of at least [`END_LEN`] bytes.
+/// What follows the header of a message: eight big-endian numbers of 64 bits.
+///
+/// ```text
+/// 0..4  issued, failed, first and last time, as they stand at the moment ([`End`])
+/// 4..7  the sender's clock ([`Claim`]); its host 0: nothing is said
+///    7  messages of this stream before its end: announcements and follow-ups
+/// ```
+///
+/// A body that ends after the fourth is one of a sender that says nothing of its clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Message {
+    /// What was sent: in all when the stream has ended, so far before.
+    pub end: End,
+    /// What the sender's clock is.
+    pub clock: Option<Claim>,
+    /// Messages sent on this stream that are not of its end.
+    pub announced: u64,
+}
+
+impl Message {
+    /// Writes the fields behind the header of a payload of at least [`MESSAGE_LEN`] bytes.
     ///
     /// # Panics
-    /// When `payload` is shorter than [`END_LEN`].
+    /// When `payload` is shorter than [`MESSAGE_LEN`].
     pub fn emit(&self, payload: &mut [u8]) {
-        for (place, field) in payload[LEN..END_LEN].chunks_exact_mut(8).zip([
-            self.issued,
-            self.failed,
-            self.first_ns,
-            self.last_ns,
-        ]) {
+        let End { issued, failed, first_ns, last_ns } = self.end;
+        let [host, state, error] = self.clock.map_or([0; 3], |claim| claim.words());
+        let words = [issued, failed, first_ns, last_ns, host, state, error, self.announced];
+        for (place, field) in payload[LEN..MESSAGE_LEN].chunks_exact_mut(8).zip(words) {
             place.copy_from_slice(&field.to_be_bytes());
         }
     }
 
     /// Reads the fields behind the header; `None` when the payload is too short.
     pub fn parse(payload: &[u8]) -> Option<Self> {
-        let body: &[u8; END_LEN - LEN] = payload.get(LEN..)?.first_chunk()?;
-        let field = |n: usize| u64::from_be_bytes(body[n * 8..n * 8 + 8].try_into().expect("eight bytes"));
-        Some(Self { issued: field(0), failed: field(1), first_ns: field(2), last_ns: field(3) })
+        let body = payload.get(LEN..)?;
+        let field = |n: usize| body.get(n * 8..)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
+        let end = End { issued: field(0)?, failed: field(1)?, first_ns: field(2)?, last_ns: field(3)? };
+        let Some(announced) = field(7) else { return Some(Self { end, ..Self::default() }) };
+        Some(Self { end, clock: Claim::of_words([field(4)?, field(5)?, field(6)?]), announced })
     }
 }
 
@@ -311,9 +344,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn probe() -> impl Strategy<Value = Probe> {
-        (any::<bool>(), 0..=MAX_RUN, any::<u16>(), 0..=FORTY_BITS, 0..=FORTY_BITS).prop_map(
-            |(end, run, stream, sequence, time)| Probe {
-                kind: if end { Kind::End } else { Kind::Data },
+        (0..4usize, 0..=MAX_RUN, any::<u16>(), 0..=FORTY_BITS, 0..=FORTY_BITS).prop_map(
+            |(kind, run, stream, sequence, time)| Probe {
+                kind: [Kind::Data, Kind::End, Kind::Announce, Kind::FollowUp][kind],
                 run,
                 stream,
                 sequence,
@@ -361,9 +394,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
             let _ = Probe::parse(&bytes);
-            let _ = End::parse(&bytes);
+            let _ = Message::parse(&bytes);
         }
 
         #[test]
@@ -386,11 +419,24 @@ mod tests {
     }
 
     #[test]
-    fn end_reads_back() {
+    fn messages_read_back_with_a_clock_and_without() {
         let end = End { issued: 1_000_000, failed: 3, first_ns: 5, last_ns: u64::MAX };
-        let mut bytes = [0; END_LEN];
-        end.emit(&mut bytes);
-        assert_eq!(End::parse(&bytes), Some(end));
-        assert_eq!(End::parse(&bytes[..END_LEN - 1]), None);
+        let clock = Claim {
+            host: 7,
+            synchronised: true,
+            tai_offset_s: -37,
+            estimated_error_us: 5,
+            max_error_us: u32::MAX,
+        };
+        for clock in [Some(clock), Some(Claim { synchronised: false, ..clock }), None] {
+            let message = Message { end, clock, announced: 9 };
+            let mut bytes = [0; MESSAGE_LEN];
+            message.emit(&mut bytes);
+            assert_eq!(Message::parse(&bytes), Some(message));
+            let without = Message { end, clock: None, announced: 0 };
+            assert_eq!(Message::parse(&bytes[..END_LEN]), Some(without));
+            assert_eq!(Message::parse(&bytes[..MESSAGE_LEN - 1]), Some(without));
+            assert_eq!(Message::parse(&bytes[..END_LEN - 1]), None);
+        }
     }
 }

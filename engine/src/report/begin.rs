@@ -30,6 +30,8 @@ impl Report {
             intervals: Vec::new(),
             tx: None,
             rx: None,
+            rtcp: None,
+            clock: None,
             ledger: None,
             warnings: Vec::new(),
             verdict: None,

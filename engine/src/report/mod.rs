@@ -4,7 +4,13 @@
 #![forbid(unsafe_code)]
 
 mod begin;
+mod clock;
+mod hlog;
+mod media;
+mod pairs;
+mod pattern;
 mod rates;
+mod rtcp;
 mod rx;
 mod tx;
 
@@ -13,6 +19,12 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 
 pub(crate) use begin::effective;
+pub use clock::Clocks;
+pub use hlog::HistogramLog;
+pub use media::{IntervalMdi, Mdi, PayloadType, Pcr, Pid, Program, Rtp, RtpSources, Ts};
+pub use pairs::PacketTable;
+pub use pattern::{Bucket, Iperf, LossPeriods, ReorderingExtent, Spread};
+pub use rtcp::{RoundTrip, Rtcp, RtcpPeer, RtcpSender};
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -50,6 +62,12 @@ pub struct Report {
     /// What was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx: Option<Rx>,
+    /// What was said and heard by RTCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtcp: Option<Rtcp>,
+    /// What times were taken by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Clock>,
     /// Where packets went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Ledger>,
@@ -191,6 +209,9 @@ pub struct IntervalRx {
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
+    /// Media delivery index (RFC 4445).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mdi: Option<IntervalMdi>,
 }
 
 /// What was sent.
@@ -228,6 +249,9 @@ pub struct Tx {
     /// kernel or the NIC to the next; where each packet has its own time, from one's to the next's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inter_departure_ns: Option<Distribution>,
+    /// Time by which bursts began later than the pace had planned; absent without a pace, and where each packet has its own time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lateness_ns: Option<Distribution>,
 }
 
 /// Lengths of bursts in packets.
@@ -284,9 +308,14 @@ pub struct Rx {
     pub foreign: u64,
     /// End-of-stream messages; in no other count.
     pub messages: u64,
+    /// Who said when packets arrived.
+    pub timestamps: Timestamps,
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
+    /// Time from the sender's driver to this host's, by the stamps of both kernels (`--timestamps kernel` at both ends).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire_latency_ns: Option<Distribution>,
     /// Time from one batch of datagrams to the next, as each worker's queue took them over: what is found together has arrived
     /// together.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -294,11 +323,44 @@ pub struct Rx {
     /// Interarrival jitter of the stream with the highest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_ns: Option<Jitter>,
+    /// Packet delay variation (RFC 5481 §4.2): each packet's delay minus the lowest of its sender's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pdv_ns: Option<Distribution>,
+    /// Inter-packet delay variation (RFC 5481 §4.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipdv_ns: Option<Ipdv>,
+    /// Streams that are a sender's next run, after it was started again.
+    pub restarts: u64,
+    /// Loss as runs of packets, of all streams; absent without loss, and where it is not known (`xdp`, or a stream that came to several workers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_periods: Option<LossPeriods>,
+    /// How far packets were reordered, of all streams; absent when none was, and where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reordering: Option<ReorderingExtent>,
+    /// What iperf3 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf3: Option<Iperf>,
+    /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf2: Option<Iperf>,
+    /// All RTP sources together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpSources>,
     /// Each stream.
     pub streams: Vec<Stream>,
 }
 
-/// How times in ns are distributed, to 1 %.
+/// Who said when packets arrived.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Timestamps {
+    /// `kernel`: it did when it took them from the driver, or an eBPF program did there; `user`: the program when it took them from its queue.
+    pub source: &'static str,
+    /// Datagrams, messages among them, that had no stamp of the kernel's and got one of the program's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<u64>,
+}
+
+/// How times in ns are distributed, to 1 %. A percentile that there are too few times for is absent: q takes 1/(1 - q) of them.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Distribution {
     /// Times measured.
@@ -310,13 +372,33 @@ pub struct Distribution {
     /// Median.
     pub p50: u64,
     /// 90th percentile.
-    pub p90: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p90: Option<u64>,
     /// 99th percentile.
-    pub p99: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99: Option<u64>,
     /// 99.9th percentile.
-    pub p999: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p999: Option<u64>,
+    /// 99.99th percentile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p9999: Option<u64>,
+    /// 99.999th percentile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99999: Option<u64>,
     /// Highest.
     pub max: u64,
+}
+
+/// Differences between the delays of packets with consecutive numbers.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Ipdv {
+    /// The lowest: by so much did a packet catch up with the one before.
+    pub min: i64,
+    /// The highest: by so much did it fall behind.
+    pub max: i64,
+    /// Without their signs.
+    pub magnitude: Distribution,
 }
 
 /// Interarrival jitter.
@@ -335,7 +417,7 @@ pub struct Stream {
     pub id: u16,
     /// The sender's run.
     pub run: u32,
-    /// `wirerate`, `iperf2`, `raw`.
+    /// `wirerate`, `iperf2`, `rtp`, `ts`, `raw`.
     pub format: &'static str,
     /// Who sent it.
     pub source: SocketAddr,
@@ -368,6 +450,84 @@ pub struct Stream {
     /// What the sender said that it sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<u64>,
+    /// Number of the packet that arrived first; what is below it was sent before the receiver was ready, or lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_number: Option<u64>,
+    /// Run that the same sender was on before it was started again: what is missing between the two was not lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_of: Option<u32>,
+    /// Loss as runs of packets; absent without loss, and where it is not known (`xdp`, or a stream that came to several workers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_periods: Option<LossPeriods>,
+    /// How far packets were reordered; absent when none was, and where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reordering: Option<ReorderingExtent>,
+    /// What iperf3 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf3: Option<Iperf>,
+    /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_iperf2: Option<Iperf>,
+    /// What its RTP headers say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<Rtp>,
+    /// The transport stream that it is or carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts: Option<Ts>,
+}
+
+/// What times were taken by, and whether those of the two ends can be compared.
+#[derive(Debug, Clone, Serialize)]
+pub struct Clock {
+    /// The clock that times are told by.
+    pub source: &'static str,
+    /// What the kernel counts time by: `tsc`, `kvm-clock`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clocksource: Option<String>,
+    /// How this host keeps it, where the kernel tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<ClockState>,
+    /// How often it was set, or its offset to UTC changed, in the course of the run.
+    pub steps: u64,
+    /// `same-host`, `disciplined`, `undisciplined`, `unknown`: that of the sender that compares worst. A latency is told with the first two only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relation: Option<&'static str>,
+    /// How far the clocks may be apart, as the hosts claim; absent where they make no such claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_ns: Option<u64>,
+    /// Each sender's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub senders: Vec<PeerClock>,
+}
+
+/// How a host keeps its clock (`adjtimex(2)`), at its worst in the course of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ClockState {
+    /// A daemon keeps it.
+    pub synchronised: bool,
+    /// Seconds that CLOCK_TAI is ahead of UTC; 0 while nobody told the kernel.
+    pub tai_offset_s: i32,
+    /// The error that the daemon expects.
+    pub estimated_error_ns: u64,
+    /// The error that it rules out to be exceeded.
+    pub max_error_ns: u64,
+}
+
+/// A sender's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PeerClock {
+    /// Who sends.
+    pub source: IpAddr,
+    /// Its run.
+    pub run: u32,
+    /// As in [`Clock::relation`].
+    pub relation: &'static str,
+    /// As in [`Clock::error_ns`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_ns: Option<u64>,
+    /// What it said of its clock, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<ClockState>,
 }
 
 /// Where packets went: sent = received + drops + unaccounted, on every path.

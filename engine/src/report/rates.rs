@@ -57,16 +57,21 @@ fn saturate(n: u128) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
-/// The figures of a histogram of ns; `None` when it is empty.
+/// The figures of a histogram of ns; `None` when it is empty. A percentile is told when one sample lies above it on average.
 pub(super) fn distribution(histogram: &Histogram<u64>) -> Option<Distribution> {
+    let at = |quantile: f64, needed: u64| {
+        (histogram.len() >= needed).then(|| histogram.value_at_quantile(quantile))
+    };
     (!histogram.is_empty()).then(|| Distribution {
         count: histogram.len(),
         min: histogram.min(),
         mean: histogram.mean().round() as u64,
         p50: histogram.value_at_quantile(0.5),
-        p90: histogram.value_at_quantile(0.9),
-        p99: histogram.value_at_quantile(0.99),
-        p999: histogram.value_at_quantile(0.999),
+        p90: at(0.9, 10),
+        p99: at(0.99, 100),
+        p999: at(0.999, 1_000),
+        p9999: at(0.9999, 10_000),
+        p99999: at(0.99999, 100_000),
         max: histogram.max(),
     })
 }
@@ -105,6 +110,28 @@ mod tests {
         fn nothing_overflows(packets: u64, frames: u64, payload: u64, first: u64, last: u64) {
             let _ = Rates::new(packets, packets, frames, payload, first, last);
             let _ = per_second(frames, first);
+        }
+    }
+
+    #[test]
+    fn a_percentile_takes_as_many_samples_as_it_leaves_one_above() {
+        let told = |count: u64| {
+            let mut histogram = crate::measure::tally::latency_histogram();
+            histogram.record_n(1000, count).unwrap();
+            let d = distribution(&histogram)?;
+            Some([d.p90, d.p99, d.p999, d.p9999, d.p99999].iter().flatten().count())
+        };
+        let expected = [
+            (0, None),
+            (9, Some(0)),
+            (10, Some(1)),
+            (99, Some(1)),
+            (100, Some(2)),
+            (9_999, Some(3)),
+            (100_000, Some(5)),
+        ];
+        for (count, percentiles) in expected {
+            assert_eq!(told(count), percentiles, "{count} samples");
         }
     }
 }

@@ -1,13 +1,22 @@
 //! From receive workers' tallies to the report's `rx`.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 
+use super::clock::Compared;
+use super::media;
+use super::pattern;
 use super::rates::{Rates, distribution, per_second};
-use super::{IntervalRx, Jitter, Rx, Stream, Warning};
+use super::{
+    Clock, Clocks, Distribution, IntervalRx, Ipdv, Iperf, Jitter, LossPeriods, ReorderingExtent, Rx, Stream,
+    Timestamps, Warning,
+};
+use crate::measure::delay::{Spread, Steps};
 use crate::measure::tally::{
-    Format, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
+    Format, Pair, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
 };
 use crate::packet::probe::End;
 use crate::queue::QueueLoss;
@@ -19,11 +28,19 @@ pub struct RxCollector {
     workers: Vec<Worker>,
     latency: Histogram<u64>,
     gaps: Histogram<u64>,
+    spreads: FxHashMap<(IpAddr, u32), Spread>,
+    steps: Steps,
+    wire: Histogram<u64>,
+    pairs: Vec<Pair>,
     /// Latencies since the last interval.
     recent: Histogram<u64>,
     /// Totals at the last interval.
     reported: RxCounters,
+    /// Intervals of media delivery indices by then.
+    reported_mdi: u64,
     late_is_told: bool,
+    kernel_stamps: bool,
+    clocks: Clocks,
     /// CLOCK_TAI in ns when the receiver was ready.
     ready_ns: u64,
 }
@@ -36,6 +53,8 @@ struct Worker {
     negative_latency: u64,
     untracked: u64,
     contended: u64,
+    unstamped: u64,
+    pairs_missing: u64,
     messages: u64,
     losses: Vec<QueueLoss>,
 }
@@ -46,9 +65,16 @@ impl Default for RxCollector {
             workers: Vec::new(),
             latency: latency_histogram(),
             gaps: gap_histogram(),
+            spreads: FxHashMap::default(),
+            steps: Steps::default(),
+            wire: latency_histogram(),
+            pairs: Vec::new(),
             recent: latency_histogram(),
             reported: RxCounters::default(),
+            reported_mdi: 0,
             late_is_told: true,
+            kernel_stamps: false,
+            clocks: Clocks::default(),
             ready_ns: u64::MAX,
         }
     }
@@ -83,7 +109,16 @@ impl RxCollector {
         worker.negative_latency = tally.negative_latency;
         worker.untracked = tally.untracked;
         worker.contended = tally.contended;
+        worker.unstamped = tally.unstamped;
+        worker.pairs_missing = tally.pairs_missing;
         worker.messages = tally.messages;
+        self.clocks.hear(&tally.clocks);
+        for sender in &tally.spreads {
+            self.spreads.entry((sender.source, sender.run)).or_default().add(&sender.spread);
+        }
+        self.steps.add(&tally.steps);
+        self.wire.add(&tally.wire).expect("all latency histograms have the same bounds");
+        self.pairs.extend_from_slice(&tally.pairs);
         self.gaps.add(&tally.gaps).expect("all gap histograms have the same bounds");
         for histogram in [&mut self.latency, &mut self.recent] {
             histogram.add(&tally.latency).expect("all latency histograms have the same bounds");
@@ -123,7 +158,57 @@ impl RxCollector {
         self.workers.get(worker).map_or(0, |w| w.counters.packets)
     }
 
-    /// End-of-stream messages that arrived.
+    /// The kernel was asked to say when packets arrived.
+    pub fn expect_kernel_stamps(&mut self) {
+        self.kernel_stamps = true;
+    }
+
+    fn timestamps(&self) -> Timestamps {
+        let missing: u64 = self.workers.iter().map(|w| w.unstamped).sum();
+        Timestamps {
+            source: if self.kernel_stamps { "kernel" } else { "user" },
+            missing: self.kernel_stamps.then_some(missing),
+        }
+    }
+
+    /// The pairs that came since the last call.
+    pub(crate) fn take_pairs(&mut self) -> Vec<Pair> {
+        std::mem::take(&mut self.pairs)
+    }
+
+    /// Pairs that found no room on the way here.
+    pub(crate) fn pairs_missing(&self) -> u64 {
+        self.workers.iter().map(|w| w.pairs_missing).sum()
+    }
+
+    /// Latencies since the last interval.
+    pub(super) fn recent(&self) -> &Histogram<u64> {
+        &self.recent
+    }
+
+    /// What is known of the clocks.
+    pub fn clocks(&mut self) -> &mut Clocks {
+        &mut self.clocks
+    }
+
+    /// The report's `clock`.
+    pub fn clock(&self) -> Clock {
+        self.clocks.finish(self.compared())
+    }
+
+    /// The clocks of all senders whose packets carry a time of ours, against this host's.
+    fn compared(&self) -> Option<Compared> {
+        let streams = self.workers.iter().flat_map(|worker| &worker.streams);
+        let timed = streams.filter(|s| s.key.format == Format::Wirerate && s.counters.packets > 0);
+        self.clocks.compare(timed.map(|s| (s.key.source.ip(), s.key.run)))
+    }
+
+    /// Whether arrival minus departure is a latency, for every sender.
+    pub(super) fn latency_is_told(&self) -> bool {
+        self.compared().is_some_and(|compared| compared.relation.supports_latency())
+    }
+
+    /// Messages that arrived.
     pub fn messages(&self) -> u64 {
         self.workers.iter().map(|w| w.messages).sum()
     }
@@ -145,6 +230,10 @@ impl RxCollector {
         let now = self.counted();
         let last = std::mem::replace(&mut self.reported, now);
         let packets = now.packets.saturating_sub(last.packets);
+        let has_media = self.workers.iter().flat_map(|w| &w.streams).any(|s| s.media.is_some());
+        let (mdi, reported_mdi) =
+            if has_media { media::worst(&self.streams(), self.reported_mdi) } else { (None, 0) };
+        self.reported_mdi = reported_mdi;
         let interval = IntervalRx {
             packets,
             lost: now.lost.cast_signed().saturating_sub_unsigned(last.lost),
@@ -153,7 +242,8 @@ impl RxCollector {
                 now.payload_bytes.saturating_sub(last.payload_bytes).saturating_mul(8),
                 span_ns,
             ),
-            latency_ns: distribution(&self.recent),
+            latency_ns: distribution(&self.recent).filter(|_| self.latency_is_told()),
+            mdi,
         };
         self.recent.reset();
         interval
@@ -180,8 +270,16 @@ impl RxCollector {
     pub fn finish(&self) -> Rx {
         let c = self.counted();
         let rates = Rates::new(c.packets, c.frames, c.frame_bytes, c.payload_bytes, c.first_ns, c.last_ns);
-        let streams: Vec<Stream> =
-            self.streams().iter().map(|tally| stream(tally, self.late_is_told)).collect();
+        let tallies = self.streams();
+        let restarts = pattern::restarts(&tallies);
+        let detail = pattern::sum(&tallies);
+        let is_media = |s: &StreamTally| matches!(s.key.format, Format::Rtp | Format::Ts);
+        let read_by_iperf = || detail.as_ref().filter(|_| !tallies.iter().all(is_media));
+        let streams: Vec<Stream> = tallies
+            .iter()
+            .zip(&restarts)
+            .map(|(tally, restart_of)| Stream { restart_of: *restart_of, ..stream(tally, self.late_is_told) })
+            .collect();
         Rx {
             packets: c.packets,
             unique: c.unique,
@@ -202,17 +300,41 @@ impl RxCollector {
             corrupt: c.corrupt,
             foreign: c.foreign,
             messages: self.messages(),
-            latency_ns: distribution(&self.latency),
+            timestamps: self.timestamps(),
+            latency_ns: distribution(&self.latency).filter(|_| self.latency_is_told()),
+            wire_latency_ns: distribution(&self.wire).filter(|_| self.latency_is_told()),
             inter_arrival_ns: distribution(&self.gaps),
+            restarts: restarts.iter().flatten().count() as u64,
+            loss_periods: detail.as_ref().and_then(|d| LossPeriods::new(&d.loss)),
+            reordering: detail.as_ref().and_then(|d| ReorderingExtent::new(&d.reordering)),
+            as_iperf3: read_by_iperf().map(|d| Iperf::from(&d.as_iperf3)),
+            as_iperf2: read_by_iperf().map(|d| Iperf::from(&d.as_iperf2)),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
+            // The lowest is where it is counted from, however coarsely the others are told.
+            pdv_ns: distribution(&self.pdv()).map(|pdv| Distribution { min: 0, ..pdv }),
+            ipdv_ns: distribution(&self.steps.sizes).map(|magnitude| Ipdv {
+                min: self.steps.lowest,
+                max: self.steps.highest,
+                magnitude,
+            }),
+            rtp: media::sources(&tallies),
             streams,
         }
+    }
+
+    /// Each packet's delay above the lowest of its sender's.
+    fn pdv(&self) -> Histogram<u64> {
+        let mut all = latency_histogram();
+        self.spreads.values().for_each(|spread| spread.above_lowest(&mut all));
+        all
     }
 
     /// What a reader must know before believing the figures.
     pub fn warnings(&self) -> Vec<Warning> {
         let sum = |field: fn(&Worker) -> u64| self.workers.iter().map(field).sum::<u64>();
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<Warning> =
+            self.compared().and_then(|compared| compared.warning()).into_iter().collect();
+        let negative = if warnings.is_empty() { sum(|w| w.negative_latency) } else { 0 };
         let mut warn = |count: u64, code, text: &str, fix: Option<&str>| {
             if count > 0 {
                 let text = format!("{count} {text}");
@@ -220,7 +342,7 @@ impl RxCollector {
             }
         };
         warn(
-            sum(|w| w.negative_latency),
+            negative,
             "clock-disagreement",
             "datagrams arrived before they were sent by the clocks of the two hosts; latency is not to be believed",
             Some("synchronise both hosts' clocks with PTP or NTP"),
@@ -236,6 +358,14 @@ impl RxCollector {
             "too-many-streams",
             "datagrams belonged to more streams than are followed (65536 by one worker, 4096 by --backend xdp); they are in no other count",
             Some("use fewer streams, or --format raw"),
+        );
+        let assumed =
+            |s: &StreamTally| s.media.as_ref().and_then(|m| m.rtp).is_some_and(|rtp| rtp.clock_assumed);
+        warn(
+            self.streams().iter().filter(|s| assumed(s)).count() as u64,
+            "clock-assumed",
+            "RTP streams have a dynamic payload type whose clock nobody told: their jitter is that of a clock of 90000 Hz",
+            Some("name it: --payload-type 96=48000, or --clock-rate 48000 for all"),
         );
         warn(
             sum(|w| w.contended),
@@ -253,6 +383,7 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
     // Numbers up to the highest that came.
     let known = |c: &RxCounters| c.before_start + c.unique + c.lost;
     let known = known(&a).max(known(&b));
+    let same_end = into.end.is_some() == other.end.is_some();
     into.end = into.end.or(other.end);
     let c = &mut into.counters;
     c.add(&b);
@@ -269,16 +400,31 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
         (a, b) => a.or(b),
     };
     into.ended_ns = into.ended_ns.max(other.ended_ns);
+    // Nobody knows in which order the parts of two workers came, and a worker that did not hear the end knows of no tail.
+    into.detail = match (a.unique, b.unique) {
+        (_, 0) if same_end => into.detail.take(),
+        (0, _) if same_end => other.detail.clone(),
+        _ => None,
+    };
+    // A flow's packets come to one worker, but for fragments: the figures are those of the worker that saw more.
+    if b.packets > a.packets {
+        into.media.clone_from(&other.media);
+    }
 }
 
 fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
     let (key, c) = (&tally.key, &tally.counters);
+    let detail = tally.detail.as_deref();
+    // RTP's first number is drawn at random.
+    let counted_from_0 = key.format != Format::Rtp;
     Stream {
         id: key.stream,
-        run: key.run,
+        run: if key.format == Format::Wirerate { key.run } else { 0 },
         format: match key.format {
             Format::Wirerate => "wirerate",
             Format::Iperf2 => "iperf2",
+            Format::Rtp => "rtp",
+            Format::Ts => "ts",
             Format::Raw => "raw",
         },
         source: key.source,
@@ -295,12 +441,32 @@ fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
         corrupt: c.corrupt,
         jitter_ns: tally.jitter_ns.map(|(rfc3550, max)| Jitter { rfc3550, max }),
         sent: tally.end.map(|End { issued, failed, .. }| issued.saturating_sub(failed)),
+        first_number: detail.filter(|_| counted_from_0).and_then(|d| d.first_number),
+        restart_of: None,
+        loss_periods: detail.and_then(|d| LossPeriods::new(&d.loss)),
+        reordering: detail.and_then(|d| ReorderingExtent::new(&d.reordering)),
+        as_iperf3: detail.filter(|_| counted_from_0).map(|d| Iperf::from(&d.as_iperf3)),
+        as_iperf2: detail.filter(|_| counted_from_0).map(|d| Iperf::from(&d.as_iperf2)),
+        rtp: tally.media.as_ref().and_then(|m| m.rtp.as_ref()).map(media::rtp),
+        ts: tally.media.as_ref().and_then(|m| m.ts.as_ref()).map(media::ts),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Claim;
+    use crate::measure::tally::SenderClock;
+
+    const CLAIM: Claim =
+        Claim { host: 1, synchronised: false, tai_offset_s: 0, estimated_error_us: 0, max_error_us: 0 };
+
+    /// On the sender's host.
+    fn collector() -> RxCollector {
+        let mut collector = RxCollector::new();
+        collector.clocks().note(Some(CLAIM));
+        collector
+    }
 
     fn key(stream: u16) -> StreamKey {
         StreamKey {
@@ -331,9 +497,13 @@ mod tests {
             counters,
             jitter_ns: Some((worker as u64, 9)),
             end: (worker == 1).then_some(End { issued: 100, failed: 2, first_ns: 1, last_ns: 2 }),
+            announced: 0,
             ended_ns: 0,
+            detail: None,
+            media: None,
         });
         tally.messages = 3;
+        tally.clocks.push(SenderClock { source: key(3).source.ip(), run: 7, claim: CLAIM });
         tally.latency.record_n(5000, packets).unwrap();
         tally.gaps.record_n(1000, packets.saturating_sub(1)).unwrap();
         tally.losses.push(QueueLoss { place: "socket", reason: "full", packets: 2 });
@@ -342,7 +512,7 @@ mod tests {
 
     #[test]
     fn totals_replace_histograms_add_workers_sum() {
-        let mut collector = RxCollector::new();
+        let mut collector = collector();
         collector.absorb(&tally(0, 10, 20));
         collector.absorb(&tally(1, 5, 3));
         let first = collector.interval(1_000_000_000);
@@ -377,7 +547,7 @@ mod tests {
         };
         let end = Some(End { issued: 100, failed: 0, first_ns: 50, last_ns: 60 });
         let figures = |parts: &[RxTally], ready_ns| {
-            let mut collector = RxCollector::new();
+            let mut collector = collector();
             collector.ready(ready_ns);
             parts.iter().for_each(|part| collector.absorb(part));
             let rx = collector.finish();
@@ -397,7 +567,7 @@ mod tests {
 
     #[test]
     fn nothing_received_is_zeros_and_absences() {
-        let mut collector = RxCollector::new();
+        let mut collector = collector();
         let rx = collector.finish();
         assert_eq!((rx.packets, rx.pps, rx.l1_bps), (0, 0, 0));
         assert!(
@@ -413,8 +583,30 @@ mod tests {
     }
 
     #[test]
+    fn a_latency_is_told_only_where_the_clocks_support_it() {
+        let told = |claim: Option<Claim>| {
+            let mut collector = collector();
+            let mut tally = tally(0, 10, 0);
+            tally.clocks.clear();
+            tally.negative_latency = 1;
+            let source = key(3).source.ip();
+            tally.clocks.extend(claim.map(|claim| SenderClock { source, run: 7, claim }));
+            collector.absorb(&tally);
+            let interval = collector.interval(1).latency_ns.is_some();
+            let rx = collector.finish();
+            assert_eq!(rx.latency_ns.is_some(), interval);
+            assert!(rx.jitter_ns.is_some() && rx.inter_arrival_ns.is_some(), "these need no common clock");
+            let codes: Vec<_> = collector.warnings().iter().map(|w| w.code).collect();
+            (interval, collector.clock().relation.unwrap(), codes)
+        };
+        assert_eq!(told(Some(CLAIM)), (true, "same-host", vec!["clock-disagreement"]));
+        assert_eq!(told(Some(Claim { host: 2, ..CLAIM })), (false, "undisciplined", vec!["clocks-apart"]));
+        assert_eq!(told(None), (false, "unknown", vec!["clock-unknown"]));
+    }
+
+    #[test]
     fn what_spoils_the_figures_is_said() {
-        let mut collector = RxCollector::new();
+        let mut collector = collector();
         let mut bad = tally(0, 1, 0);
         bad.negative_latency = 3;
         bad.untracked = 4;

@@ -9,5 +9,6 @@ pub mod packet;
 pub mod sched;
 pub mod socket;
 pub mod timestamping;
+pub mod timex;
 pub mod tsc;
 pub mod xsk;

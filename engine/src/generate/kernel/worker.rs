@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::program::{Counters, Counts, Generator, Pace};
-use crate::clock;
+use crate::clock::{self, Claim};
 use crate::control::Stop;
 use crate::error::{Error, Result};
+use crate::generate::announce::written;
 use crate::generate::source::Generate;
 use crate::generate::worker::END_PAUSES_MS;
 use crate::host::sched::Policy;
@@ -17,7 +18,7 @@ use crate::measure::tally::TxTally;
 use crate::packet::checksum::sum;
 use crate::packet::ethernet;
 use crate::packet::frame::{Headers, Marks};
-use crate::packet::probe::{END_LEN, End, Kind, Probe};
+use crate::packet::probe::{End, Kind, MESSAGE_LEN, Message};
 use crate::queue::{QueueError, TxSpec};
 use crate::sys::interrupt::Interruptible;
 use crate::sys::packet::PacketSocket;
@@ -162,7 +163,7 @@ impl Sender {
     }
 
     fn run(mut self, stop: &Stop) -> (Box<TxTally>, Option<QueueError>) {
-        let made = self.make(stop);
+        let made = self.messages.announce(&mut self.tally.messages).and_then(|()| self.make(stop));
         self.sending.store(false, Ordering::Release);
         let counts = self.generator.counters().read();
         let mut failure = made.err();
@@ -172,7 +173,7 @@ impl Sender {
                 let settled = true;
                 self.bytes.fill(&mut self.tally, &counts, settled);
                 if failure.is_none() {
-                    failure = self.messages.send(&counts, &mut self.tally.messages).err();
+                    failure = self.messages.end(&counts, &mut self.tally.messages).err();
                 }
             }
         }
@@ -216,12 +217,14 @@ fn broken(counts: &Counts) -> Option<QueueError> {
     Some(QueueError { call, source: io::Error::from_raw_os_error(code) })
 }
 
-/// End-of-stream messages. They go by a packet socket: with the same headers and out of the same interface as the packets, without
+/// Announcements and end-of-stream messages. They go by a packet socket: with the same headers and out of the same interface as the packets, without
 /// setting up the kernel's generator for each of them.
 struct Messages {
     socket: PacketSocket,
     flows: Vec<(Headers, u16)>,
     run: u32,
+    /// Announcements sent on each flow.
+    announced: u64,
 }
 
 impl Messages {
@@ -236,11 +239,23 @@ impl Messages {
         let socket = PacketSocket::open(interface.index).map_err(|e| {
             Error::environment("opening a packet socket for end-of-stream messages").because(e)
         })?;
-        Ok(Self { socket, flows, run })
+        Ok(Self { socket, flows, run, announced: 0 })
+    }
+
+    /// Sends those that say that packets will come, adding to `sent`.
+    fn announce(&mut self, sent: &mut u64) -> std::result::Result<(), QueueError> {
+        let clock = Claim::read();
+        for (headers, stream) in &self.flows {
+            let message = Message { clock, ..Message::default() };
+            self.send(headers, *stream, Kind::Announce, &message)?;
+            self.announced = 1;
+            *sent += 1;
+        }
+        Ok(())
     }
 
     /// Sends those that end what `counts` tells of, adding to `sent`.
-    fn send(&self, counts: &Counts, sent: &mut u64) -> std::result::Result<(), QueueError> {
+    fn end(&self, counts: &Counts, sent: &mut u64) -> std::result::Result<(), QueueError> {
         let Counts { progress, taken } = counts;
         if progress.issued == 0 {
             return Ok(());
@@ -251,28 +266,34 @@ impl Messages {
         let part = |total: u64, flow: u64| (total + flows - 1 - flow) / flows;
         for pause in END_PAUSES_MS {
             std::thread::sleep(Duration::from_millis(pause));
+            let clock = Claim::read();
             for (flow, (headers, stream)) in (0..).zip(&self.flows) {
                 let issued = part(progress.issued, flow);
                 let (first_ns, last_ns) = (progress.first_ns, progress.last_ns);
                 let end = End { issued, failed: part(refused, flow), first_ns, last_ns };
-                self.socket
-                    .send(&self.frame(headers, *stream, end))
-                    .map_err(|source| QueueError { call: "sending an end-of-stream message", source })?;
+                let message = Message { end, clock, announced: self.announced };
+                self.send(headers, *stream, Kind::End, &message)?;
                 *sent += 1;
             }
         }
         Ok(())
     }
 
-    fn frame(&self, headers: &Headers, stream: u16, end: End) -> Vec<u8> {
+    fn send(
+        &self,
+        headers: &Headers,
+        stream: u16,
+        kind: Kind,
+        message: &Message,
+    ) -> std::result::Result<(), QueueError> {
         let start = headers.len();
-        let mut frame = vec![0; (start + END_LEN).max(ethernet::MIN_LEN)];
-        let payload = &mut frame[start..start + END_LEN];
-        let time = clock::tai_ns();
-        Probe { kind: Kind::End, run: self.run, stream, sequence: end.issued, time }.emit(payload);
-        end.emit(payload);
-        let payload_sum = sum(payload);
-        headers.write(&mut frame, END_LEN as u16, payload_sum);
-        frame
+        let mut frame = vec![0; (start + MESSAGE_LEN).max(ethernet::MIN_LEN)];
+        let payload = written(kind, self.run, stream, message);
+        frame[start..start + MESSAGE_LEN].copy_from_slice(&payload);
+        headers.write(&mut frame, MESSAGE_LEN as u16, sum(&payload));
+        self.socket
+            .send(&frame)
+            .map(|_| ())
+            .map_err(|source| QueueError { call: "sending a message", source })
     }
 }

@@ -101,7 +101,7 @@ impl Program {
             ("SINK_STREAMS", STREAMS),
             ("SINK_WINDOWS", STREAMS),
         ];
-        let ebpf = load_selecting(what, rules, &sizes)?;
+        let ebpf = load_selecting(what, rules, &sizes, false)?;
         let mut program = Self { ebpf, place: Place::Tc, why: String::new() };
         program.set_ready(u64::MAX)?;
         program.xdp()?.load().map_err(|error| explain(what, &error, CAPABILITIES))?;

@@ -7,9 +7,9 @@ use wirerate_ebpf_types::sink::{BUCKETS, Stream, middle_of};
 use wirerate_ebpf_types::steer::Address;
 
 use super::program::Program;
-use crate::clock;
+use crate::clock::{self, Claim};
 use crate::error::Result;
-use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey, StreamTally};
+use crate::measure::tally::{Format, RxCounters, RxTally, SenderClock, StreamKey, StreamTally};
 use crate::packet::probe::End;
 
 /// What all CPUs had counted in each latency bucket at the last reading.
@@ -34,6 +34,8 @@ pub(super) fn fill(
     tally.streams = streams.iter().map(|stream| stream_tally(stream, ready_ns)).collect();
     tally.counters = RxCounters::default();
     tally.streams.iter().for_each(|stream| tally.counters.add(&stream.counters));
+    tally.clocks.clear();
+    tally.clocks.extend(streams.iter().filter_map(clock_of));
     tally.messages = streams.iter().map(|stream| stream.messages).sum();
     (tally.untracked, tally.contended, tally.negative_latency) = (0, 0, 0);
     let mut buckets = Box::new([0; BUCKETS]);
@@ -85,8 +87,19 @@ pub fn stream_tally(stream: &Stream, ready_ns: u64) -> StreamTally {
         counters,
         jitter_ns: (stream.unique > 0).then_some((stream.jitter >> 4, stream.max_jitter >> 4)),
         end,
+        announced: stream.clock[3],
         ended_ns: stream.ended_ns,
+        detail: None,
+        media: None,
     }
+}
+
+/// What the stream's sender said of its clock last.
+fn clock_of(stream: &Stream) -> Option<SenderClock> {
+    let [host, state, error, _] = stream.clock;
+    let claim = Claim::of_words([host, state, error])?;
+    let key = &stream.key;
+    Some(SenderClock { source: address(key.version, &key.source), run: key.run, claim })
 }
 
 /// As `measure::sequence` tells it. A stream that is being counted may be read between two of its fields, hence the saturation.

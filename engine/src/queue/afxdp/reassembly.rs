@@ -59,6 +59,10 @@ impl Receive for ReassemblingRx {
         Ok(whole + others)
     }
 
+    fn unstamped(&self) -> u64 {
+        self.frames.unstamped() + self.reassembled.as_ref().map_or(0, ReassembledRx::unstamped)
+    }
+
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {
         self.frames.losses(losses);
         if let Some(reassembled) = &mut self.reassembled {

@@ -8,8 +8,10 @@ use std::time::Instant;
 use super::last::{LONGEST, Last};
 use super::sizes;
 use super::socket::{Sizes, Socket};
-use super::umem::{self, Frame, Frames, LARGE_CHUNK, RX_HEADROOM, Received, SMALL_CHUNK};
+use super::umem::{self, Frame, Frames, LARGE_CHUNK, Look, RX_HEADROOM, Received, SMALL_CHUNK};
 use super::{Granted, Kernel};
+use wirerate_ebpf_types::steer::Stamp;
+
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::packet::ethernet::{HEADER_LEN, TAG_LEN};
@@ -36,6 +38,8 @@ pub struct FrameRx<K> {
     last: Last,
     /// Frames that hold no UDP datagram.
     ignored: u64,
+    /// `Some` where the program stamps frames: how many came without.
+    unstamped: Option<u64>,
 }
 
 impl FrameRx<Socket> {
@@ -61,6 +65,7 @@ impl FrameRx<Socket> {
         let ring = socket.map_packets(Which::Rx)?.consumer();
         let fill = socket.map_addresses(Which::Fill)?.producer();
         let mut rx = Self::new(socket, ring, fill, memory.frames, memory.free);
+        rx.unstamped = spec.tuning.kernel_stamps.then_some(0);
         rx.kernel.wake_rx().map_err(|e| {
             Error::failed(format!("{} queue {}: the driver cannot receive", interface.name, spec.queue))
                 .because(e)
@@ -97,7 +102,7 @@ impl<K: Kernel> FrameRx<K> {
         let frames = Received::lend(frames, free, |address| fill.write(address));
         fill.commit();
         let beginning = Vec::with_capacity(LONGEST);
-        Self { kernel, ring, fill, frames, beginning, last: Last::default(), ignored: 0 }
+        Self { kernel, ring, fill, frames, beginning, last: Last::default(), ignored: 0, unstamped: None }
     }
 
     /// Frames that arrived and hold no UDP datagram: fragments, other protocols, lengths that contradict each other.
@@ -156,13 +161,20 @@ impl<K: Kernel> Receive for FrameRx<K> {
         if ready == 0 {
             return Ok(0);
         }
-        self.last.batch(clock::tai_ns());
+        let now_ns = clock::tai_ns();
+        self.last.batch(now_ns);
         // There are enough slots for each frame to be there twice.
         self.fill.reserve(BATCH);
         let mut fill = self.fill.slots();
         let mut frames = self.frames.look();
         let mut payloads = 0;
         for desc in self.ring.filled(BATCH) {
+            // A packet in several frames has one before the first.
+            if let Some(unstamped) = self.unstamped.as_mut().filter(|_| self.beginning.is_empty()) {
+                let stamp = stamp_of(&mut frames, desc).filter(|&stamp_ns| stamp_ns <= now_ns);
+                *unstamped += u64::from(stamp.is_none());
+                self.last.batch(stamp.unwrap_or(now_ns));
+            }
             let Some(bytes) = frames.bytes(desc) else {
                 self.ignored += 1;
                 continue;
@@ -184,4 +196,19 @@ impl<K: Kernel> Receive for FrameRx<K> {
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {
         self.kernel.losses(losses);
     }
+
+    fn unstamped(&self) -> u64 {
+        self.unstamped.unwrap_or(0)
+    }
+}
+
+/// The time that the program wrote before a frame, if it did.
+#[inline]
+fn stamp_of(frames: &mut Look<'_>, desc: Desc) -> Option<u64> {
+    const LEN: u32 = size_of::<Stamp>() as u32;
+    let before = Desc { address: desc.address.checked_sub(LEN.into())?, len: LEN, ..desc };
+    let bytes: &[u8; LEN as usize] = frames.bytes(before)?.first_chunk()?;
+    let (tai_ns, mark) = bytes.split_at(8);
+    let number = |half: &[u8]| half.first_chunk().map(|b| u64::from_ne_bytes(*b));
+    Stamp { tai_ns: number(tai_ns)?, mark: number(mark)? }.time()
 }

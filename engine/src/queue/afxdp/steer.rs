@@ -92,7 +92,24 @@ impl Steer {
     /// Environment: without CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, on a kernel before 5.18, when another XDP program is attached, when the
     /// interface is gone, or when the kernel refuses both modes.
     pub fn attach(interface: &Interface, rules: &[Rule]) -> Result<Self> {
-        let mut steer = Self::load(rules)?;
+        Self::load(rules)?.on(interface)
+    }
+
+    /// As [`attach`](Self::attach); the time at which the program saw it stands before each packet that goes to a socket.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach), and Environment on a kernel before 6.1.
+    pub fn attach_stamping(interface: &Interface, rules: &[Rule]) -> Result<Self> {
+        // bpf_ktime_get_tai_ns.
+        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 1, 0)) {
+            return Err(Error::environment("--timestamps kernel: this kernel is too old for afxdp")
+                .fix("use Linux 6.1 or newer, or --backend uring"));
+        }
+        Self::load_with(rules, true)?.on(interface)
+    }
+
+    fn on(self, interface: &Interface) -> Result<Self> {
+        let mut steer = self;
         let name = &interface.name;
         let Err(native) = steer.attach_as(interface, XdpMode::Driver) else { return Ok(steer) };
         if is_final(&native) {
@@ -109,8 +126,12 @@ impl Steer {
     /// # Errors
     /// Environment: without CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, or on a kernel before 5.18.
     pub fn load(rules: &[Rule]) -> Result<Self> {
+        Self::load_with(rules, false)
+    }
+
+    fn load_with(rules: &[Rule], stamp: bool) -> Result<Self> {
         let what = "loading the XDP program";
-        let mut ebpf = load_selecting(what, rules, &[])?;
+        let mut ebpf = load_selecting(what, rules, &[], stamp)?;
         let program = program_of(&mut ebpf)?;
         program.load().map_err(|error| explain(what, &error, CAPABILITIES))?;
         Ok(Self { ebpf, mode: Mode::Native, why: None })
@@ -208,7 +229,12 @@ where
 ///
 /// # Errors
 /// Environment: without the capabilities, or on a kernel before 5.18.
-pub(crate) fn load_selecting(what: &str, rules: &[Rule], sizes: &[(&'static str, u32)]) -> Result<Ebpf> {
+pub(crate) fn load_selecting(
+    what: &str,
+    rules: &[Rule],
+    sizes: &[(&'static str, u32)],
+    stamp: bool,
+) -> Result<Ebpf> {
     // Earlier kernels know no multi-buffer programs, and the first of them would leave the program behind.
     if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 18, 0)) {
         return Err(Error::environment(format!("{what}: this kernel is too old"))
@@ -216,10 +242,12 @@ pub(crate) fn load_selecting(what: &str, rules: &[Rule], sizes: &[(&'static str,
     }
     let keys = keys_of(rules);
     let by_source = u32::from(rules.iter().any(|rule| rule.source.is_some()));
+    let stamp = u32::from(stamp);
     allow_locked_memory();
     let mut loader = EbpfLoader::new();
     loader
         .override_global("STEER_BY_SOURCE", &by_source, true)
+        .override_global("STEER_STAMP", &stamp, true)
         .map_max_entries("STEER_RULES", u32::try_from(keys.len().max(1)).unwrap_or(u32::MAX))
         .map_max_entries("DROP_COUNTS", 1);
     for &(map, entries) in sizes {

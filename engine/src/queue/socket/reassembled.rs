@@ -14,7 +14,6 @@ use socket2::Socket;
 use super::SocketDrops;
 use super::received::{Addressing, CONTROL_LEN, NAME_LEN};
 use super::setup::{self, RECEIVE_BUFFER};
-use crate::clock;
 use crate::error::{Error, Result};
 use crate::packet::probe::{Kind, Probe};
 use crate::profile::segments::Segments;
@@ -51,6 +50,7 @@ struct Bound {
     socket: Socket,
     addressing: Addressing,
     drops: SocketDrops,
+    unstamped: u64,
 }
 
 /// Hands datagrams on with addresses as they stand in a frame: without a scope.
@@ -85,6 +85,7 @@ impl ReassembledRx {
                 socket: receiver.socket,
                 addressing: receiver.addressing,
                 drops: SocketDrops::default(),
+                unstamped: 0,
             });
         }
         let memory = vec![0; BATCH * BUFFER].into_boxed_slice();
@@ -123,7 +124,7 @@ impl ReassembledRx {
     }
 
     fn take_from<S: Sink>(&mut self, n: usize, sink: &mut S) -> std::result::Result<usize, QueueError> {
-        let Bound { socket, addressing, .. } = &self.sockets[n];
+        let Bound { socket, addressing, unstamped, .. } = &mut self.sockets[n];
         let mut names = [[0u8; NAME_LEN]; BATCH];
         let mut controls = [[0u64; CONTROL_LEN / 8]; BATCH];
         // SAFETY: all zeros are valid for both.
@@ -157,7 +158,7 @@ impl ReassembledRx {
                 _ => Err(QueueError { call: "recvmmsg", source }),
             };
         }
-        let arrived_ns = clock::tai_ns();
+        let mut when = addressing.taken();
         let sink = &mut Unscoped(sink);
         let mut payloads = 0;
         let buffers = self.memory.chunks_exact(BUFFER);
@@ -170,15 +171,21 @@ impl ReassembledRx {
             let control: &[u8; CONTROL_LEN] = unsafe { &*std::ptr::from_ref(control).cast() };
             let control = &control[..CONTROL_LEN.min(header.msg_controllen)];
             let payload = &buffer[..message.msg_len as usize];
-            if addressing.hand_over_reassembled(sink, name, control, payload, arrived_ns) {
+            if addressing.hand_over_reassembled(sink, name, control, payload, &mut when) {
                 payloads += 1;
-            } else if Probe::parse(payload).is_ok_and(|probe| probe.kind == Kind::End) {
-                payloads += addressing.hand_over(sink, name, control, payload, arrived_ns);
+            } else if Probe::parse(payload).is_ok_and(|probe| probe.kind != Kind::Data) {
+                payloads += addressing.hand_over(sink, name, control, payload, &mut when);
             } else {
                 self.passed += 1;
             }
         }
+        *unstamped += when.unstamped;
         Ok(payloads)
+    }
+
+    /// Payloads that came without the kernel's time stamp though it was asked for.
+    pub fn unstamped(&self) -> u64 {
+        self.sockets.iter().map(|bound| bound.unstamped).sum()
     }
 
     /// Appends what the kernel dropped at these sockets, and what came to them whole.

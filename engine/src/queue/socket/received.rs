@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use crate::clock;
 use crate::profile::size::Framing;
 use crate::queue::{RxMeta, RxSpec, Sink};
 
@@ -14,8 +15,12 @@ pub(super) const IPV6_RECVFRAGSIZE: i32 = 77;
 /// Room for a source address of either version.
 pub(super) const NAME_LEN: usize = size_of::<libc::sockaddr_in6>();
 
-/// Room for the control messages: IPV6_PKTINFO (16 + 20, aligned), UDP_GRO and IP_RECVFRAGSIZE.
-pub(super) const CONTROL_LEN: usize = 40 + 2 * INT_LEN;
+/// Room for the control messages: IPV6_PKTINFO (16 + 20, aligned), UDP_GRO, IP_RECVFRAGSIZE and SCM_TIMESTAMPING.
+pub(super) const CONTROL_LEN: usize = 40 + 2 * INT_LEN + STAMPS_LEN;
+
+/// Room for SCM_TIMESTAMPING: a header of 16 bytes, and three times of 16, of which the first is the kernel's
+/// (Documentation/networking/timestamping.rst).
+const STAMPS_LEN: usize = 64;
 
 /// Room for a message of an `int`: a header of 16 bytes, and it, aligned.
 const INT_LEN: usize = 24;
@@ -27,14 +32,43 @@ pub(super) struct Addressing {
     overhead: u16,
     /// Whether the kernel delivers several datagrams in one buffer.
     gro: bool,
+    /// Whether the kernel stamps them.
+    stamped: bool,
+}
+
+/// When a batch was taken over.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
+    /// CLOCK_TAI in ns.
+    now_ns: u64,
+    /// What the kernel's stamps, which are of CLOCK_REALTIME, lack to CLOCK_TAI; `None` where there are none.
+    tai_minus_utc_ns: Option<i64>,
+    /// Payloads without a stamp.
+    pub(super) unstamped: u64,
+}
+
+impl Taken {
+    /// When a buffer of `count` datagrams with this stamp arrived.
+    #[inline]
+    fn arrived(&mut self, stamp_ns: Option<u64>, count: usize) -> u64 {
+        let Some(offset_ns) = self.tai_minus_utc_ns else { return self.now_ns };
+        match stamp_ns {
+            // Later than now it can be only when the clock was set in between.
+            Some(stamp_ns) => stamp_ns.saturating_add_signed(offset_ns).min(self.now_ns),
+            None => {
+                self.unstamped += count as u64;
+                self.now_ns
+            }
+        }
+    }
 }
 
 impl Addressing {
-    /// For a socket bound to `destination`, with UDP_GRO or without.
-    pub(super) fn new(destination: SocketAddr, gro: bool) -> Self {
+    /// For a socket bound to `destination`, with UDP_GRO or without, with the kernel's time stamps or without.
+    pub(super) fn new(destination: SocketAddr, gro: bool, stamped: bool) -> Self {
         // Ethernet 14, IP without options, UDP 8, FCS 4. The socket sees no frames; the kernel takes VLAN tags off.
         let ip = if destination.is_ipv6() { 40 } else { 20 };
-        Self { destination, overhead: 14 + ip + 8 + 4, gro }
+        Self { destination, overhead: 14 + ip + 8 + 4, gro, stamped }
     }
 
     /// Whether the kernel may deliver several datagrams in one buffer.
@@ -44,11 +78,19 @@ impl Addressing {
 
     /// Bytes of control messages to ask for: no destination when the socket is bound to an address.
     pub(super) fn control_len(&self) -> usize {
+        let stamps = if self.stamped { STAMPS_LEN } else { 0 };
         match (self.destination.ip().is_unspecified(), self.gro) {
-            (true, _) => CONTROL_LEN,
-            (false, true) => 2 * INT_LEN,
-            (false, false) => INT_LEN,
+            (true, _) => CONTROL_LEN - STAMPS_LEN + stamps,
+            (false, true) => 2 * INT_LEN + stamps,
+            (false, false) => INT_LEN + stamps,
         }
+    }
+
+    /// What has just been taken over, was so now.
+    #[inline]
+    pub(super) fn taken(&self) -> Taken {
+        let tai_minus_utc_ns = self.stamped.then(clock::tai_minus_utc_ns);
+        Taken { now_ns: clock::tai_ns(), tai_minus_utc_ns, unstamped: 0 }
     }
 
     /// Hands to `sink` a buffer that came with this source address and these control messages, as the kernel wrote them. Returns how
@@ -60,18 +102,18 @@ impl Addressing {
         name: &[u8],
         control: &[u8],
         payload: &[u8],
-        arrived_ns: u64,
+        taken: &mut Taken,
     ) -> usize {
         let told = control_messages(control);
-        let meta = self.meta(name, &told, arrived_ns);
-        if let Some(mtu) = told.fragment {
-            self.reassembled(sink, meta, payload, mtu);
-            return 1;
-        }
         let (stride, count) = match told.segment {
             Some(size) if size < payload.len() => (size, payload.len().div_ceil(size)),
             _ => (payload.len(), 1),
         };
+        let meta = self.meta(name, &told, taken.arrived(told.stamp_ns, count));
+        if let Some(mtu) = told.fragment {
+            self.reassembled(sink, meta, payload, mtu);
+            return 1;
+        }
         sink.run(&meta, payload, stride, count);
         count
     }
@@ -83,10 +125,11 @@ impl Addressing {
         name: &[u8],
         control: &[u8],
         payload: &[u8],
-        arrived_ns: u64,
+        taken: &mut Taken,
     ) -> bool {
         let told = control_messages(control);
         let Some(mtu) = told.fragment else { return false };
+        let arrived_ns = taken.arrived(told.stamp_ns, 1);
         self.reassembled(sink, self.meta(name, &told, arrived_ns), payload, mtu);
         true
     }
@@ -152,6 +195,8 @@ struct Told {
     segment: Option<usize>,
     /// Of IP_RECVFRAGSIZE or IPV6_RECVFRAGSIZE: the longest of the fragments that it came in, as IP packet, in bytes; never 0.
     fragment: Option<u32>,
+    /// Of SCM_TIMESTAMPING: CLOCK_REALTIME in ns when the kernel took it from the driver; never 0.
+    stamp_ns: Option<u64>,
 }
 
 #[inline]
@@ -175,6 +220,9 @@ fn control_messages(mut control: &[u8]) -> Told {
                 let size = data.first_chunk().map(|size| i32::from_ne_bytes(*size));
                 told.fragment = size.and_then(|size| u32::try_from(size).ok()).filter(|&size| size > 0);
             }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
+                told.stamp_ns = timespec_ns(data).filter(|&ns| ns > 0);
+            }
             _ => {}
         }
         control = rest;
@@ -182,9 +230,17 @@ fn control_messages(mut control: &[u8]) -> Told {
     told
 }
 
+/// Reads a `timespec`; `None` when it is no time after 1970.
+#[inline]
+pub(super) fn timespec_ns(data: &[u8]) -> Option<u64> {
+    let long = |at: usize| data.get(at..)?.first_chunk().map(|b| i64::from_ne_bytes(*b));
+    let (seconds, nanos) = (u64::try_from(long(0)?).ok()?, u64::try_from(long(8)?).ok()?);
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanos)
+}
+
 /// Level, type and data of the first message, and what follows it.
 #[inline]
-fn next_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
+pub(super) fn next_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
     const HEADER: usize = size_of::<libc::cmsghdr>();
     let len = usize::from_ne_bytes(*control.first_chunk()?);
     let int = |at: usize| control.get(at..)?.first_chunk().map(|b| i32::from_ne_bytes(*b));
@@ -233,6 +289,28 @@ mod tests {
             message.extend(&control);
             let _ = control_messages(&message);
         }
+    }
+
+    #[test]
+    fn a_stamp_is_the_first_of_three_times_and_not_later_than_the_hand_over() {
+        let mut message = vec![];
+        message.extend(64usize.to_ne_bytes());
+        message.extend(libc::SOL_SOCKET.to_ne_bytes());
+        message.extend(libc::SCM_TIMESTAMPING.to_ne_bytes());
+        for time in [1i64, 7, 0, 0, 0, 0] {
+            message.extend(time.to_ne_bytes());
+        }
+        let told = control_messages(&message);
+        assert_eq!(told, Told { stamp_ns: Some(1_000_000_007), ..Told::default() });
+        let mut taken = Taken { now_ns: 3_000_000_000, tai_minus_utc_ns: Some(1_000_000_000), unstamped: 0 };
+        assert_eq!(taken.arrived(told.stamp_ns, 1), 2_000_000_007);
+        assert_eq!(taken.arrived(Some(2_500_000_000), 1), 3_000_000_000, "the clock was set back");
+        assert_eq!((taken.arrived(None, 5), taken.unstamped), (3_000_000_000, 5));
+        // None was asked for.
+        let mut taken = Taken { tai_minus_utc_ns: None, unstamped: 0, ..taken };
+        assert_eq!((taken.arrived(None, 5), taken.unstamped), (3_000_000_000, 0));
+        message[16..32].fill(0);
+        assert_eq!(control_messages(&message), Told::default(), "the driver's came first, or none");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -23,6 +25,9 @@ const SEND_BUFFER: usize = 4 << 20;
 /// Bytes that a receiving socket asks to hold; the kernel counts its own overhead of a packet too, so that 64 MiB
 /// are some 80,000 small packets.
 pub(super) const RECEIVE_BUFFER: usize = 64 << 20;
+
+/// How long the kernel may take to begin to stamp what arrives. What comes earlier has no stamp, and is counted.
+const STAMPS_BEGIN: Duration = Duration::from_millis(20);
 
 /// A receiving socket.
 #[derive(Debug)]
@@ -228,13 +233,25 @@ pub(super) fn receiver(spec: &RxSpec, buffer: usize) -> Result<Receiver> {
     let (level, name) =
         if ipv6 { (libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE) } else { (libc::IPPROTO_IP, IP_RECVFRAGSIZE) };
     sys::socket::set_int(socket.as_fd(), level, name, 1).map_err(|e| failed("IP_RECVFRAGSIZE", e))?;
+    if spec.tuning.kernel_stamps {
+        stamp(&socket).map_err(|e| failed("SO_TIMESTAMPING", e))?;
+    }
     // Joined before it is bound: what arrives in between is what is wanted, and nothing else is let in.
     if target.is_group() {
         membership::join_on(&socket, interface, target)?;
     }
     socket.bind(&SockAddr::from(destination)).map_err(|e| failed("bind", e))?;
-    let addressing = Addressing::new(destination, wanted && gro_refused.is_none());
+    let addressing = Addressing::new(destination, wanted && gro_refused.is_none(), spec.tuning.kernel_stamps);
     Ok(Receiver { socket, addressing, gro_refused, granted })
+}
+
+/// Has the kernel stamp what arrives.
+fn stamp(socket: &Socket) -> io::Result<()> {
+    let flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+    sys::socket::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags.cast_signed())?;
+    // The kernel begins to stamp in a work queue, a moment later.
+    thread::sleep(STAMPS_BEGIN);
+    Ok(())
 }
 
 fn open(ipv6: bool) -> io::Result<Socket> {

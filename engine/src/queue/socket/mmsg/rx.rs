@@ -9,7 +9,6 @@ use std::time::Duration;
 use nix::poll::PollFlags;
 use socket2::Socket;
 
-use crate::clock;
 use crate::error::Result;
 use crate::queue::socket::busy_poll::{self, Polled};
 use crate::queue::socket::offload::Offload;
@@ -47,6 +46,7 @@ pub struct MmsgRx {
     stride: usize,
     /// Messages to ask for: fewer when they are long.
     ask: usize,
+    unstamped: u64,
     spin: Spin,
     polled: Option<Polled>,
     memory: Box<[u8]>,
@@ -90,6 +90,7 @@ impl MmsgRx {
             interface: spec.interface.clone(),
             stride,
             ask: BATCH,
+            unstamped: 0,
             spin: Spin::default(),
             polled,
             memory,
@@ -181,7 +182,7 @@ impl Receive for MmsgRx {
         if taken == 0 {
             return Ok(0);
         }
-        let arrived_ns = clock::tai_ns();
+        let mut when = self.addressing.taken();
         let (mut datagrams, mut bytes) = (0, 0);
         for n in 0..taken {
             let header = &self.messages[n];
@@ -189,11 +190,16 @@ impl Receive for MmsgRx {
             let name = &addresses.name[..NAME_LEN.min(header.msg_hdr.msg_namelen as usize)];
             let control = &addresses.control[..CONTROL_LEN.min(header.msg_hdr.msg_controllen)];
             let payload = &self.memory[n * self.stride..][..header.msg_len as usize];
-            datagrams += self.addressing.hand_over(sink, name, control, payload, arrived_ns);
+            datagrams += self.addressing.hand_over(sink, name, control, payload, &mut when);
             bytes += payload.len();
         }
+        self.unstamped += when.unstamped;
         self.ask = (HOT_BYTES * taken).checked_div(bytes).unwrap_or(BATCH).clamp(1, BATCH);
         Ok(datagrams)
+    }
+
+    fn unstamped(&self) -> u64 {
+        self.unstamped
     }
 
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {

@@ -12,7 +12,6 @@ use socket2::Socket;
 
 use super::buf_ring::{BufRing, GROUP};
 use super::ring;
-use crate::clock;
 use crate::error::{Error, Result};
 use crate::queue::socket::SocketDrops;
 use crate::queue::socket::busy_poll::Polled;
@@ -63,6 +62,7 @@ pub struct UringRx {
     addressing: Addressing,
     armed: bool,
     ran_dry: u64,
+    unstamped: u64,
     spin: Spin,
     /// Waits run the driver.
     polls: bool,
@@ -127,6 +127,7 @@ impl UringRx {
             addressing: receiver.addressing,
             armed: false,
             ran_dry: 0,
+            unstamped: 0,
             spin: Spin::default(),
             polls: polled.is_some(),
             polled,
@@ -239,7 +240,7 @@ impl Receive for UringRx {
         if completions.is_empty() {
             return Ok(0);
         }
-        let arrived_ns = clock::tai_ns();
+        let mut when = self.addressing.taken();
         let (mut taken, mut delivered, mut bytes) = (0, 0, 0);
         let mut broken = None;
         for completion in &mut completions {
@@ -255,7 +256,7 @@ impl Receive for UringRx {
                         let payload = out.payload_data();
                         delivered += 1;
                         bytes += payload.len();
-                        taken += self.addressing.hand_over(sink, name, control, payload, arrived_ns);
+                        taken += self.addressing.hand_over(sink, name, control, payload, &mut when);
                     }
                 }
                 (Ok(_), None) => {}
@@ -271,6 +272,7 @@ impl Receive for UringRx {
             }
         }
         drop(completions);
+        self.unstamped += when.unstamped;
         self.give_back(delivered, bytes);
         match broken {
             Some(errno) if taken == 0 => {
@@ -279,6 +281,10 @@ impl Receive for UringRx {
             // It ended the request; made again, it says so again.
             _ => Ok(taken),
         }
+    }
+
+    fn unstamped(&self) -> u64 {
+        self.unstamped
     }
 
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {
