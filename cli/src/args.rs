@@ -1,6 +1,8 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod stamp;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use wirerate_engine::host::cpu;
 use wirerate_engine::host::sched::Policy;
 use wirerate_engine::pacing::MAX_BURST;
+use wirerate_engine::profile::rate::{Layer, Rate};
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::afxdp::steer::QUEUES;
 use wirerate_engine::target::Target;
@@ -36,9 +39,13 @@ pub enum Command {
     Drops(Drops),
     /// Say whether this machine is ready, and the command that mends it
     Doctor(Doctor),
+    /// Measure round trips to a STAMP session-reflector (RFC 8762): time, its variation, loss on either way
+    Stamp(stamp::Stamp),
+    /// Answer STAMP test packets (RFC 8762) until Ctrl-C: a session-reflector
+    Reflect(stamp::Reflect),
 }
 
-const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT; IPv6 in brackets. A multicast group is \
+const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT, or rtp://[SOURCE@]ADDR:PORT, which recv takes for --format rtp; IPv6 in brackets. A multicast group is \
 recognised as one; SOURCE@ makes it source-specific (SSM)";
 
 /// What `send` and `recv` have in common.
@@ -153,9 +160,10 @@ pub struct Send {
     pub bytes: Option<u64>,
 
     /// Offered load: max, 10G (UDP payload, bit/s; K M G are powers of 1000), 9.9GL1 or 9.9GL2 (on the line, or
-    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps
-    #[arg(long, value_name = "RATE", default_value = "1000pps")]
-    pub rate: String,
+    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps. RTP has its own, see --ptime
+    /// [default: 1000pps]
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
 
     /// How packets leave at --rate: auto, as they become due, at most 100 µs' worth at once; N, in bursts of N packets (1 to
     /// 16384, of each worker) back to back and then a silence that keeps the rate; 1, packet by packet
@@ -167,6 +175,11 @@ pub struct Send {
     /// to 4ms ahead (mmsg)
     #[arg(long)]
     pub txtime: bool,
+
+    /// Who says when a packet left: user, this program when it hands packets over; kernel, too, when it gives them to the driver, which the receiver is
+    /// told afterwards (mmsg, with a pace, packet by packet; receive with --timestamps kernel)
+    #[arg(long, value_enum, default_value_t = Timestamps::User)]
+    pub timestamps: Timestamps,
 
     /// Frame size with FCS, in bytes: 64, 64,594,1518 (in turn), 64-1518 (all of them in turn), imix
     #[arg(long, value_name = "SIZE", conflicts_with = "length")]
@@ -214,6 +227,9 @@ pub struct Send {
 
     #[command(flatten)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub rtp: crate::rtp::Rtp,
 }
 
 /// What follows the probe header.
@@ -268,9 +284,13 @@ pub struct Recv {
     #[arg(long, value_enum, default_value_t = SinkProgram::Auto)]
     pub sink: SinkProgram,
 
-    /// What arrives. auto recognises wirerate and iperf2 per flow; raw counts packets and bytes only
+    /// What arrives. auto recognises wirerate, iperf2, rtp (after two packets in sequence) and ts (an MPEG transport stream in UDP) per
+    /// flow; raw counts packets and bytes only
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub format: Format,
+
+    #[command(flatten)]
+    pub media: Media,
 
     /// Compare every byte behind the probe header with --payload or --payload-file
     #[arg(long)]
@@ -289,6 +309,11 @@ pub struct Recv {
     #[arg(long, value_enum, default_value_t = Timestamps::User)]
     pub timestamps: Timestamps,
 
+    /// Write when each packet left the sender's driver and came to this host's to this file, as CSV, times in ns of CLOCK_TAI: takes --timestamps kernel
+    /// here and at the sender
+    #[arg(long, value_name = "FILE")]
+    pub packets: Option<PathBuf>,
+
     /// Write the latencies of each interval to this file as HdrHistogram log, in ns
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
@@ -297,8 +322,35 @@ pub struct Recv {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub ready_fd: Option<i32>,
 
+    /// Take the packets from this capture (pcap or pcapng), and its time stamps as their arrivals, instead of receiving. 0.0.0.0:PORT and
+    /// [::]:PORT stand for every address. --duration and --interval are by the capture's time
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["iface", "backend", "queues", "segments", "busy_poll", "huge_pages",
+        "cpus", "on_irq_cpu", "sched", "steer", "idle", "keep", "sink", "ready_fd"])]
+    pub pcap: Option<PathBuf>,
+
     #[command(flatten)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub rtcp: crate::rtp::Rtcp,
+}
+
+/// What nobody says of itself in a media stream.
+#[derive(Debug, Args)]
+pub struct Media {
+    /// Clock of an RTP payload type, 0 to 127, in Hz, for its jitter: 96=48000. May be given several times. Types below 96 have their
+    /// clocks from RFC 3551
+    #[arg(long, value_name = "PT=HZ", value_parser = parse_payload_type)]
+    pub payload_type: Vec<(u8, u32)>,
+
+    /// Clock of all dynamic RTP payload types of which --payload-type says nothing, in Hz, at least 1. Default: 90000, with a warning
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..))]
+    pub clock_rate: Option<u32>,
+
+    /// Rate of each transport stream, for its delay factor (DF:MLR, RFC 4445): 3.75M, in bit/s of its packets of 188 bytes. Default: by the
+    /// stream's own clock (PCR), as it was in the second before
+    #[arg(long, value_name = "RATE", value_parser = parse_media_rate)]
+    pub media_rate: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -419,6 +471,8 @@ pub enum Format {
     Auto,
     Wirerate,
     Iperf2,
+    Rtp,
+    Ts,
     Raw,
 }
 
@@ -433,6 +487,20 @@ pub struct Burst(pub Option<u32>);
 /// First and last port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports(pub u16, pub u16);
+
+fn parse_payload_type(text: &str) -> Result<(u8, u32), String> {
+    let parsed = text.split_once('=').and_then(|(number, hz)| Some((number.parse().ok()?, hz.parse().ok()?)));
+    parsed.filter(|(number, hz)| *number < 128 && *hz > 0).ok_or_else(|| {
+        "write it as 96=48000: a payload type from 0 to 127, and its clock in Hz, at least 1".to_owned()
+    })
+}
+
+fn parse_media_rate(text: &str) -> Result<u64, String> {
+    match text.parse::<Rate>() {
+        Ok(Rate::Bits(bps, Layer::Payload)) if bps >= 1.0 => Ok(bps as u64),
+        _ => Err("bits a second are needed, as 3.75M".to_owned()),
+    }
+}
 
 fn parse_queues(text: &str) -> Result<List, String> {
     at_least_one(cpu::parse_list(text, "queue", QUEUES as usize - 1))
@@ -485,7 +553,7 @@ fn parse_ports(text: &str) -> Result<Ports, String> {
     }
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     // A bare number is what iperf users type.
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
@@ -497,7 +565,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_time(text)?;
     if interval < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(interval) }
 }

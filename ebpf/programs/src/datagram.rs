@@ -32,6 +32,7 @@ const PROBE_SUM: u32 = 0x7772;
 const PROBE_DATA: u8 = 0x10;
 const PROBE_END: u8 = 0x11;
 const PROBE_ANNOUNCE: u8 = 0x12;
+const PROBE_FOLLOW_UP: u8 = 0x13;
 
 /// The linear part of an skb: offsets count from `head`.
 struct Linear {
@@ -152,7 +153,7 @@ fn content(linear: &Linear, offset: u32, length: u32) -> (Content, Option<u32>) 
     let run = u32::from_be_bytes([0, header[3], header[4], header[5]]);
     match header[2] {
         PROBE_DATA => (Content::Data, Some(run)),
-        PROBE_END | PROBE_ANNOUNCE => (Content::Message, Some(run)),
+        PROBE_END | PROBE_ANNOUNCE | PROBE_FOLLOW_UP => (Content::Message, Some(run)),
         _ => (Content::Other, Some(run)),
     }
 }

@@ -11,6 +11,7 @@ use super::config::SendConfig;
 use super::kernel::worker::KernelWorker;
 use super::kernel::{self, Pace};
 use super::plan::{self, Plan, WorkerPlan};
+use super::rtp::SenderRtcp;
 use super::source::{Generate, QueueWorker};
 use super::txtime::Ahead;
 use super::watched::Watched;
@@ -59,6 +60,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             "qdisc": qdisc.kind, "clock": qdisc.clock, "lead_ns": ahead.lead_ns,
         });
     }
+    let mut rtcp = SenderRtcp::open(config, &plan)?;
     let mut watched = Watched::begin(config, &plan);
     let mut team = open(plan, stop)?;
     watched.note_ports(&team.offloads);
@@ -95,7 +97,10 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let mut interval_start = 0;
     while team.sources.iter().any(|source| !source.is_finished()) {
         std::thread::sleep(COLLECT);
-        team.sources.iter_mut().for_each(|source| source.sample(&mut |tally| collector.absorb(tally)));
+        team.sources
+            .iter_mut()
+            .for_each(|source| source.sample(&mut |tally| absorb(tally, &mut collector, &mut rtcp)));
+        rtcp.iter().for_each(SenderRtcp::update);
         refusal.look(&team.offloads, &mut report, on_event);
         let now = clock::tai_ns() - start_ns;
         if now >= interval_start + period_ns {
@@ -105,7 +110,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     let mut failure = None;
     for (source, place) in team.sources.into_iter().zip(team.places) {
-        match source.join(&mut |tally| collector.absorb(tally)) {
+        match source.join(&mut |tally| absorb(tally, &mut collector, &mut rtcp)) {
             Ok((packets, broken)) => {
                 report.workers.push(report::Worker { packets, ..place });
                 if let Some(broken) = broken {
@@ -115,6 +120,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             Err(error) => failure = Some(error),
         }
     }
+    report.rtcp = rtcp.map(SenderRtcp::finish);
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
     refusal.look(&team.offloads, &mut report, on_event);
     if let Some(backend) = &mut report.backend {
@@ -137,11 +143,19 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if backend == Backend::Xdp && tx.errors > 0 {
         report.warn(no_room(interface.as_ref(), &tx), on_event);
     }
-    report.ledger = Some(watched.ledger(&tx));
     clocks.look();
     report.clock = Some(clocks.finish(None));
+    report.ledger = Some(watched.ledger(&tx));
     report.tx = Some(tx);
     Ok(Outcome { report, losses: Vec::new(), failure })
+}
+
+/// Takes in what a worker has counted.
+fn absorb(tally: &TxTally, collector: &mut TxCollector, rtcp: &mut Option<SenderRtcp>) {
+    collector.absorb(tally);
+    if let Some(rtcp) = rtcp {
+        rtcp.absorb(tally);
+    }
 }
 
 /// The largest hand-over, in packets.
@@ -405,6 +419,7 @@ mod tests {
             overdue: None,
             burst: Burst { p50: 0, p99: 0, max: 0 },
             inter_departure_ns: None,
+            lateness_ns: None,
         }
     }
 

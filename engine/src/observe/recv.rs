@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::config::RecvConfig;
 use super::ending::Ending;
+use super::rtcp::ReceiverRtcp;
 use super::team::{self, Team};
 use crate::advice::LinkWatch;
 use crate::clock::{self, Steadiness};
@@ -18,7 +19,7 @@ use crate::ledger::evidence::Evidence;
 use crate::ledger::{self, Seen};
 use crate::queue::afxdp::steer::{Mode, SteerCount, Verdict};
 use crate::queue::socket::busy_poll::Polled;
-use crate::report::{self, HistogramLog, Interval, Report, RxCollector, Warning};
+use crate::report::{self, HistogramLog, Interval, PacketTable, Report, RxCollector, Warning};
 
 /// How often the collector looks.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -43,6 +44,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         report.warn(warning, on_event);
     }
 
+    let mut rtcp = ReceiverRtcp::open(config, team.interface.as_ref(), &mut report, on_event);
     if let Some(Ok(watching)) = &mut witness {
         watching.begin()?;
     }
@@ -56,6 +58,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if config.tuning.kernel_stamps {
         collector.expect_kernel_stamps();
     }
+    let mut table = config.packets.as_deref().map(PacketTable::create).transpose()?;
     let mut hlog = config.hlog.as_deref().map(HistogramLog::create).transpose()?;
     let mut clocks = Steadiness::begin();
     collector.clocks().look();
@@ -75,7 +78,11 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             failure = Some(error);
             break;
         }
+        if let Some(table) = &mut table {
+            table.add(&collector.take_pairs());
+        }
         let now_ns = clock::tai_ns();
+        rtcp.look(&collector, now_ns);
         if now_ns - start_ns >= interval_start + period_ns {
             push_interval(
                 &mut report,
@@ -97,13 +104,14 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
                 ))
             });
         }
-        if failure.is_some() || stop.is_requested() || ending.has_come(&collector, now_ns) {
+        if failure.is_some() || stop.is_requested() || ending.has_come(&collector, now_ns, &rtcp) {
             break;
         }
     }
     if let Some(error) = team.source.finish(&mut collector, &mut report) {
         failure.get_or_insert(error);
     }
+    report.rtcp = rtcp.finish(&collector);
     look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);
@@ -113,6 +121,12 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     let end_ns = clock::tai_ns() - start_ns;
     push_interval(&mut report, &mut collector, &mut hlog, interval_start, end_ns, on_event);
+    if let Some(mut table) = table {
+        table.add(&collector.take_pairs());
+        if let Some(warning) = table.finish(collector.pairs_missing()) {
+            report.warn(warning, on_event);
+        }
+    }
     if let Some(warning) = hlog.and_then(|log| log.finish(&collector)) {
         report.warn(warning, on_event);
     }

@@ -7,8 +7,11 @@ mod begin;
 mod clock;
 mod drop;
 mod hlog;
+mod media;
+mod pairs;
 mod pattern;
 mod rates;
+mod rtcp;
 mod rx;
 mod tx;
 
@@ -21,7 +24,10 @@ pub use crate::host::counters::Counter;
 pub(crate) use begin::effective;
 pub use clock::Clocks;
 pub use hlog::HistogramLog;
+pub use media::{IntervalMdi, Mdi, PayloadType, Pcr, Pid, Program, Rtp, RtpSources, Ts};
+pub use pairs::PacketTable;
 pub use pattern::{Bucket, Iperf, LossPeriods, ReorderingExtent, Spread};
+pub use rtcp::{RoundTrip, Rtcp, RtcpPeer, RtcpSender};
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -59,6 +65,9 @@ pub struct Report {
     /// What was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx: Option<Rx>,
+    /// What was said and heard by RTCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtcp: Option<Rtcp>,
     /// What times were taken by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<Clock>,
@@ -203,6 +212,9 @@ pub struct IntervalRx {
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
+    /// Media delivery index (RFC 4445).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mdi: Option<IntervalMdi>,
 }
 
 /// What was sent.
@@ -240,6 +252,9 @@ pub struct Tx {
     /// kernel or the NIC to the next; where each packet has its own time, from one's to the next's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inter_departure_ns: Option<Distribution>,
+    /// Time by which bursts began later than the pace had planned; absent without a pace, and where each packet has its own time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lateness_ns: Option<Distribution>,
 }
 
 /// Lengths of bursts in packets.
@@ -301,6 +316,9 @@ pub struct Rx {
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
+    /// Time from the sender's driver to this host's, by the stamps of both kernels (`--timestamps kernel` at both ends).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire_latency_ns: Option<Distribution>,
     /// Time from one batch of datagrams to the next, as each worker's queue took them over: what is found together has arrived
     /// together.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -328,6 +346,9 @@ pub struct Rx {
     /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_iperf2: Option<Iperf>,
+    /// All RTP sources together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpSources>,
     /// Each stream.
     pub streams: Vec<Stream>,
 }
@@ -399,7 +420,7 @@ pub struct Stream {
     pub id: u16,
     /// The sender's run.
     pub run: u32,
-    /// `wirerate`, `iperf2`, `raw`.
+    /// `wirerate`, `iperf2`, `rtp`, `ts`, `raw`.
     pub format: &'static str,
     /// Who sent it.
     pub source: SocketAddr,
@@ -450,6 +471,12 @@ pub struct Stream {
     /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_iperf2: Option<Iperf>,
+    /// What its RTP headers say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<Rtp>,
+    /// The transport stream that it is or carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts: Option<Ts>,
 }
 
 /// What times were taken by, and whether those of the two ends can be compared.

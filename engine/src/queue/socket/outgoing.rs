@@ -63,7 +63,7 @@ impl Outgoing {
         Ok(Self {
             flows: spec.flows.clone(),
             sockets,
-            slots: Slots::new(batches * BATCH, size, &spec.payload)?,
+            slots: Slots::new(batches * BATCH, size, spec.head_len(), &spec.payload)?,
             done: Completed::default(),
             blocked: None,
             segmentation,
@@ -87,7 +87,7 @@ impl Outgoing {
     /// how many.
     ///
     /// # Panics
-    /// When the run's payload is shorter than a probe header or longer than the queue was opened for.
+    /// When the run's payload is shorter than its headers or longer than the queue was opened for.
     #[inline]
     pub(super) fn write(&mut self, slot: usize, run: &Run, from: u16, stamper: &Stamper) -> u16 {
         assert!(run.len <= self.caps.max_payload, "payload length of the run");
