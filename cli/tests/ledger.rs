@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::UdpSocket;
-use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +13,7 @@ use wirerate_engine::lab::{Host, INTERFACE, Lab, Netns};
 mod common;
 
 use common::Nobody;
+use common::scene::interrupted;
 
 const TARGET: &str = "udp://10.77.0.11:5001";
 
@@ -93,7 +93,10 @@ fn a_filter_in_the_middle_has_its_place_where_the_middle_is_seen() {
 /// A receiver that is not root.
 fn as_nobody(nobody: &Nobody, host: &Host, backend: &str) -> common::Running {
     let command = nobody.become_by(host.command("setpriv"));
-    common::Running::ready(command, &["recv", TARGET, "--iface", INTERFACE, "--backend", backend])
+    common::Running::ready(
+        command,
+        &["recv", TARGET, "--iface", INTERFACE, "--backend", backend, "--interval", "100ms"],
+    )
 }
 
 #[test]
@@ -111,28 +114,14 @@ fn without_privileges_it_says_what_would_tell_more() {
     assert!(unseen["fix"].as_str().is_some_and(|fix| fix.contains("cap_perfmon")), "{unseen}");
 }
 
-/// Stops the receiver for a while in the middle of `send`.
-fn interrupted(receiver: &common::Running, pause: Duration, send: impl FnOnce() -> Value) -> Value {
-    let id = receiver.id();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            thread::sleep(Duration::from_millis(150));
-            common::signal(id, "STOP");
-            thread::sleep(pause);
-            common::signal(id, "CONT");
-        });
-        send()
-    })
-}
-
 #[test]
 fn a_small_socket_buffer_explains_all_without_privileges() {
     common::require_root!();
     let lab = Lab::bridge(1).unwrap();
     let nobody = Nobody::new();
     for backend in ["mmsg", "uring"] {
-        let receiver = as_nobody(&nobody, &lab.receivers[0], backend);
-        let sent = interrupted(&receiver, Duration::from_millis(700), || {
+        let mut receiver = as_nobody(&nobody, &lab.receivers[0], backend);
+        let sent = interrupted(&mut receiver, Duration::from_millis(700), || {
             send(&lab.sender, backend, "10kpps", "15000")
         });
         let report = receiver.report();
@@ -152,13 +141,13 @@ fn a_small_socket_buffer_explains_all_without_privileges() {
 fn a_full_ring_of_afxdp_explains_all() {
     common::require_root!();
     let lab = Lab::bridge(1).unwrap();
-    let receiver = common::Running::ready_on(
+    let mut receiver = common::Running::ready_on(
         &lab.receivers[0],
-        &["recv", TARGET, "--iface", INTERFACE, "--backend", "afxdp"],
+        &["recv", TARGET, "--iface", INTERFACE, "--backend", "afxdp", "--interval", "100ms"],
     );
     // The ring and the frames hold 8,192 packets.
     let pause = Duration::from_millis(1_500);
-    let sent = interrupted(&receiver, pause, || send(&lab.sender, "afxdp", "20kpps", "45000"));
+    let sent = interrupted(&mut receiver, pause, || send(&lab.sender, "afxdp", "20kpps", "45000"));
     let report = receiver.report();
     let path = path(&report);
     assert_eq!(path["unaccounted"], 0, "{path}");

@@ -107,7 +107,7 @@ fn an_mtu_that_is_too_small_at_the_sender() {
     {
         let what = format!("{sender:?} to {backend}");
         let lab = Lab::bridge(1).unwrap();
-        let mut receiver = receiver(&lab.receivers[0], BRIDGED, backend, "--interval 100ms");
+        let mut receiver = receiver(&lab.receivers[0], BRIDGED, backend, "");
         let count = 2 * PPS;
         let sent = std::thread::scope(|scope| {
             let sending = scope.spawn(|| sender.send(&lab.sender, BRIDGED, PPS, count, "--dont-fragment"));

@@ -30,9 +30,9 @@ fn a_receiver_that_stands_still() {
         let netns = &lab.receivers[0].netns;
         let before = snmp(netns, "Udp", "RcvbufErrors");
         let options = format!("--segments {segments} --receive-buffer 1M");
-        let receiver = receiver(&lab.receivers[0], BRIDGED, backend, &options);
+        let mut receiver = receiver(&lab.receivers[0], BRIDGED, backend, &options);
         let count = 20_000;
-        let sent = interrupted(&receiver, PAUSE, || sender.send(&lab.sender, BRIDGED, 20_000, count, ""));
+        let sent = interrupted(&mut receiver, PAUSE, || sender.send(&lab.sender, BRIDGED, 20_000, count, ""));
         let report = receiver.report();
         let missing = balanced(&report, count, &what);
         assert!(missing > 0, "{what}");
@@ -51,11 +51,11 @@ fn a_socket_buffer_that_is_tiny() {
         for backend in ["mmsg", "uring"] {
             let what = format!("{sender:?} to {backend}");
             let lab = Lab::bridge(1).unwrap();
-            let receiver = receiver(&lab.receivers[0], BRIDGED, backend, "--receive-buffer 2304");
+            let mut receiver = receiver(&lab.receivers[0], BRIDGED, backend, "--receive-buffer 2304");
             let netns = &lab.receivers[0].netns;
             let before = snmp(netns, "Udp", "RcvbufErrors");
-            let count = 4000;
-            let sent = interrupted(&receiver, Duration::from_millis(100), || {
+            let count = 10_000;
+            let sent = interrupted(&mut receiver, Duration::from_millis(100), || {
                 sender.send(&lab.sender, BRIDGED, 10_000, count, "")
             });
             let report = receiver.report();
@@ -75,9 +75,9 @@ fn stopped(sender: Sender, ring: u32, frames: u32) -> Vec<(String, String)> {
     let what = format!("{sender:?}, {ring} slots, {frames} frames");
     let lab = Lab::bridge(1).unwrap();
     let options = format!("--ring-size {ring} --frames {frames}");
-    let receiver = receiver(&lab.receivers[0], BRIDGED, "afxdp", &options);
-    let count = 10_000;
-    interrupted(&receiver, PAUSE, || sender.send(&lab.sender, BRIDGED, 10_000, count, ""));
+    let mut receiver = receiver(&lab.receivers[0], BRIDGED, "afxdp", &options);
+    let count = 15_000;
+    interrupted(&mut receiver, PAUSE, || sender.send(&lab.sender, BRIDGED, 10_000, count, ""));
     let report = receiver.report();
     let missing = balanced(&report, count, &what);
     // What came while it stood still, but for what the ring or the frames hold.

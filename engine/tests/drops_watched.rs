@@ -53,9 +53,16 @@ fn dropped(watch: &Watch, netns: &Netns, before: &[DropCount], reason: &str, pac
     }
 }
 
-/// Port, content, packets.
+/// Port, content, packets of all senders.
 fn figures(drops: &[DropCount]) -> Vec<(Option<u16>, Content, u64)> {
-    drops.iter().map(|d| (d.port, d.content, d.packets)).collect()
+    let mut figures: Vec<(Option<u16>, Content, u64)> = Vec::new();
+    for drop in drops {
+        match figures.iter_mut().find(|(port, content, _)| (*port, *content) == (drop.port, drop.content)) {
+            Some((_, _, packets)) => *packets += drop.packets,
+            None => figures.push((drop.port, drop.content, drop.packets)),
+        }
+    }
+    figures
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "not every test file needs everything")]
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -52,7 +52,7 @@ impl Sender {
 
 /// A receiver that is ready.
 pub fn receiver(host: &Host, target: &str, backend: &str, more: &str) -> Running {
-    let line = format!("recv {target} --iface {INTERFACE} --backend {backend} {more}");
+    let line = format!("recv {target} --iface {INTERFACE} --backend {backend} --interval 100ms {more}");
     Running::ready_on(host, &line.split_whitespace().collect::<Vec<_>>())
 }
 
@@ -154,17 +154,15 @@ pub fn snmp(netns: &Netns, protocol: &str, name: &str) -> u64 {
     values.nth(names.position(|n| n == name).unwrap_or_else(|| panic!("{name}"))).unwrap().parse().unwrap()
 }
 
-/// Stops the receiver for a while in the middle of `send`.
-pub fn interrupted(receiver: &Running, pause: Duration, send: impl FnOnce() -> Value) -> Value {
-    let id = receiver.id();
+/// Stops the receiver, which tells intervals, for a while as soon as packets of `send` have come.
+pub fn interrupted(receiver: &mut Running, pause: Duration, send: impl FnOnce() -> Value + Send) -> Value {
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            std::thread::sleep(Duration::from_millis(150));
-            super::signal(id, "STOP");
-            std::thread::sleep(pause);
-            super::signal(id, "CONT");
-        });
-        send()
+        let sending = scope.spawn(send);
+        receiver.wait_for("interval");
+        receiver.signal("STOP");
+        std::thread::sleep(pause);
+        receiver.signal("CONT");
+        sending.join().unwrap()
     })
 }
 
@@ -201,8 +199,3 @@ pub const ROUTED: &str = "udp://10.78.0.11:5001";
 
 /// Where the first receiver of a bridged lab is.
 pub const BRIDGED: &str = "udp://10.77.0.11:5001";
-
-/// Ends a command by its id when dropped.
-pub fn ended(mut command: Command) {
-    assert!(command.status().unwrap().success(), "{command:?}");
-}
