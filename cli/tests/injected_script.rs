@@ -76,7 +76,7 @@ impl Script {
         host.netns.run(|| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             socket.connect("10.77.0.11:5001").unwrap();
-            let mut payload = [0; 100];
+            let mut payload = [0; MESSAGE_LEN];
             let probe = |kind, sequence| Probe {
                 kind,
                 run,
@@ -95,7 +95,7 @@ impl Script {
             let end = End { issued: NUMBERS, failed: 0, first_ns, last_ns: tai_ns() };
             for _ in 0..5 {
                 probe(Kind::End, NUMBERS).emit(&mut payload);
-                Message { end, ..Message::default() }.emit(&mut payload);
+                Message { end, ..Message::default() }.emit(&mut payload[..MESSAGE_LEN]);
                 socket.send(&payload[..MESSAGE_LEN]).unwrap();
                 sleep(Duration::from_millis(5));
             }

@@ -134,6 +134,12 @@ impl Pacer {
         self.open = self.open.saturating_sub(packets);
     }
 
+    /// How long the first of the packets that are due has been so, in ns by the schedule; 0 when none is.
+    pub fn late_ns(&self) -> u64 {
+        let since = self.credit.saturating_sub(u128::from(self.together.max(1)) * COST);
+        u64::try_from(since / u128::from(self.rate)).unwrap_or(u64::MAX)
+    }
+
     /// When the next packet is due; not after now when one is.
     pub fn next_ns(&self) -> u64 {
         self.due_ns(1)

@@ -100,6 +100,11 @@ impl Tcpdump {
         Self::write(netns, port, filter, file, &["--immediate-mode"])
     }
 
+    /// As [`capture`](Self::capture), with times in ns: the host's own, as the kernel stamped the packets.
+    pub fn stamped(netns: &Netns, port: &str, filter: &str, file: &Path) -> Self {
+        Self::write(netns, port, filter, file, &["--immediate-mode", "--time-stamp-precision=nano"])
+    }
+
     fn write(netns: &Netns, port: &str, filter: &str, file: &Path, more: &[&str]) -> Self {
         let mut child = netns
             .command("tcpdump")
@@ -169,6 +174,8 @@ impl Drop for Tcpdump {
 pub fn dissect(capture: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     let mut tshark = Command::new("tshark");
     tshark.arg("-r").arg(capture).args(["-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"]);
+    // STAMP's port is not among those that its dissector (that of TWAMP-Test) looks at by itself.
+    tshark.args(["-d", "udp.port==862,twamp.test"]);
     tshark.args(["-T", "fields", "-E", "separator=;"]);
     for field in fields {
         tshark.args(["-e", field]);
@@ -177,6 +184,21 @@ pub fn dissect(capture: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().map(|line| line.split(';').map(str::to_owned).collect()).collect()
+}
+
+/// Each packet of a capture of [`Tcpdump::stamped`]: CLOCK_REALTIME in ns, and the frame. Read by hand, as tshark rounds nothing but prints fractions.
+pub fn stamped_frames(capture: &Path) -> Vec<(u64, Vec<u8>)> {
+    let bytes = std::fs::read(capture).unwrap();
+    let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+    assert_eq!(word(0), 0xa1b2_3c4d, "a capture of this machine with times in ns (pcap-savefile(5))");
+    let (mut at, mut frames) = (24, Vec::new());
+    while at < bytes.len() {
+        let (seconds, nanos, length) = (word(at), word(at + 4), word(at + 8) as usize);
+        let frame = bytes[at + 16..at + 16 + length].to_vec();
+        frames.push((u64::from(seconds) * 1_000_000_000 + u64::from(nanos), frame));
+        at += 16 + length;
+    }
+    frames
 }
 
 /// A capture in a directory of its own, dissected when it has ended.

@@ -18,6 +18,7 @@ const SUM: u64 = 0x7772_u16.to_be() as u64;
 const DATA: u64 = 0x10;
 const END: u64 = 0x11;
 const ANNOUNCE: u64 = 0x12;
+const FOLLOW_UP: u64 = 0x13;
 
 const FORTY_BITS: u64 = (1 << 40) - 1;
 
@@ -27,6 +28,7 @@ pub enum Kind {
     Data,
     End,
     Announce,
+    FollowUp,
     /// Nothing that this version knows.
     Unknown,
 }
@@ -92,6 +94,7 @@ impl Header {
             DATA => Kind::Data,
             END => Kind::End,
             ANNOUNCE => Kind::Announce,
+            FOLLOW_UP => Kind::FollowUp,
             _ => Kind::Unknown,
         }
     }

@@ -200,6 +200,13 @@ impl Sink {
                 Some(message) if agrees(&header, &message) => self.message(&header, &message),
                 _ => self.corrupt_or_foreign(&header, length),
             },
+            // The sink keeps no times of single packets to compare with.
+            Kind::FollowUp => {
+                if self.find(&header, true) {
+                    // SAFETY: an element that this CPU holds.
+                    unsafe { (*self.stream).messages += 1 };
+                }
+            }
             Kind::Unknown => self.corrupt_or_foreign(&header, length),
         }
     }

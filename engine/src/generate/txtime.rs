@@ -51,6 +51,9 @@ pub(super) fn choice(config: &SendConfig) -> (Choice, Option<String>) {
         Choice::Auto if config.txtime => {
             (Choice::Mmsg, Some("only mmsg hands packets over with a time (--txtime)".to_owned()))
         }
+        Choice::Auto if config.tuning.kernel_stamps => {
+            (Choice::Mmsg, Some("only mmsg reads the kernel's stamps (--timestamps kernel)".to_owned()))
+        }
         backend => (backend, None),
     }
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::announce::{Announcer, written};
+use super::announce::{Announcer, written_as};
+use super::follow_up::FollowUps;
 use super::schedule::Schedule;
 use crate::clock::{self, Claim, Quick};
 use crate::control::Stop;
@@ -12,6 +13,7 @@ use crate::measure::handover::Filler;
 use crate::measure::tally::TxTally;
 use crate::pacing::Departures;
 use crate::packet::probe::{End, Kind, Message};
+use crate::profile::rtp::Rtp;
 use crate::profile::size::Wire;
 use crate::queue::{QueueError, Run, Stamper, Transmit, Wait};
 
@@ -39,6 +41,8 @@ const MAX_RUNS: usize = 64;
 pub(crate) struct TxJob {
     /// The sender's run.
     pub run: u32,
+    /// RTP headers, if packets have some.
+    pub rtp: Option<Rtp>,
     /// What to send, and when.
     pub schedule: Schedule,
     /// CLOCK_TAI in ns when to stop, counted from the first packet; `None`: not by time.
@@ -56,19 +60,41 @@ pub(crate) fn run<T: Transmit>(
     // A timer that is 50 µs late by default would turn a paced stream into small bursts.
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut totals = Totals::default();
-    let mut announcer = Announcer::new(job.run);
-    let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, &mut announcer, stop).err();
-    totals.messages = announcer.total();
+    let mut messages = Messages {
+        announcer: Announcer::new(job.run, job.rtp),
+        follow_ups: FollowUps::new(job.run, job.schedule.streams()),
+    };
+    let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, &mut messages, stop).err();
     if failure.is_none() {
         failure = drain(&mut queue, job.schedule.lead_ns(), &mut totals).err();
+        messages.follow_ups.finish(&mut queue);
     }
+    totals.messages = messages.total();
     if failure.is_some() {
         settle(&mut queue, &mut totals);
     } else {
-        failure = say_end(&mut queue, &job, &announcer, &mut totals).err();
+        failure = say_end(&mut queue, &job, &messages, &mut totals).err();
     }
     totals.fill(tallies.tally(), clock::tai_ns());
     (tallies.finish(), failure)
+}
+
+/// What is sent beside the packets.
+#[derive(Debug)]
+struct Messages {
+    announcer: Announcer,
+    follow_ups: FollowUps,
+}
+
+impl Messages {
+    /// On the flow at this place, before the end.
+    fn sent(&self, place: usize) -> u64 {
+        self.announcer.sent(place) + self.follow_ups.sent(place)
+    }
+
+    fn total(&self) -> u64 {
+        self.announcer.total() + self.follow_ups.total()
+    }
 }
 
 /// The worker's own totals; copied into a tally when it is handed over.
@@ -79,6 +105,7 @@ struct Totals {
     payload_bytes: u64,
     messages: u64,
     issued: u64,
+    turn: u64,
     wire: Wire,
     first_ns: u64,
     last_ns: u64,
@@ -93,6 +120,8 @@ impl Totals {
         tally.at_ns = now_ns;
         tally.packets = self.packets;
         tally.errors = self.errors;
+        tally.issued = self.issued;
+        tally.turn = self.turn.max(1);
         tally.payload_bytes = self.payload_bytes;
         tally.frame_bytes = self.wire.bytes;
         tally.frames = self.wire.frames;
@@ -145,17 +174,18 @@ fn send<T: Transmit>(
     job: &mut TxJob,
     tallies: &mut Filler<TxTally>,
     totals: &mut Totals,
-    announcer: &mut Announcer,
+    messages: &mut Messages,
     stop: &Stop,
 ) -> Result<(), QueueError> {
-    announcer.look(queue, &job.schedule, 0, clock::tai_ns());
-    let mut stamper = Stamper::new(job.run);
+    messages.announcer.look(queue, &job.schedule, 0, clock::tai_ns());
+    let mut stamper = Stamper::new(job.run).with_rtp(job.rtp);
     let caps = queue.caps();
     let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch).min(MAX_RUNS));
     // The pace is kept by a clock that is as far ahead as packets are handed over.
     let lead_ns = job.schedule.lead_ns();
     let start_ns = stamper.refresh() + lead_ns;
     job.schedule.start(start_ns, caps.segments);
+    totals.turn = job.schedule.turn();
     let deadline_ns = job.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));
     let mut handover_ns = start_ns + HANDOVER_NS;
     let mut time = Quick::new();
@@ -164,13 +194,14 @@ fn send<T: Transmit>(
         if now_ns >= handover_ns {
             handover_ns = now_ns + HANDOVER_NS;
             time.anchor();
-            announcer.look(queue, &job.schedule, totals.first_ns, now_ns - lead_ns);
-            totals.messages = announcer.total();
+            messages.announcer.look(queue, &job.schedule, totals.first_ns, now_ns - lead_ns);
+            totals.messages = messages.total();
             // With a slow collector, what is new stays here.
             if tallies.can_hand_over() {
                 totals.fill(tallies.tally(), now_ns - lead_ns);
                 tallies.hand_over();
                 tallies.tally().burst.reset();
+                tallies.tally().lateness.reset();
             }
         }
         let time_is_up = now_ns >= deadline_ns;
@@ -183,6 +214,7 @@ fn send<T: Transmit>(
         }
         // What is due before the deadline leaves, also when this thread comes late.
         job.schedule.due(now_ns.min(deadline_ns - 1), caps.batch, &mut runs);
+        let late_ns = if totals.burst == 0 { job.schedule.late_ns() } else { None };
         let departures = job.schedule.departures(now_ns - lead_ns);
         if let Some(departures) = departures {
             stamper.set_departures(departures);
@@ -208,7 +240,12 @@ fn send<T: Transmit>(
         }
         let took = job.schedule.took(taken, &runs);
         match &departures {
-            None => totals.hand_over(taken, now_ns, job.schedule.is_paced()),
+            None => {
+                if let Some(late_ns) = late_ns {
+                    tallies.tally().lateness.saturating_record(late_ns);
+                }
+                totals.hand_over(taken, now_ns, job.schedule.is_paced());
+            }
             Some(departures) => totals.hand_over_timed(taken, departures, tallies.tally()),
         }
         totals.issued += taken as u64;
@@ -222,6 +259,7 @@ fn send<T: Transmit>(
         let done = queue.reap(Wait::No)?;
         totals.packets += done.packets;
         totals.errors += done.failed;
+        messages.follow_ups.look(queue);
     }
 }
 
@@ -252,10 +290,11 @@ fn settle<T: Transmit>(queue: &mut T, totals: &mut Totals) {
 fn say_end<T: Transmit>(
     queue: &mut T,
     job: &TxJob,
-    announcer: &Announcer,
+    messages: &Messages,
     totals: &mut Totals,
 ) -> Result<(), QueueError> {
-    if totals.issued == 0 {
+    // RTP without probe headers has none of their messages; its end is told by RTCP.
+    if totals.issued == 0 || job.rtp.is_some_and(|rtp| !rtp.probe) {
         return Ok(());
     }
     for pause in END_PAUSES_MS {
@@ -266,8 +305,9 @@ fn say_end<T: Transmit>(
             // they add up to the truth.
             let failed = if flow == 0 { totals.errors } else { 0 };
             let end = End { issued, failed, first_ns: totals.first_ns, last_ns: totals.last_ns };
-            let message = Message { end, clock, announced: announcer.sent(place) };
-            queue.send_message(flow, &written(Kind::End, job.run, stream, &message))?;
+            let message = Message { end, clock, announced: messages.sent(place) };
+            let written = written_as(job.rtp.as_ref(), Kind::End, job.run, stream, &message);
+            queue.send_message(flow, &written)?;
             totals.messages += 1;
         }
     }

@@ -24,6 +24,10 @@ pub enum Format {
     Iperf2,
     /// Counted without being understood.
     Raw,
+    /// RTP (RFC 3550) without wirerate's probe.
+    Rtp,
+    /// An MPEG transport stream in datagrams without RTP.
+    Ts,
 }
 
 /// What tells one stream from another.
@@ -31,7 +35,7 @@ pub enum Format {
 pub struct StreamKey {
     /// Format.
     pub format: Format,
-    /// The sender's run (`Wirerate`), 0 otherwise.
+    /// The sender's run (`Wirerate`), the SSRC (`Rtp`), 0 otherwise.
     pub run: u32,
     /// Stream number (`Wirerate`), 0 otherwise.
     pub stream: u16,
@@ -83,7 +87,7 @@ pub struct RxCounters {
 pub struct StreamTally {
     /// Which stream.
     pub key: StreamKey,
-    /// Its counts; `foreign` is always 0.
+    /// Its counts; `foreign` are packets of an RTP source whose numbers are far from its sequence.
     pub counters: RxCounters,
     /// Smoothed interarrival jitter (RFC 3550 §6.4.1) and its highest value, in ns.
     pub jitter_ns: Option<(u64, u64)>,
@@ -95,6 +99,8 @@ pub struct StreamTally {
     pub ended_ns: u64,
     /// How it was lost and reordered: in a worker's last tally, of a stream with numbers.
     pub detail: Option<Box<Detail>>,
+    /// What a media stream says of itself.
+    pub media: Option<Box<super::media::MediaFigures>>,
 }
 
 /// What a sender said of its clock.
@@ -107,6 +113,24 @@ pub struct SenderClock {
     /// What it said; at its worst, if it said more than one thing.
     pub claim: Claim,
 }
+
+/// A packet's times by the kernels of both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    /// The sender's run.
+    pub run: u32,
+    /// Stream number.
+    pub stream: u16,
+    /// Sequence number.
+    pub sequence: u64,
+    /// CLOCK_TAI in ns when the sender's kernel gave it to the driver.
+    pub sent_ns: u64,
+    /// CLOCK_TAI in ns when the receiver's took it from there.
+    pub arrived_ns: u64,
+}
+
+/// Most pairs of one hand-over.
+pub const MAX_PAIRS: usize = 1 << 16;
 
 /// A receive worker's hand-over.
 #[derive(Debug)]
@@ -121,6 +145,12 @@ pub struct RxTally {
     pub streams: Vec<StreamTally>,
     /// One-way latency in ns of datagrams that carry a CLOCK_TAI time, since the last hand-over.
     pub latency: Histogram<u64>,
+    /// Time in ns from the driver of the sender to that of this host, by the stamps of both kernels, since the last hand-over.
+    pub wire: Histogram<u64>,
+    /// Those times packet by packet, where somebody wants them, since the last hand-over.
+    pub pairs: Vec<Pair>,
+    /// Pairs that found no room. Total.
+    pub pairs_missing: u64,
     /// Transit times by sender, since the last hand-over.
     pub spreads: Vec<SenderSpread>,
     /// Differences between the delays of consecutive datagrams, since the last hand-over.
@@ -154,6 +184,9 @@ impl RxTally {
             counters: RxCounters::default(),
             streams: Vec::new(),
             latency: latency_histogram(),
+            wire: latency_histogram(),
+            pairs: Vec::new(),
+            pairs_missing: 0,
             spreads: Vec::new(),
             steps: Steps::default(),
             gaps: gap_histogram(),
@@ -205,6 +238,10 @@ pub struct TxTally {
     pub packets: u64,
     /// Packets that this host refused. Total.
     pub errors: u64,
+    /// Packets taken by the queue, whatever became of them: those whose numbers are used. Total.
+    pub issued: u64,
+    /// Packets that a stream sends in its turn.
+    pub turn: u64,
     /// UDP payload of `packets` and `errors`, bytes. Total.
     pub payload_bytes: u64,
     /// Frames with FCS of `packets` and `errors`, bytes. Total.
@@ -221,6 +258,8 @@ pub struct TxTally {
     pub overdue: Option<u64>,
     /// Packets handed over at once (without a pace: until the queue was full), since the last hand-over.
     pub burst: Histogram<u64>,
+    /// Time in ns by which bursts began later than planned, since the last hand-over; empty without a pace.
+    pub lateness: Histogram<u64>,
     /// Time in ns from the start of a burst to that of the next (without a pace: from one hand-over to the kernel or the NIC to the next), since the
     /// last hand-over.
     pub gaps: Histogram<u64>,
@@ -234,6 +273,8 @@ impl TxTally {
             at_ns: 0,
             packets: 0,
             errors: 0,
+            issued: 0,
+            turn: 1,
             payload_bytes: 0,
             frame_bytes: 0,
             frames: 0,
@@ -242,6 +283,7 @@ impl TxTally {
             last_ns: 0,
             overdue: None,
             burst: burst_histogram(),
+            lateness: latency_histogram(),
             gaps: gap_histogram(),
         }
     }

@@ -1,21 +1,28 @@
 //! The sink of a receive worker: tells datagrams apart and counts them.
 #![forbid(unsafe_code)]
 
+mod media;
+
 use std::fmt;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use self::media::Candidates;
 use super::FormatChoice;
 use super::ahead::Ahead;
+use super::pairs::Pairs;
+use super::rtcp::Inbox;
 use super::senders::Senders;
 use super::stream::{Stream, transit};
 use crate::interop::iperf2;
 use crate::measure::delay::{Spreads, Steps};
 use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
+use crate::measure::media::MediaSpec;
 use crate::measure::sequence::{Arrival, MAX_NUMBER};
-use crate::measure::tally::{Format, RxCounters, RxTally, StreamKey};
+use crate::measure::tally::{Format, Pair, RxCounters, RxTally, StreamKey};
+use crate::packet::follow_up;
 use crate::packet::probe::{self, Kind, Message, Probe, unwrap40};
 use crate::profile::payload::Payload;
 use crate::queue::{RxMeta, Sink};
@@ -39,6 +46,10 @@ pub struct ObserverSpec {
     pub ready_ns: u64,
     /// What must follow the probe header, for `--verify-payload`.
     pub verify: Option<Arc<Payload>>,
+    /// What is known of media streams.
+    pub media: MediaSpec,
+    /// Takes RTCP that comes on the port of RTP (RFC 5761).
+    pub inbox: Option<Inbox>,
 }
 
 /// Counts what one worker receives. Nothing is allocated for a datagram but for the first of a stream and for the first that
@@ -77,10 +88,17 @@ pub struct Observer {
     latency: Recorder,
     spreads: Spreads,
     steps: Steps,
+    pairs: Pairs,
     gaps: Gaps,
     last_arrival_ns: u64,
     /// What has to follow in the stream `last`; closed while anything else may.
     ahead: Ahead,
+    /// Flows that may turn out to be media streams.
+    candidates: Candidates,
+    /// An RTP source was recognised: what looks like a probe by chance may be its packet.
+    rtp_heard: bool,
+    /// A transport stream was: what is out of sync may be its datagram.
+    ts_heard: bool,
 }
 
 impl fmt::Debug for Observer {
@@ -113,9 +131,13 @@ impl Observer {
             latency: Recorder::default(),
             spreads: Spreads::default(),
             steps: Steps::default(),
+            pairs: Pairs::default(),
             gaps: Gaps::default(),
             last_arrival_ns: 0,
             ahead: Ahead::default(),
+            candidates: Candidates::default(),
+            rtp_heard: false,
+            ts_heard: false,
         }
     }
 
@@ -123,6 +145,11 @@ impl Observer {
     pub fn set_hexdump(&mut self, hexdump: Hexdump) {
         self.close();
         self.hexdump = Some(hexdump);
+    }
+
+    /// Remembers when packets arrived, for senders that tell later when they left; packet by packet, too, if `each`.
+    pub fn pair(&mut self, each: bool) {
+        self.pairs = Pairs::wanted(each);
     }
 
     /// The queue became ready at `ready_ns` of CLOCK_TAI.
@@ -154,13 +181,19 @@ impl Observer {
     /// `worker`, `at_ns` and `losses`, which the worker knows.
     pub fn tally(&mut self, into: &mut RxTally) {
         self.settle();
-        into.streams.clear();
-        into.counters = RxCounters { foreign: self.foreign, ..RxCounters::default() };
-        for stream in &self.streams {
-            let tally = stream.tally();
+        let foreign = self.foreign + self.candidates.datagrams();
+        into.counters = RxCounters { foreign, ..RxCounters::default() };
+        for (n, stream) in self.streams.iter().enumerate() {
+            // Streams only become more: memory of the last time is used again.
+            let spare = into.streams.get_mut(n).and_then(|last| last.media.take());
+            let tally = stream.tally(spare);
             into.counters.add(&tally.counters);
-            into.streams.push(tally);
+            match into.streams.get_mut(n) {
+                Some(last) => *last = tally,
+                None => into.streams.push(tally),
+            }
         }
+        into.streams.truncate(self.streams.len());
         into.untracked = self.untracked;
         into.messages = self.messages;
         self.senders.tell(&mut into.clocks);
@@ -168,6 +201,7 @@ impl Observer {
         self.latency.hand_over(&mut into.latency);
         self.spreads.hand_over(&mut into.spreads);
         self.steps.hand_over(&mut into.steps);
+        self.pairs.hand_over(into);
         self.gaps.hand_over(&mut into.gaps);
     }
 
@@ -187,11 +221,12 @@ impl Observer {
         }
         match self.spec.format {
             FormatChoice::Auto | FormatChoice::Wirerate => match Probe::parse(payload) {
+                Ok(_) if self.rtp_heard && self.is_known_rtp(meta, payload) => self.other(meta, payload),
                 Ok(probe) if probe.kind == Kind::Data => self.probe(meta, payload, &probe),
                 Ok(probe) => self.message(meta, payload, &probe),
                 Err(_) => self.other(meta, payload),
             },
-            FormatChoice::Iperf2 => self.other(meta, payload),
+            FormatChoice::Iperf2 | FormatChoice::Rtp | FormatChoice::Ts => self.other(meta, payload),
             FormatChoice::Raw => self.raw(meta, payload),
         }
     }
@@ -266,6 +301,9 @@ impl Observer {
 
     #[cold]
     fn message(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+        if probe.kind == Kind::FollowUp {
+            return self.follow_up(meta, payload, probe);
+        }
         // The check covers the header only; what the body says must at least agree with it.
         let agrees = |message: &Message| {
             let end = &message.end;
@@ -290,6 +328,29 @@ impl Observer {
         }
     }
 
+    fn follow_up(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
+        let Some(pairs) = follow_up::read(probe, payload) else {
+            return self.corrupt_or_foreign(meta, payload);
+        };
+        self.messages += 1;
+        let Some(&at) = self.index.get(&probe_key(meta, probe)) else { return };
+        let stream = &mut self.streams[at];
+        let Some(arrivals) = &mut stream.arrivals else { return };
+        for departed in pairs {
+            let number = unwrap40(departed.sequence, stream.tracker.near());
+            if let Some(arrived_ns) = arrivals.take(number) {
+                let (run, stream) = (probe.run, probe.stream);
+                self.pairs.enter(Pair {
+                    run,
+                    stream,
+                    sequence: number,
+                    sent_ns: departed.tai_ns,
+                    arrived_ns,
+                });
+            }
+        }
+    }
+
     fn raw(&mut self, meta: &RxMeta, payload: &[u8]) {
         let Some(at) = self.stream(&flow_key(Format::Raw, meta)) else { return };
         self.streams[at].unnumbered(meta, payload.len());
@@ -298,7 +359,13 @@ impl Observer {
 
     /// Everything that has no good probe header.
     fn other(&mut self, meta: &RxMeta, payload: &[u8]) {
-        if self.spec.format == FormatChoice::Wirerate || !self.iperf2(meta, payload) {
+        let taken = match self.spec.format {
+            FormatChoice::Auto => self.media(meta, payload) || self.iperf2(meta, payload),
+            FormatChoice::Rtp | FormatChoice::Ts => self.media(meta, payload),
+            FormatChoice::Iperf2 => self.iperf2(meta, payload),
+            FormatChoice::Wirerate | FormatChoice::Raw => false,
+        };
+        if !taken {
             self.corrupt_or_foreign(meta, payload);
         }
     }
@@ -364,7 +431,7 @@ impl Observer {
 
     /// The stream that a datagram with a bad header was of, as far as what is left of it says.
     fn corrupt_stream(&self, meta: &RxMeta, payload: &[u8]) -> Option<usize> {
-        if self.spec.format == FormatChoice::Iperf2 {
+        if !matches!(self.spec.format, FormatChoice::Auto | FormatChoice::Wirerate) {
             return None;
         }
         let key = probe_key(meta, &Probe::parse_unchecked(payload).ok()?);
@@ -417,7 +484,8 @@ impl Observer {
             return None;
         }
         let mut stream = Stream::new(*key, iperf2);
-        if key.format != Format::Raw {
+        stream.arrivals = self.pairs.arrivals(at);
+        if matches!(key.format, Format::Wirerate | Format::Iperf2) {
             stream.sender = self.spreads.place(key.source.ip(), key.run);
         }
         self.streams.push(stream);

@@ -41,7 +41,13 @@ fn end_message(run: u32, stream: u16, end: End) -> Vec<u8> {
 }
 
 fn observer(format: FormatChoice) -> Observer {
-    Observer::new(ObserverSpec { format, ready_ns: START, verify: None })
+    Observer::new(ObserverSpec {
+        format,
+        ready_ns: START,
+        verify: None,
+        media: MediaSpec::default(),
+        inbox: None,
+    })
 }
 
 fn tally(observer: &mut Observer) -> RxTally {
@@ -374,9 +380,16 @@ fn the_hexdump_sees_each_datagram() {
 proptest! {
     #[test]
     fn no_datagrams_panic(
-        buf in prop::collection::vec(any::<u8>(), 0..300), stride in 0usize..120, count in 0usize..9, format in 0..4,
+        buf in prop::collection::vec(any::<u8>(), 0..300), stride in 0usize..120, count in 0usize..9, format in 0..6,
     ) {
-        let formats = [FormatChoice::Auto, FormatChoice::Wirerate, FormatChoice::Iperf2, FormatChoice::Raw];
+        let formats = [
+            FormatChoice::Auto,
+            FormatChoice::Wirerate,
+            FormatChoice::Iperf2,
+            FormatChoice::Raw,
+            FormatChoice::Rtp,
+            FormatChoice::Ts,
+        ];
         let mut o = observer(formats[format as usize]);
         o.run(&meta("[2001:db8::1]:9", START), &buf, stride, count);
         let c = tally(&mut o).counters;
@@ -473,7 +486,7 @@ proptest! {
     ) {
         let make = || {
             let verify = verify.then(|| Payload::pattern().into());
-            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify });
+            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify, media: MediaSpec::default(), inbox: None });
             if dumped {
                 o.set_hexdump(Box::new(|_, _| ()));
             }

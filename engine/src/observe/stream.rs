@@ -1,8 +1,13 @@
 //! One stream as a receive worker sees it.
 #![forbid(unsafe_code)]
 
+mod media;
+
+use self::media::MediaStream;
+use super::arrivals::Arrivals;
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
+use crate::measure::media::MediaFigures;
 use crate::measure::sequence::{Arrival, Detail, Tracker, When};
 use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
 use crate::packet::probe::{End, Message};
@@ -27,6 +32,8 @@ pub(super) struct Stream {
     jitter: Jitter,
     /// The place of its sender among those whose delay variation is measured.
     pub(super) sender: Option<u8>,
+    /// When the last of them arrived, where somebody will ask.
+    pub(super) arrivals: Option<Arrivals>,
     /// Transit time of the datagram with the highest number.
     newest: i64,
     /// Jitter as iperf has it, which takes copies in: from the first copy on.
@@ -43,6 +50,8 @@ pub(super) struct Stream {
     end: Option<End>,
     announced: u64,
     ended_ns: u64,
+    /// What it is besides, when it is a media stream.
+    media: Option<Box<MediaStream>>,
 }
 
 impl Stream {
@@ -56,6 +65,7 @@ impl Stream {
             corrupt: 0,
             jitter: Jitter::default(),
             sender: None,
+            arrivals: None,
             newest: 0,
             with_copies: None,
             unnumbered: 0,
@@ -69,6 +79,7 @@ impl Stream {
             end: None,
             announced: 0,
             ended_ns: 0,
+            media: None,
         }
     }
 
@@ -90,6 +101,9 @@ impl Stream {
             self.with_copies.get_or_insert_with(|| Box::new(self.jitter));
         } else {
             self.jitter.arrive(sent_ns, meta.arrived_ns);
+            if let Some(arrivals) = &mut self.arrivals {
+                arrivals.put(number, meta.arrived_ns);
+            }
         }
         if let Some(jitter) = &mut self.with_copies {
             jitter.arrive(sent_ns, meta.arrived_ns);
@@ -103,10 +117,22 @@ impl Stream {
         (arrival, step)
     }
 
+    /// The sender's clock is another from now on.
+    fn begin_clock_anew(&mut self) {
+        self.jitter.begin_anew();
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.begin_anew();
+        }
+    }
+
     /// Takes in `count` datagrams with the numbers that come next, otherwise like the last one in all that is figured here.
     #[inline]
     pub(super) fn numbered_alike(&mut self, meta: &RxMeta, length: usize, count: u64) {
         self.count(meta, length, count);
+        if let Some(arrivals) = &mut self.arrivals {
+            let next = self.tracker.next();
+            (next..next + count).for_each(|number| arrivals.put(number, meta.arrived_ns));
+        }
         self.tracker.follow(count);
         self.jitter.arrive_alike(count);
         if let Some(jitter) = &mut self.with_copies {
@@ -177,8 +203,8 @@ impl Stream {
         self.end.is_none()
     }
 
-    /// The figures so far.
-    pub(super) fn tally(&self) -> StreamTally {
+    /// The figures so far; those of a media stream in `spare`, if there is one.
+    pub(super) fn tally(&self, spare: Option<Box<MediaFigures>>) -> StreamTally {
         let mut counters = RxCounters {
             corrupt: self.corrupt,
             payload_bytes: self.payload_bytes,
@@ -188,12 +214,13 @@ impl Stream {
             last_ns: self.last_ns,
             ..RxCounters::default()
         };
-        if self.key.format == Format::Raw {
+        if matches!(self.key.format, Format::Raw | Format::Ts) {
             counters.packets = self.unnumbered;
             counters.unique = self.unnumbered;
         } else {
             self.tracker.counters(&mut counters);
         }
+        let media = self.media_figures(&mut counters, spare);
         // iperf has no number of its runs.
         let run = self.key.run + self.restarts;
         StreamTally {
@@ -204,12 +231,15 @@ impl Stream {
             announced: self.announced,
             ended_ns: self.ended_ns,
             detail: None,
+            media,
         }
     }
 
     /// How it was lost and reordered so far; `None` where datagrams have no numbers.
     pub(super) fn detail(&self) -> Option<Box<Detail>> {
-        if self.key.format == Format::Raw {
+        // Of several sequences, one after the other, there is no one detail.
+        let one_sequence = self.media.as_ref().is_none_or(|media| !media.has_restarted());
+        if matches!(self.key.format, Format::Raw | Format::Ts) || !one_sequence {
             return None;
         }
         let mut detail = self.tracker.detail();

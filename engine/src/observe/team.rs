@@ -358,6 +358,9 @@ fn open_each<Q: Receive + 'static>(
                 if let Some(inspect) = config.inspect {
                     observer.set_hexdump(Box::new(inspect));
                 }
+                if config.tuning.kernel_stamps {
+                    observer.pair(config.packets.is_some());
+                }
                 worker::run(queue, observer, filler, &stop)
             },
         )?;

@@ -3,10 +3,13 @@
 
 pub mod checksum;
 pub mod ethernet;
+pub mod follow_up;
 pub mod fragment;
 pub mod frame;
 pub mod ip;
 pub mod probe;
 pub mod rtcp;
 pub mod rtp;
+pub mod stamp;
+pub mod ts;
 pub mod udp;

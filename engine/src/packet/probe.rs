@@ -45,6 +45,8 @@ pub enum Kind {
     End,
     /// The stream goes on, or is about to begin; a [`Message`] follows the header.
     Announce,
+    /// When packets of the stream left; pairs follow the header ([`follow_up`](super::follow_up)).
+    FollowUp,
 }
 
 /// The fields of a probe header. Sequence and time are the low 40 bits as they stand in the packet;
@@ -92,6 +94,7 @@ impl Probe {
             Kind::Data => 0,
             Kind::End => 1,
             Kind::Announce => 2,
+            Kind::FollowUp => 3,
         };
         let fields = u64::from(VERSION << 4 | kind) << 40
             | u64::from(self.run & MAX_RUN) << 16
@@ -169,10 +172,12 @@ impl Words {
         const DATA: u8 = VERSION << 4;
         const END: u8 = VERSION << 4 | 1;
         const ANNOUNCE: u8 = VERSION << 4 | 2;
+        const FOLLOW_UP: u8 = VERSION << 4 | 3;
         let kind = match (self.first >> 40) as u8 {
             DATA => Kind::Data,
             END => Kind::End,
             ANNOUNCE => Kind::Announce,
+            FOLLOW_UP => Kind::FollowUp,
             _ => return Err(NotAProbe::Version),
         };
         Ok(Probe {
@@ -287,7 +292,7 @@ pub struct End {
 /// ```text
 /// 0..4  issued, failed, first and last time, as they stand at the moment ([`End`])
 /// 4..7  the sender's clock ([`Claim`]); its host 0: nothing is said
-///    7  messages of this stream before its end: announcements
+///    7  messages of this stream before its end: announcements and follow-ups
 /// ```
 ///
 /// A body that ends after the fourth is one of a sender that says nothing of its clock.
@@ -339,9 +344,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn probe() -> impl Strategy<Value = Probe> {
-        (0..3usize, 0..=MAX_RUN, any::<u16>(), 0..=FORTY_BITS, 0..=FORTY_BITS).prop_map(
+        (0..4usize, 0..=MAX_RUN, any::<u16>(), 0..=FORTY_BITS, 0..=FORTY_BITS).prop_map(
             |(kind, run, stream, sequence, time)| Probe {
-                kind: [Kind::Data, Kind::End, Kind::Announce][kind],
+                kind: [Kind::Data, Kind::End, Kind::Announce, Kind::FollowUp][kind],
                 run,
                 stream,
                 sequence,

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::packet::follow_up::Departed;
+
 use super::{Completed, QueueError, QueueLoss, Receive, Run, Sink, Stamper, Transmit, TxCaps, Wait};
 
 /// How long a link may be down before the queue counts as broken.
@@ -116,6 +118,15 @@ impl<T: Transmit> Transmit for Patient<T> {
 
     fn in_flight(&self) -> usize {
         self.queue.in_flight() + self.refused
+    }
+
+    #[inline]
+    fn awaits_stamps(&self) -> usize {
+        self.queue.awaits_stamps()
+    }
+
+    fn stamps(&mut self, into: &mut Vec<(u16, Departed)>) {
+        self.queue.stamps(into);
     }
 
     fn send_message(&mut self, flow: u16, payload: &[u8]) -> Result<(), QueueError> {

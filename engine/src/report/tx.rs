@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 
 use super::rates::{Rates, distribution, per_second};
 use super::{Burst, IntervalTx, Tx};
-use crate::measure::tally::{TxTally, burst_histogram, gap_histogram};
+use crate::measure::tally::{TxTally, burst_histogram, gap_histogram, latency_histogram};
 
 /// Adds up what the transmit workers hand over.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub struct TxCollector {
     workers: Vec<Totals>,
     burst: Histogram<u64>,
     gaps: Histogram<u64>,
+    lateness: Histogram<u64>,
     /// Totals at the last interval.
     reported: Totals,
 }
@@ -78,6 +79,7 @@ impl Default for TxCollector {
             workers: Vec::new(),
             burst: burst_histogram(),
             gaps: gap_histogram(),
+            lateness: latency_histogram(),
             reported: Totals::default(),
         }
     }
@@ -96,6 +98,7 @@ impl TxCollector {
         }
         self.workers[tally.worker] = Totals::of(tally);
         self.burst.add(&tally.burst).expect("all burst histograms have the same bounds");
+        self.lateness.add(&tally.lateness).expect("all latency histograms have the same bounds");
         self.gaps.add(&tally.gaps).expect("all gap histograms have the same bounds");
     }
 
@@ -158,6 +161,7 @@ impl TxCollector {
                 max: self.burst.max(),
             },
             inter_departure_ns: distribution(&self.gaps),
+            lateness_ns: distribution(&self.lateness),
         }
     }
 }

@@ -29,6 +29,7 @@ mod reassembled;
 mod received;
 mod slots;
 mod spin;
+mod stamps;
 mod timed;
 mod verdict;
 

@@ -6,10 +6,12 @@ use std::mem;
 use std::os::fd::AsRawFd;
 
 use crate::error::Result;
+use crate::packet::follow_up::Departed;
 use crate::queue::socket::BATCH;
 use crate::queue::socket::messages::Messages;
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::{Fate, Outgoing};
+use crate::queue::socket::stamps::Stamps;
 use crate::queue::socket::timed::Timed;
 use crate::queue::{Completed, QueueError, Run, Stamper, Transmit, TxCaps, TxSpec, Wait};
 
@@ -27,6 +29,8 @@ pub struct MmsgTx {
     messages: Messages,
     /// Where packets leave at times of their own.
     timed: Option<Timed>,
+    /// Where the kernel says when packets left.
+    stamps: Option<Stamps>,
 }
 
 impl MmsgTx {
@@ -41,7 +45,8 @@ impl MmsgTx {
             Some(_) => Messages::timed(&mut outgoing.slots, BATCH),
             None => Messages::new(&mut outgoing.slots, BATCH),
         };
-        Ok(Self { outgoing, messages, timed: spec.txtime.map(Timed::new) })
+        let stamps = spec.tuning.kernel_stamps.then(|| Stamps::of(&outgoing.sockets)).transpose()?;
+        Ok(Self { outgoing, messages, timed: spec.txtime.map(Timed::new), stamps })
     }
 
     /// How many packets leave as one buffer, now and later.
@@ -127,6 +132,9 @@ impl Transmit for MmsgTx {
                 to += 1;
             }
             let sent = self.send(run.flow, from, to)?;
+            if let Some(stamps) = &mut self.stamps {
+                stamps.taken(run.flow, sent);
+            }
             taken += sent;
             if sent < usize::from(run.count) {
                 break;
@@ -166,6 +174,17 @@ impl Transmit for MmsgTx {
         match &self.timed {
             None => self.outgoing.send_message(flow, payload),
             Some(timed) => self.outgoing.insist(flow, |socket| timed.send_now(socket, payload)),
+        }
+    }
+
+    #[inline]
+    fn awaits_stamps(&self) -> usize {
+        self.stamps.as_ref().map_or(0, Stamps::awaited)
+    }
+
+    fn stamps(&mut self, into: &mut Vec<(u16, Departed)>) {
+        if let Some(stamps) = &mut self.stamps {
+            stamps.collect(&self.outgoing.sockets, into);
         }
     }
 }
