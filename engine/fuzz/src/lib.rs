@@ -9,8 +9,10 @@ pub mod headers;
 pub mod iperf2;
 pub mod observer;
 pub mod probe;
+pub mod rtcp;
 pub mod rtp;
 mod script;
+pub mod stamp;
 pub mod target;
 pub mod text;
 pub mod tracker;
@@ -28,7 +30,9 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("iperf2", iperf2::check),
     ("observer", observer::check),
     ("probe", probe::check),
+    ("rtcp", rtcp::check),
     ("rtp", rtp::check),
+    ("stamp", stamp::check),
     ("target", target::check),
     ("text", text::check),
     ("tracker", tracker::check),

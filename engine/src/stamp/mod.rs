@@ -15,7 +15,7 @@ mod window;
 
 use crate::clock;
 use crate::packet::stamp::{ErrorEstimate, Format};
-use crate::sys::timestamping::clock_quality;
+use crate::sys::timex;
 
 /// Who takes the times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,8 +68,13 @@ impl Clock {
     }
 }
 
+/// A clock that nobody keeps is taken to be this far off, as the kernel does.
+const UNKEPT_NS: u64 = 16_000_000_000;
+
 /// What the kernel says of the clock now.
 fn error_estimate(format: Format) -> ErrorEstimate {
-    let quality = clock_quality();
-    ErrorEstimate::new(quality.error_ns, quality.synchronized, format)
+    match timex::read() {
+        Ok(state) => ErrorEstimate::new(u64::from(state.max_error_us) * 1000, state.synchronised, format),
+        Err(_) => ErrorEstimate::new(UNKEPT_NS, false, format),
+    }
 }

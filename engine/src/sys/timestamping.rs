@@ -1,8 +1,7 @@
-//! Single packets with the kernel's time stamps (SO_TIMESTAMPING, Documentation/networking/timestamping.rst), and how good its clock is.
-#![expect(unsafe_code, reason = "adjtimex on a plain structure")]
+//! Single packets with the kernel's time stamps (SO_TIMESTAMPING, Documentation/networking/timestamping.rst).
+#![forbid(unsafe_code)]
 
 use std::io::{self, IoSliceMut};
-use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -139,26 +138,6 @@ impl Stamps {
     }
 }
 
-/// What the kernel knows of its clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClockQuality {
-    /// A daemon keeps it to UTC.
-    pub synchronized: bool,
-    /// How far off it may be, in ns.
-    pub error_ns: u64,
-}
-
-/// Asks the kernel (adjtimex(2)). A clock that cannot be asked is taken for one that nobody keeps, 16 s off.
-pub fn clock_quality() -> ClockQuality {
-    // SAFETY: all zeros is a valid timex, which asks for everything and sets nothing.
-    let mut timex: libc::timex = unsafe { mem::zeroed() };
-    // SAFETY: timex is live, and the kernel writes within it.
-    let state = unsafe { libc::adjtimex(&raw mut timex) };
-    let synchronized = state >= 0 && state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0;
-    let error_us = if state < 0 { 16_000_000 } else { timex.maxerror.unsigned_abs() };
-    ClockQuality { synchronized, error_ns: error_us.saturating_mul(1000) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,11 +170,5 @@ mod tests {
         assert!(transmitted(sender.as_fd(), &mut bytes, &mut control).unwrap().is_none());
         let left = sent.stamps.software_ns.expect("switched on with the option");
         came.stamps.software_ns.inspect(|came| assert!(left <= *came)).is_some()
-    }
-
-    #[test]
-    fn the_clock_says_how_good_it_is() {
-        let quality = clock_quality();
-        assert!(quality.error_ns > 0);
     }
 }
