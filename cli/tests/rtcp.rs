@@ -136,7 +136,8 @@ fn gstreamer_answers_our_reports() {
     assert!(rtcp["rr_received"].as_u64().unwrap() > 0, "{rtcp}");
     assert_eq!((&rtcp["malformed"], &rtcp["collisions"]), (&0.into(), &0.into()), "{rtcp}");
     let peer = &rtcp["peers"][0];
-    assert_eq!((&peer["lost"], &peer["fraction_lost"]), (&0.into(), &0.0.into()), "{rtcp}");
+    // While it waits for a second packet in sequence it counts the first twice.
+    assert!((-1..=0).contains(&peer["lost"].as_i64().unwrap()) && peer["fraction_lost"] == 0.0, "{rtcp}");
     assert!(peer["cname"].is_string(), "{rtcp}");
     assert!(rtcp["rtt_ns"]["count"].as_u64().unwrap() > 0, "{rtcp}");
 }

@@ -258,12 +258,14 @@ fn open(spec: &EndpointSpec) -> Result<UdpSocket> {
         }
     }
     let ttl = u32::from(spec.ttl);
+    // What is said to a group stays near, what a receiver says to one sender need not.
+    let unicast_ttl = if spec.session.receives { 64 } else { ttl };
     let class = u32::from(spec.dscp) << 2;
     if ipv6 {
         socket.set_only_v6(true).map_err(|e| failed("IPV6_V6ONLY", e))?;
-        socket.set_unicast_hops_v6(ttl).and_then(|()| socket.set_multicast_hops_v6(ttl))
+        socket.set_unicast_hops_v6(unicast_ttl).and_then(|()| socket.set_multicast_hops_v6(ttl))
     } else {
-        socket.set_ttl_v4(ttl).and_then(|()| socket.set_multicast_ttl_v4(ttl))
+        socket.set_ttl_v4(unicast_ttl).and_then(|()| socket.set_multicast_ttl_v4(ttl))
     }
     .map_err(|e| failed("TTL", e))?;
     if ipv6 { socket.set_tclass_v6(class) } else { socket.set_tos_v4(class) }

@@ -224,7 +224,8 @@ impl Session {
             return Vec::new();
         }
         // Five intervals of silence, and one is forgotten (§6.3.5).
-        let interval = self.config.interval_ns.map_or(load.deterministic_ns(false), |ns| ns as f64);
+        // A fixed interval is this end's own: the others keep theirs.
+        let interval = load.deterministic_ns(false).max(self.config.interval_ns.unwrap_or(0) as f64);
         self.members.forget_silent(now.ns.saturating_sub((5.0 * interval) as u64));
         self.sent_before = [sent, self.sent_before[0]];
         self.reports(now, figures, load.we_sent, &[])

@@ -166,6 +166,23 @@ fn by_the_book_two_report_every_five_seconds_or_so() {
 }
 
 #[test]
+fn who_reports_seldom_is_not_forgotten_by_who_reports_often() {
+    let mut sender = session(None, Some(SECOND / 2));
+    let mut other = Compound::new();
+    other.receiver_report(0xb, &[]);
+    other.description(&[0xb], "slow");
+    sender.receive(at(0), address("192.0.2.2:5005"), other.bytes(), &[]);
+    for second in 1..=24 {
+        sender.due(at(second * SECOND), &sending(second));
+    }
+    assert_eq!(sender.members.len(), 1);
+    for second in 25..=30 {
+        sender.due(at(second * SECOND), &sending(second));
+    }
+    assert_eq!(sender.members.len(), 0, "five intervals of 5 s");
+}
+
+#[test]
 fn among_many_a_goodbye_waits() {
     let mut receiver = session(Some(0xb), None);
     assert_eq!(receiver.farewell_wait_ns(at(0)), 0);
