@@ -53,8 +53,12 @@ fn observer(c: &mut Criterion) {
     ] {
         group.bench_function(name, |b| {
             let verify = verify.then(|| Payload::pattern().into());
-            let mut observer =
-                Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: 0, verify });
+            let mut observer = Observer::new(ObserverSpec {
+                format: FormatChoice::Auto,
+                ready_ns: 0,
+                verify,
+                ..ObserverSpec::default()
+            });
             let meta = RxMeta {
                 source: "10.0.0.1:40000".parse().expect("an address"),
                 destination: "239.1.2.3:5001".parse().expect("an address"),

@@ -25,6 +25,7 @@ pub fn spec(flows: u16, max_payload: u16) -> TxSpec {
         segments: Segments::Auto,
         txtime: None,
         tuning: Tuning::default(),
+        rtp: None,
         payload: Arc::new(Payload::pattern()),
         max_payload,
     }

@@ -1,6 +1,8 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod stamp;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use wirerate_engine::host::cpu;
 use wirerate_engine::host::sched::Policy;
 use wirerate_engine::pacing::MAX_BURST;
+use wirerate_engine::profile::rate::{Layer, Rate};
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::queue::afxdp::steer::QUEUES;
 use wirerate_engine::target::Target;
@@ -36,9 +39,13 @@ pub enum Command {
     Drops(Drops),
     /// Say whether this machine is ready, and the command that mends it
     Doctor(Doctor),
+    /// Measure round trips to a STAMP session-reflector (RFC 8762): time, its variation, loss on either way
+    Stamp(stamp::Stamp),
+    /// Answer STAMP test packets (RFC 8762) until Ctrl-C: a session-reflector
+    Reflect(stamp::Reflect),
 }
 
-const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT; IPv6 in brackets. A multicast group is \
+const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT, or rtp://[SOURCE@]ADDR:PORT, which recv takes for --format rtp; IPv6 in brackets. A multicast group is \
 recognised as one; SOURCE@ makes it source-specific (SSM)";
 
 /// What `send` and `recv` have in common.
@@ -153,9 +160,10 @@ pub struct Send {
     pub bytes: Option<u64>,
 
     /// Offered load: max, 10G (UDP payload, bit/s; K M G are powers of 1000), 9.9GL1 or 9.9GL2 (on the line, or
-    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps
-    #[arg(long, value_name = "RATE", default_value = "1000pps")]
-    pub rate: String,
+    /// frames), 14.88Mpps, 95% (of the link's speed, L1); from 1 bit/s or 0.001pps to 100T or 1000Mpps. RTP has its own, see --ptime
+    /// [default: 1000pps]
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<String>,
 
     /// How packets leave at --rate: auto, as they become due, at most 100 µs' worth at once; N, in bursts of N packets (1 to
     /// 16384, of each worker) back to back and then a silence that keeps the rate; 1, packet by packet
@@ -219,6 +227,9 @@ pub struct Send {
 
     #[command(flatten)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub rtp: crate::rtp::Rtp,
 }
 
 /// What follows the probe header.
@@ -248,6 +259,18 @@ pub struct Recv {
     #[arg(long, value_enum, default_value_t = Steer::Auto)]
     pub steer: Steer,
 
+    /// Slots of the ring in which packets arrive (afxdp), a power of two from 64 to 32768. Default: twice those of the NIC, at least 8192
+    #[arg(long, value_name = "N", value_parser = parse_slots)]
+    pub ring_size: Option<u32>,
+
+    /// Frames that packets arrive in (afxdp), 64 to 32768. Default: as many as --ring-size
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=32_768))]
+    pub frames: Option<u32>,
+
+    /// Receive buffer of each socket (uring, mmsg), in bytes with K or M as powers of 1024: 64K, 4M; 2304 to 1G. Default: 64M, as far as the user may
+    #[arg(long, value_name = "SIZE", value_parser = parse_buffer)]
+    pub receive_buffer: Option<u32>,
+
     /// End when nothing has arrived for this time, counted from the first arrival: 2s
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub idle: Option<Duration>,
@@ -261,9 +284,13 @@ pub struct Recv {
     #[arg(long, value_enum, default_value_t = SinkProgram::Auto)]
     pub sink: SinkProgram,
 
-    /// What arrives. auto recognises wirerate and iperf2 per flow; raw counts packets and bytes only
+    /// What arrives. auto recognises wirerate, iperf2, rtp (after two packets in sequence) and ts (an MPEG transport stream in UDP) per
+    /// flow; raw counts packets and bytes only
     #[arg(long, value_enum, default_value_t = Format::Auto)]
     pub format: Format,
+
+    #[command(flatten)]
+    pub media: Media,
 
     /// Compare every byte behind the probe header with --payload or --payload-file
     #[arg(long)]
@@ -295,8 +322,35 @@ pub struct Recv {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub ready_fd: Option<i32>,
 
+    /// Take the packets from this capture (pcap or pcapng), and its time stamps as their arrivals, instead of receiving. 0.0.0.0:PORT and
+    /// [::]:PORT stand for every address. --duration and --interval are by the capture's time
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["iface", "backend", "queues", "segments", "busy_poll", "huge_pages",
+        "cpus", "on_irq_cpu", "sched", "steer", "idle", "keep", "sink", "ready_fd"])]
+    pub pcap: Option<PathBuf>,
+
     #[command(flatten)]
     pub output: Output,
+
+    #[command(flatten)]
+    pub rtcp: crate::rtp::Rtcp,
+}
+
+/// What nobody says of itself in a media stream.
+#[derive(Debug, Args)]
+pub struct Media {
+    /// Clock of an RTP payload type, 0 to 127, in Hz, for its jitter: 96=48000. May be given several times. Types below 96 have their
+    /// clocks from RFC 3551
+    #[arg(long, value_name = "PT=HZ", value_parser = parse_payload_type)]
+    pub payload_type: Vec<(u8, u32)>,
+
+    /// Clock of all dynamic RTP payload types of which --payload-type says nothing, in Hz, at least 1. Default: 90000, with a warning
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u32).range(1..))]
+    pub clock_rate: Option<u32>,
+
+    /// Rate of each transport stream, for its delay factor (DF:MLR, RFC 4445): 3.75M, in bit/s of its packets of 188 bytes. Default: by the
+    /// stream's own clock (PCR), as it was in the second before
+    #[arg(long, value_name = "RATE", value_parser = parse_media_rate)]
+    pub media_rate: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -312,6 +366,14 @@ pub struct Drops {
     /// Time between interim results: 1s, 500ms. At least 100ms
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     pub interval: Duration,
+
+    /// Show the places live, with rates and with the counters of interfaces and machine beside the kernel's own drops: a screen on a terminal, otherwise lines
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+
+    /// With --watch: print a JSON object a line, ready, drops and report events
+    #[arg(long, requires = "watch")]
+    pub json_lines: bool,
 
     /// Print the result as one JSON object
     #[arg(long)]
@@ -409,6 +471,8 @@ pub enum Format {
     Auto,
     Wirerate,
     Iperf2,
+    Rtp,
+    Ts,
     Raw,
 }
 
@@ -424,8 +488,38 @@ pub struct Burst(pub Option<u32>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports(pub u16, pub u16);
 
+fn parse_payload_type(text: &str) -> Result<(u8, u32), String> {
+    let parsed = text.split_once('=').and_then(|(number, hz)| Some((number.parse().ok()?, hz.parse().ok()?)));
+    parsed.filter(|(number, hz)| *number < 128 && *hz > 0).ok_or_else(|| {
+        "write it as 96=48000: a payload type from 0 to 127, and its clock in Hz, at least 1".to_owned()
+    })
+}
+
+fn parse_media_rate(text: &str) -> Result<u64, String> {
+    match text.parse::<Rate>() {
+        Ok(Rate::Bits(bps, Layer::Payload)) if bps >= 1.0 => Ok(bps as u64),
+        _ => Err("bits a second are needed, as 3.75M".to_owned()),
+    }
+}
+
 fn parse_queues(text: &str) -> Result<List, String> {
     at_least_one(cpu::parse_list(text, "queue", QUEUES as usize - 1))
+}
+
+fn parse_slots(text: &str) -> Result<u32, String> {
+    let slots = text.parse().ok().filter(|n: &u32| n.is_power_of_two() && (64..=32_768).contains(n));
+    slots.ok_or_else(|| "a power of two from 64 to 32768 is needed, as 4096".to_owned())
+}
+
+fn parse_buffer(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'k']) {
+        Some(digits) => (digits, 1 << 10),
+        None => text.strip_suffix(['M', 'm']).map_or((text, 1), |digits| (digits, 1 << 20)),
+    };
+    let bytes = digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
+    bytes
+        .filter(|bytes| (2304..=1 << 30).contains(bytes))
+        .ok_or_else(|| "2304 bytes to 1024M are needed, as 64K or 4M".to_owned())
 }
 
 fn parse_policy(text: &str) -> Result<Policy, String> {
@@ -459,7 +553,7 @@ fn parse_ports(text: &str) -> Result<Ports, String> {
     }
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+pub fn parse_time(text: &str) -> Result<Duration, String> {
     // A bare number is what iperf users type.
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
@@ -471,7 +565,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     Ok(parsed)
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_time(text)?;
     if interval < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(interval) }
 }
@@ -559,5 +653,16 @@ mod tests {
         }
         assert_eq!(parse_percent("0.01%"), Ok(0.01));
         assert!(parse_percent("nan").is_err());
+        assert_eq!(
+            (parse_buffer("64K"), parse_buffer("4m"), parse_buffer("2304")),
+            (Ok(65_536), Ok(4 << 20), Ok(2304))
+        );
+        for text in ["", "K", "1", "2G", "1025M", "9999999999", "-1"] {
+            assert!(parse_buffer(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_slots("64"), Ok(64));
+        for text in ["63", "100", "65536", "", "x"] {
+            assert!(parse_slots(text).is_err(), "{text}");
+        }
     }
 }

@@ -7,8 +7,11 @@ mod doctor;
 mod drops;
 mod output;
 mod recv;
+mod reflect;
+mod rtp;
 mod send;
 mod signals;
+mod stamp;
 mod text;
 
 use std::process::ExitCode;
@@ -61,6 +64,8 @@ fn main() -> ExitCode {
         Command::Recv(args) => recv::run(args),
         Command::Drops(args) => drops::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Stamp(args) => stamp::run(args),
+        Command::Reflect(args) => reflect::run(args),
     };
     match ended {
         Ok(status) => status.into(),

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::json;
@@ -21,17 +22,34 @@ pub struct Sink {
     quiet: bool,
 }
 
+/// How results are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub enum Form {
     Text,
     Json,
     JsonLines,
 }
 
+impl Form {
+    /// By `--json` and `--json-lines`.
+    pub fn of(json: bool, json_lines: bool) -> Self {
+        match (json, json_lines) {
+            (true, _) => Self::Json,
+            (_, true) => Self::JsonLines,
+            _ => Self::Text,
+        }
+    }
+}
+
 impl Sink {
     /// Opens what `args` asks for, before anything is measured.
     pub fn open(args: &Output) -> Result<Self, Error> {
-        let result: Box<dyn Write> = match &args.output {
+        Self::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)
+    }
+
+    /// As [`open`](Self::open): to a file or to standard output, in this form, with progress or without.
+    pub fn new(file: Option<&Path>, form: Form, quiet: bool) -> Result<Self, Error> {
+        let result: Box<dyn Write> = match file {
             None => Box::new(anstream::stdout()),
             Some(path) => Box::new(File::create(path).map_err(|e| {
                 Error::usage(format!("--output {}: cannot be written", path.display()))
@@ -39,42 +57,53 @@ impl Sink {
                     .fix("name a file that this user may write, in a directory that exists")
             })?),
         };
-        let form = match (args.json, args.json_lines) {
-            (true, _) => Form::Json,
-            (_, true) => Form::JsonLines,
-            _ => Form::Text,
-        };
-        Ok(Self { result, form, quiet: args.quiet })
+        Ok(Self { result, form, quiet })
     }
 
     /// Tells what happens during a run.
     pub fn event(&mut self, event: &Event<'_>) {
-        if self.form == Form::JsonLines {
-            let line = match event {
-                Event::Ready => json!({"event": "ready"}),
-                Event::Interval(interval) => json!({"event": "interval", "interval": interval}),
-                Event::Warning(warning) => json!({"event": "warning", "warning": warning}),
-            };
-            self.line(&line);
-        }
+        self.line(&match event {
+            Event::Ready => json!({"event": "ready"}),
+            Event::Interval(interval) => json!({"event": "interval", "interval": interval}),
+            Event::Warning(warning) => json!({"event": "warning", "warning": warning}),
+        });
         match event {
             Event::Ready => {}
-            Event::Interval(interval) if !self.quiet => say(&text::interval(interval)),
-            Event::Interval(_) => {}
+            Event::Interval(interval) => self.progress(|| text::interval(interval)),
             Event::Warning(warning) => say(&text::warning(warning)),
+        }
+    }
+
+    /// Tells progress on standard error, unless nobody wants it.
+    pub fn progress(&self, text: impl FnOnce() -> String) {
+        if !self.quiet {
+            say(&text());
         }
     }
 
     /// Gives the result.
     pub fn report(&mut self, report: &Report) -> Result<(), Error> {
+        self.result(report, text::report)
+    }
+
+    /// Gives the result of a command with a report of its own, which `render` makes text of.
+    pub fn result<R: Serialize>(
+        &mut self,
+        report: &R,
+        render: impl FnOnce(&R) -> String,
+    ) -> Result<(), Error> {
         match self.form {
-            Form::Text => self.write(&text::report(report)),
+            Form::Text => self.write(&render(report)),
             Form::Json => self.write(&pretty(report)),
             Form::JsonLines => self.write(&format!("{}\n", json!({"event": "report", "report": report}))),
         }
     }
 
-    fn line(&mut self, value: &serde_json::Value) {
+    /// Tells an event, where lines are asked for.
+    pub fn line(&mut self, value: &serde_json::Value) {
+        if self.form != Form::JsonLines {
+            return;
+        }
         // Somebody who stopped reading lines still gets the run's exit status.
         let _ = writeln!(self.result, "{value}").and_then(|()| self.result.flush());
     }

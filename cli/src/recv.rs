@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use wirerate_engine::Error;
 use wirerate_engine::control::Event;
+use wirerate_engine::measure::media::MediaSpec;
+use wirerate_engine::measure::media::clock_rates::ClockRates;
 use wirerate_engine::observe::sink::SinkChoice;
 use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
 use wirerate_engine::queue::{RxMeta, Tuning};
 
-use crate::args::{Backend, Format, Recv, SinkProgram, Steer, Timestamps};
+use crate::args::{Backend, Format, Media, Recv, SinkProgram, Steer, Timestamps};
 use crate::output::{self, ReadyFd, Sink};
 use crate::send::{choice, payload, tuning};
 use crate::signals::stop_on_signals;
@@ -22,12 +24,16 @@ pub fn run(args: &Recv) -> Result<Status> {
     let mut sink = Sink::open(&args.output)?;
     let mut ready = ReadyFd::open(args.ready_fd)?;
     let stop = stop_on_signals()?;
-    let mut outcome = observe::run(&config, &stop, &mut |event| {
+    let mut on_event = |event: Event<'_>| {
         if matches!(event, Event::Ready) {
             ready.tell();
         }
         sink.event(&event);
-    })?;
+    };
+    let mut outcome = match &args.pcap {
+        Some(file) => observe::analyse(&config, file, &mut on_event)?,
+        None => observe::run(&config, &stop, &mut on_event)?,
+    };
     let judged = expectations.judge(&mut outcome.report);
     sink.report(&outcome.report)?;
     if let Some(failure) = outcome.failure {
@@ -38,12 +44,24 @@ pub fn run(args: &Recv) -> Result<Status> {
 
 fn configuration(args: &Recv) -> Result<RecvConfig> {
     let d = &args.datapath;
+    args.rtcp.only_for(args.target.scheme)?;
     if args.sink != SinkProgram::Auto && d.backend != Backend::Xdp {
         return Err(Error::usage("--sink: only --backend xdp counts in the kernel").fix("add --backend xdp"));
     }
     if args.packets.is_some() && (args.timestamps != Timestamps::Kernel || d.backend == Backend::Xdp) {
         return Err(Error::usage("--packets: takes the kernel's stamp of each packet")
             .fix("add --timestamps kernel, and use --backend uring, mmsg or afxdp"));
+    }
+    if (args.ring_size.is_some() || args.frames.is_some())
+        && !matches!(d.backend, Backend::Afxdp | Backend::Auto)
+    {
+        return Err(Error::usage("--ring-size and --frames: only afxdp has a ring and frames")
+            .fix("add --backend afxdp"));
+    }
+    if args.receive_buffer.is_some() && matches!(d.backend, Backend::Afxdp | Backend::Xdp) {
+        return Err(
+            Error::usage("--receive-buffer: only sockets have one").fix("use --backend uring or mmsg")
+        );
     }
     let verify = args.verify_payload.then(|| payload(&args.payload)).transpose()?;
     Ok(RecvConfig {
@@ -55,7 +73,13 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
             SinkProgram::Tc => SinkChoice::Tc,
         },
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
-        tuning: Tuning { kernel_stamps: args.timestamps == Timestamps::Kernel, ..tuning(d) },
+        tuning: Tuning {
+            kernel_stamps: args.timestamps == Timestamps::Kernel,
+            rx_ring: args.ring_size,
+            rx_frames: args.frames,
+            receive_buffer: args.receive_buffer,
+            ..tuning(d)
+        },
         steer: args.steer == Steer::Auto,
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
         on_irq_cpu: d.on_irq_cpu,
@@ -66,8 +90,11 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
             Format::Auto => FormatChoice::Auto,
             Format::Wirerate => FormatChoice::Wirerate,
             Format::Iperf2 => FormatChoice::Iperf2,
+            Format::Rtp => FormatChoice::Rtp,
+            Format::Ts => FormatChoice::Ts,
             Format::Raw => FormatChoice::Raw,
         },
+        media: media(&args.media),
         verify: verify.map(Arc::new),
         inspect: args.hexdump.then_some(hexdump as fn(&RxMeta, &[u8])),
         duration: args.until.duration,
@@ -78,8 +105,16 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         packets: args.packets.clone(),
         hlog: args.hlog.clone(),
         interval: args.output.interval,
+        rtcp: args.rtcp.config(),
         ..RecvConfig::new(args.target)
     })
+}
+
+fn media(args: &Media) -> MediaSpec {
+    let mut clocks = ClockRates::default();
+    args.payload_type.iter().for_each(|&(number, hz)| clocks.set(number, hz));
+    args.clock_rate.into_iter().for_each(|hz| clocks.set_default(hz));
+    MediaSpec { clocks, media_rate_bps: args.media_rate }
 }
 
 /// Prints a datagram: who to whom, then 16 bytes a line with their offsets and characters.

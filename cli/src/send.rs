@@ -7,11 +7,12 @@ use wirerate_engine::backend::Choice;
 use wirerate_engine::generate::{self, SendConfig, SizeSpec};
 use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::queue::{HugePages, Tuning};
+use wirerate_engine::target::Scheme;
 
 use crate::args::{self, Backend, PayloadKind, Send, Timestamps, ZeroCopy};
 use crate::output::{self, Sink};
 use crate::signals::stop_on_signals;
-use crate::{Result, Status};
+use crate::{Result, Status, rtp};
 
 /// Sends until it is done, and reports.
 pub fn run(args: &Send) -> Result<Status> {
@@ -28,12 +29,14 @@ pub fn run(args: &Send) -> Result<Status> {
     judged.map(|()| Status::of(outcome.report.verdict.as_ref()))
 }
 
-fn configuration(args: &Send) -> Result<SendConfig> {
+pub fn configuration(args: &Send) -> Result<SendConfig> {
     let d = &args.datapath;
     let sizes = match (&args.frame_size, &args.length) {
         (Some(frame), _) => Some(SizeSpec::Frame(frame.parse()?)),
         (None, length) => length.as_ref().map(|l| l.parse().map(SizeSpec::Length)).transpose()?,
     };
+    // What is in a file that RTP plays, its own module looks at.
+    let plays = args.target.scheme == Scheme::Rtp && args.payload.payload_file.is_some();
     let mut config = SendConfig {
         interface: d.iface.clone(),
         backend: choice(d.backend),
@@ -47,7 +50,7 @@ fn configuration(args: &Send) -> Result<SendConfig> {
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
         on_irq_cpu: d.on_irq_cpu,
         policy: d.sched,
-        rate: args.rate.parse()?,
+        rate: args.rate.as_deref().unwrap_or("1000pps").parse()?,
         burst: args.burst.0,
         txtime: args.txtime,
         duration: args.until.duration,
@@ -61,7 +64,7 @@ fn configuration(args: &Send) -> Result<SendConfig> {
         dscp: args.dscp,
         dont_fragment: args.dont_fragment,
         vlan: args.vlan,
-        payload: Arc::new(payload(&args.payload)?),
+        payload: Arc::new(if plays { Payload::pattern() } else { payload(&args.payload)? }),
         segments: d.segments,
         interval: args.output.interval,
         ..SendConfig::new(args.target)
@@ -69,6 +72,7 @@ fn configuration(args: &Send) -> Result<SendConfig> {
     if let Some(sizes) = sizes {
         config.sizes = sizes;
     }
+    rtp::apply(args, &mut config)?;
     if config.duration.is_none() && config.count.is_none() && config.bytes.is_none() {
         // Somebody who names no end gets one: a generator must not be left running by mistake.
         config.duration = Some(std::time::Duration::from_secs(10));

@@ -1,11 +1,14 @@
 //! The report as text that a person reads.
 
+mod ledger;
+mod media;
 mod pattern;
+mod rtcp;
 mod times;
 
 use std::fmt::Write as _;
 
-use wirerate_engine::report::{Clock, Interval, Outcome, Path, Report, Rx, Tx, Warning};
+use wirerate_engine::report::{Clock, Interval, Outcome, Report, Rx, Tx, Warning};
 
 /// One line for an interval.
 pub fn interval(interval: &Interval) -> String {
@@ -24,8 +27,9 @@ pub fn interval(interval: &Interval) -> String {
         (None, Some(rx)) => {
             let latency = rx.latency_ns.map_or(String::new(), |l| format!("  latency {}", times::short(&l)));
             let packets = count(rx.packets);
+            let mdi = rx.mdi.as_ref().map_or(String::new(), |mdi| format!("  {}", media::index(mdi)));
             format!(
-                "{span}  received {packets:>12}  {:>11}  {:>13}  lost {}{latency}",
+                "{span}  received {packets:>12}  {:>11}  {:>13}  lost {}{latency}{mdi}",
                 pps(rx.pps),
                 bits(rx.payload_bps),
                 rx.lost
@@ -67,8 +71,14 @@ pub fn report(report: &Report) -> String {
     if let Some(rx) = &report.rx {
         received(&mut text, rx, report.clock.as_ref());
     }
+    if let Some(said) = &report.rtcp {
+        rtcp::rtcp(&mut text, said);
+    }
     if let Some(ledger) = &report.ledger {
-        ledger.paths.iter().for_each(|path| ledger_path(&mut text, path));
+        ledger.paths.iter().for_each(|path| ledger::path(&mut text, path));
+        if let Some(sending) = &ledger.sending {
+            ledger::sending(&mut text, sending);
+        }
     }
     if let Some(verdict) = &report.verdict {
         let style = match verdict.outcome {
@@ -132,12 +142,19 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     let lost = rx.lost.saturating_add(rx.lost_tail);
     let offered = lost.saturating_add(rx.unique);
     let share = if offered > 0 { lost as f64 * 100.0 / offered as f64 } else { 0.0 };
-    let _ = writeln!(
-        text,
-        "lost       {} in gaps, {} at the end ({share:.4} %)",
-        count(rx.lost),
-        count(rx.lost_tail)
-    );
+    if rx.packets > 0 && rx.streams.iter().all(|s| s.format == "ts") {
+        let _ = writeln!(
+            text,
+            "lost       not known: transport streams without RTP have no numbers, and their counters are below"
+        );
+    } else {
+        let _ = writeln!(
+            text,
+            "lost       {} in gaps, {} at the end ({share:.4} %)",
+            count(rx.lost),
+            count(rx.lost_tail)
+        );
+    }
     let _ = writeln!(
         text,
         "also       {} duplicate, {} reordered, {}{} corrupt, {} foreign, {} before the start",
@@ -170,6 +187,7 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     if let Some(ipdv) = &rx.ipdv_ns {
         let _ = writeln!(text, "           {} (IPDV)", times::ipdv(ipdv));
     }
+    media::received(text, rx);
     if rx.streams.len() > 1 {
         for s in rx.streams.iter().take(16) {
             let _ = writeln!(
@@ -202,30 +220,8 @@ fn rates(text: &mut String, packets: u64, payload: u64, l2: u64, l1: u64) {
     );
 }
 
-fn ledger_path(text: &mut String, path: &Path) {
-    let _ = writeln!(
-        text,
-        "ledger     {} -> {}: {} sent = {} received{} + {} unaccounted",
-        path.sender,
-        path.receiver,
-        count(path.sent),
-        count(path.received),
-        path.drops.iter().fold(String::new(), |mut all, d| {
-            let at = d.interface.as_ref().map_or(String::new(), |i| format!(" on {i}"));
-            let _ = write!(all, " + {} {}{at} {}", count(d.packets), d.place, d.reason);
-            all
-        }),
-        path.unaccounted
-    );
-    if path.unaccounted > 0 {
-        let _ = writeln!(
-            text,
-            "           unaccounted: lost before they reached this host, or where it does not count; wirerate drops tells on the others"
-        );
-    }
-}
-
-fn outcome(outcome: Outcome) -> &'static str {
+/// In words.
+pub fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Pass => "pass",
         Outcome::Fail => "fail",

@@ -5,11 +5,14 @@ use serde_json::{Value, json};
 use wirerate_engine::clock::Claim;
 use wirerate_engine::measure::delay::Spreads;
 use wirerate_engine::measure::loss::Loss;
+use wirerate_engine::measure::media::rtp::Source;
+use wirerate_engine::measure::media::{Media, MediaFigures, MediaSpec};
 use wirerate_engine::measure::sequence::{Detail, Tracker, When};
 use wirerate_engine::measure::tally::{
     Format, RxCounters, RxTally, SenderClock, StreamKey, StreamTally, TxTally,
 };
 use wirerate_engine::packet::probe::End;
+use wirerate_engine::packet::rtp::{Extension, Header, ONE_BYTE, Options, Rtp};
 use wirerate_engine::report::*;
 
 fn schema() -> Value {
@@ -50,6 +53,8 @@ fn rx() -> RxCollector {
         (Format::Wirerate, "10.0.0.1:40000", "239.1.2.3:5001"),
         (Format::Iperf2, "[2001:db8::1]:40000", "[ff15::1]:5001"),
         (Format::Raw, "10.0.0.1:40001", "239.1.2.3:5001"),
+        (Format::Ts, "10.0.0.1:40001", "239.1.2.3:5001"),
+        (Format::Rtp, "10.0.0.1:40001", "239.1.2.3:5001"),
     ] {
         let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
         tally.streams.push(StreamTally {
@@ -60,6 +65,7 @@ fn rx() -> RxCollector {
             announced: 0,
             ended_ns: 10,
             detail: (format != Format::Raw).then(|| Box::new(detail())),
+            media: Some(Box::new(media())),
         });
     }
     // Enough for every percentile.
@@ -89,6 +95,73 @@ fn rx() -> RxCollector {
     collector
 }
 
+/// Every field of both ends at once.
+fn rtcp() -> Rtcp {
+    let source = "192.0.2.1:5005".parse().unwrap();
+    let peer = RtcpPeer {
+        ssrc: u32::MAX,
+        source,
+        cname: Some("x".into()),
+        stream: 1,
+        fraction_lost: 0.5,
+        lost: -3,
+        highest_seq: 70_000,
+        jitter: 8,
+        jitter_ns: 1_000_000,
+        rtt_ns: Some(5),
+    };
+    let sender = RtcpSender {
+        ssrc: 1,
+        source,
+        cname: Some("y".into()),
+        packets: 2,
+        octets: 320,
+        unix_ns: 1,
+        rtp_timestamp: 9,
+        left: true,
+    };
+    Rtcp {
+        ssrc: Some(7),
+        cname: "z".into(),
+        rtt_ns: Some(RoundTrip { count: 1, min: 5, mean: 5, max: 5 }),
+        peers: vec![peer],
+        senders: vec![sender],
+        ..Rtcp::default()
+    }
+}
+
+/// RTP with all that headers can hold, and a transport stream with a clock in it.
+fn media() -> MediaFigures {
+    let (mut media, spec) = (Media::default(), MediaSpec::default());
+    let mut ts = [0xff; 188];
+    ts[..12].copy_from_slice(&[0x47, 1, 0, 0x30, 7, 0x10, 0, 0, 0, 0, 0x7e, 0]);
+    let mut pat = [0xff; 188];
+    pat[..21]
+        .copy_from_slice(&[0x47, 0x40, 0, 0x10, 0, 0, 0xb0, 13, 0, 1, 0xc1, 0, 0, 0, 1, 0xf0, 0, 1, 2, 3, 4]);
+    for n in 0..3 {
+        ts[3] = 0x30 | n as u8;
+        // A quarter of a second by the clock.
+        ts[6..10].copy_from_slice(&(11_250 * u32::from(n)).to_be_bytes());
+        let payload = [ts, pat, pat].concat();
+        let extension = Extension { profile: ONE_BYTE, data: &[0x10, 1, 0, 0] };
+        let options = Options { csrcs: &[8], extension: Some(extension), padding: 1 };
+        let mut bytes = vec![0; options.header_len()];
+        bytes.extend(payload);
+        bytes.push(0);
+        let header = Header { marker: true, payload_type: 33, sequence: n, timestamp: 0, ssrc: u32::MAX };
+        options.emit(&header, &mut bytes);
+        let rtp = Rtp::parse(&bytes).unwrap();
+        let at = u64::from(n) * 1_000_000_000;
+        let source = media.source.get_or_insert_with(|| Source::new(&header, at, &spec.clocks));
+        source.arrive(&rtp, at, &spec.clocks);
+        let spec = MediaSpec { media_rate_bps: Some(1_000_000), ..spec.clone() };
+        media.carried(&rtp, true, at, &spec, || 0);
+    }
+    let mut figures = MediaFigures::default();
+    media.tell(&mut figures);
+    figures
+}
+
 fn minimal() -> Report {
     Report {
         schema: SCHEMA,
@@ -102,6 +175,7 @@ fn minimal() -> Report {
         intervals: vec![],
         tx: None,
         rx: None,
+        rtcp: None,
         clock: None,
         ledger: None,
         warnings: vec![],
@@ -121,9 +195,21 @@ fn full() -> Report {
     let drop = Drop {
         place: "socket".into(),
         interface: Some("veth0".into()),
-        reason: "SOCKET_RCVBUFF".into(),
+        netns: Some(4_026_532_000),
+        namespace: Some("blue".into()),
+        reason: "NOT_SPECIFIED".into(),
+        symbol: Some("veth_xmit".into()),
         packets: 1,
     };
+    let counter = Counter {
+        source: "ethtool",
+        interface: Some("eth1".into()),
+        name: "rx_missed_errors".into(),
+        place: "nic-rx",
+        what: "no descriptor",
+        packets: 1,
+    };
+    let sending = Sending { sent: 4, drops: vec![drop.clone()] };
     let path = Path {
         sender: "a".into(),
         receiver: "b".into(),
@@ -180,8 +266,9 @@ fn full() -> Report {
         }],
         tx: Some(tx.finish()),
         rx: Some(rx.finish()),
+        rtcp: Some(rtcp()),
         clock: Some(rx.clock()),
-        ledger: Some(Ledger { paths: vec![path] }),
+        ledger: Some(Ledger { paths: vec![path], sending: Some(sending), evidence: vec![counter] }),
         warnings,
         verdict: Some(Verdict { outcome: Outcome::Fail, checks: vec![check] }),
         ..minimal()

@@ -25,6 +25,8 @@ pub mod packet;
 pub mod profile;
 pub mod queue;
 pub mod report;
+pub mod rtcp;
+pub mod stamp;
 pub mod sys;
 pub mod target;
 pub mod verdict;

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::profile::rate::{Layer, Rate};
-use crate::report::{Check, Outcome, Report, Verdict};
+use crate::report::{Check, Outcome, Report, Rx, Verdict};
 
 /// What a user expects of a run.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,18 @@ impl Expectations {
     }
 }
 
+/// Transport streams without RTP have no numbers: their counters show what is missing at least, which may be too much, but is never known to be
+/// little enough.
+fn unnumbered(rx: &Rx, below: f64, want: &str) -> Option<Check> {
+    let streams = rx.streams.iter().filter(|s| s.rtp.is_none()).filter_map(|s| s.ts.as_ref());
+    let (packets, missing) =
+        streams.map(|ts| (ts.packets, ts.missing_at_least)).reduce(|a, b| (a.0 + b.0, a.1 + b.1))?;
+    let percent = missing as f64 * 100.0 / (packets + missing).max(1) as f64;
+    let outcome = if missing > 0 && percent >= below { Outcome::Fail } else { Outcome::Inconclusive };
+    let got = format!("at least {percent:.4} % of transport stream packets");
+    Some(Check { name: "loss", want: want.to_owned(), got, outcome })
+}
+
 fn loss(report: &Report, below: f64) -> Check {
     let (lost, offered) = match (&report.rx, &report.tx) {
         (Some(rx), _) => {
@@ -52,6 +64,9 @@ fn loss(report: &Report, below: f64) -> Check {
         (None, None) => (0, 0),
     };
     let want = format!("< {below} %");
+    if let Some(check) = report.rx.as_ref().and_then(|rx| unnumbered(rx, below, &want)) {
+        return check;
+    }
     if offered == 0 {
         return Check { name: "loss", want, got: "no packets".to_owned(), outcome: Outcome::Inconclusive };
     }

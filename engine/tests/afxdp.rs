@@ -100,6 +100,7 @@ impl Pair {
             dscp: 0,
             fragment: false,
             vlan: None,
+            rtp: None,
             payload: Arc::new(payload),
             max_payload,
             segments: Segments::Auto,

@@ -50,6 +50,7 @@ fn spec(flows: Vec<Flow>, vlan: Option<u16>, payload: Payload, length: u16) -> T
         dscp: 46,
         fragment: false,
         vlan,
+        rtp: None,
         payload: Arc::new(payload),
         max_payload: length,
         segments: Segments::Auto,

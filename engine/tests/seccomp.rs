@@ -47,6 +47,7 @@ fn specs() -> (TxSpec, RxSpec) {
         dscp: 0,
         fragment: false,
         vlan: None,
+        rtp: None,
         payload: Arc::new(Payload::Zero),
         max_payload: 100,
         segments: Segments::Auto,

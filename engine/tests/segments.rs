@@ -33,6 +33,7 @@ fn tx_spec(payload: &Arc<Payload>, max_payload: u16) -> TxSpec {
         dscp: 0,
         fragment: false,
         vlan: None,
+        rtp: None,
         payload: Arc::clone(payload),
         max_payload,
         segments: Segments::Auto,

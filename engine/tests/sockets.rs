@@ -117,6 +117,7 @@ fn tx_spec(flows: Vec<Flow>) -> TxSpec {
         dscp: 46,
         fragment: false,
         vlan: None,
+        rtp: None,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1400,
         segments: Segments::Auto,

@@ -105,6 +105,7 @@ mod tests {
             announced: 0,
             ended_ns: 0,
             detail: Some(Box::new(tracker.detail())),
+            media: None,
         });
         let mut collector = RxCollector::new();
         collector.absorb(&tally);

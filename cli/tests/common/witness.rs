@@ -174,6 +174,8 @@ impl Drop for Tcpdump {
 pub fn dissect(capture: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     let mut tshark = Command::new("tshark");
     tshark.arg("-r").arg(capture).args(["-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"]);
+    // STAMP's port is not among those that its dissector (that of TWAMP-Test) looks at by itself.
+    tshark.args(["-d", "udp.port==862,twamp.test"]);
     tshark.args(["-T", "fields", "-E", "separator=;"]);
     for field in fields {
         tshark.args(["-e", field]);

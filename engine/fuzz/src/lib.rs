@@ -9,10 +9,14 @@ pub mod headers;
 pub mod iperf2;
 pub mod observer;
 pub mod probe;
+pub mod rtcp;
+pub mod rtp;
 mod script;
+pub mod stamp;
 pub mod target;
 pub mod text;
 pub mod tracker;
+pub mod ts;
 
 /// A target's function: panics when what must hold does not.
 pub type Check = fn(&[u8]);
@@ -26,7 +30,11 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("iperf2", iperf2::check),
     ("observer", observer::check),
     ("probe", probe::check),
+    ("rtcp", rtcp::check),
+    ("rtp", rtp::check),
+    ("stamp", stamp::check),
     ("target", target::check),
     ("text", text::check),
     ("tracker", tracker::check),
+    ("ts", ts::check),
 ];

@@ -15,8 +15,16 @@ const FORTY_BITS: u64 = (1 << 40) - 1;
 /// Gives the datagrams that `input` describes to an observer that takes runs whole and to one that is given each by itself.
 pub fn check(input: &[u8]) {
     let mut script = Script::new(input);
-    let format = [FormatChoice::Auto, FormatChoice::Wirerate, FormatChoice::Iperf2, FormatChoice::Raw];
-    let spec = ObserverSpec { format: format[usize::from(script.byte() % 4)], ready_ns: START, verify: None };
+    let format = [
+        FormatChoice::Auto,
+        FormatChoice::Wirerate,
+        FormatChoice::Iperf2,
+        FormatChoice::Raw,
+        FormatChoice::Rtp,
+        FormatChoice::Ts,
+    ];
+    let format = format[usize::from(script.byte()) % format.len()];
+    let spec = ObserverSpec { format, ready_ns: START, ..ObserverSpec::default() };
     let mut quick = Observer::new(spec.clone());
     let mut careful = Observer::new(spec);
     // An observer that shows datagrams foresees nothing.
@@ -50,14 +58,13 @@ pub fn check(input: &[u8]) {
             }
         };
         quick.run(&meta, &buffer, stride, count);
-        for n in 0..count {
-            let from = (n * stride).min(buffer.len());
+        let again = choice & 0x10 != 0;
+        for n in 0..count * (1 + usize::from(again)) {
+            let from = (n % count * stride).min(buffer.len());
             let one = &buffer[from..(from + stride).min(buffer.len())];
             careful.run(&meta, one, one.len().max(1), 1);
-            if choice & 0x10 != 0 {
+            if n >= count {
                 quick.one_more(&meta, one);
-                careful.run(&meta, one, one.len().max(1), 1);
-                given += 1;
             }
             given += 1;
         }

@@ -1,5 +1,6 @@
-//! Probe headers and ends: no bytes panic, and what reads back is written again as it was.
+//! Probe headers, ends and follow-ups: no bytes panic, and what reads back is written again as it was.
 
+use wirerate_engine::packet::follow_up;
 use wirerate_engine::packet::probe::{LEN, MESSAGE_LEN, Message, Probe};
 
 /// Reads `payload`.
@@ -18,5 +19,7 @@ pub fn check(payload: &[u8]) {
         // The check has two forms of zero; all else must be equal.
         assert_eq!(again[2..], payload[2..LEN]);
         assert_eq!(Probe::parse(&again), Ok(probe));
+        let departed = follow_up::read(&probe, payload).map_or(0, Iterator::count);
+        assert!(departed <= payload.len());
     }
 }

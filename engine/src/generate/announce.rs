@@ -4,6 +4,8 @@
 use super::schedule::Schedule;
 use crate::clock::{self, Claim};
 use crate::packet::probe::{End, Kind, MESSAGE_LEN, Message, Probe};
+use crate::packet::{rtcp, rtp};
+use crate::profile::rtp::Rtp;
 use crate::queue::Transmit;
 
 /// How often a sender speaks of itself once it has begun.
@@ -12,10 +14,17 @@ const PERIOD_NS: u64 = 1_000_000_000;
 /// Flows that it does so on each time, in turn: a sender of thousands of streams must not be held up.
 const AT_ONCE: usize = 8;
 
+/// Bytes of a message among RTP packets: whole words.
+const IN_RTP: usize = (rtp::HEADER_LEN + MESSAGE_LEN).next_multiple_of(4);
+
+/// Its name there.
+const NAME: [u8; 4] = *b"wrat";
+
 /// Speaks on each flow before the first packet, and again now and then for receivers that came later or lost it.
 #[derive(Debug)]
 pub(crate) struct Announcer {
     run: u32,
+    rtp: Option<Rtp>,
     /// Messages that left, by the place of the flow in the schedule.
     sent: Vec<u64>,
     /// Whose turn it is.
@@ -24,9 +33,9 @@ pub(crate) struct Announcer {
 }
 
 impl Announcer {
-    /// For a sender of `run` that has said nothing.
-    pub(crate) fn new(run: u32) -> Self {
-        Self { run, sent: Vec::new(), turn: 0, next_ns: 0 }
+    /// For a sender of `run`, and of RTP if there are headers for it, that has said nothing.
+    pub(crate) fn new(run: u32, rtp: Option<Rtp>) -> Self {
+        Self { run, rtp, sent: Vec::new(), turn: 0, next_ns: 0 }
     }
 
     /// Messages sent on the flow at this place of the schedule.
@@ -47,7 +56,8 @@ impl Announcer {
         first_ns: u64,
         now_ns: u64,
     ) {
-        if now_ns < self.next_ns {
+        // RTP without probe headers is sent as any sender does.
+        if now_ns < self.next_ns || self.rtp.is_some_and(|rtp| !rtp.probe) {
             return;
         }
         let begins = self.next_ns == 0;
@@ -62,7 +72,7 @@ impl Announcer {
             let end =
                 End { issued, failed: 0, first_ns, last_ns: if issued == 0 { first_ns } else { now_ns } };
             let message = Message { end, clock, announced: self.sent[place] };
-            let payload = written(Kind::Announce, self.run, stream, &message);
+            let payload = written_as(self.rtp.as_ref(), Kind::Announce, self.run, stream, &message);
             self.sent[place] += u64::from(queue.send_message(flow, &payload).is_ok());
         }
     }
@@ -74,4 +84,36 @@ pub(crate) fn written(kind: Kind, run: u32, stream: u16, message: &Message) -> [
     Probe { kind, run, stream, sequence: message.end.issued, time: clock::tai_ns() }.emit(&mut payload);
     message.emit(&mut payload);
     payload
+}
+
+/// The same, in the form that it has among RTP packets if it is sent there: an application-defined RTCP packet on their port (RFC 3550
+/// §6.7, RFC 5761), which everyone else passes over. The probe header lies where it does in an RTP packet.
+pub(crate) fn written_as(rtp: Option<&Rtp>, kind: Kind, run: u32, stream: u16, message: &Message) -> Vec<u8> {
+    let Some(rtp) = rtp else { return written(kind, run, stream, message).to_vec() };
+    let mut packet = vec![0; IN_RTP];
+    let header = rtcp::app_header(rtp.stream(stream).ssrc, NAME, IN_RTP);
+    packet[..rtp::HEADER_LEN].copy_from_slice(&header);
+    let probe = Probe { kind, run, stream, sequence: message.end.issued, time: clock::tai_ns() };
+    rtp::emit_probe(&mut packet, &probe);
+    message.emit(&mut packet[rtp::HEADER_LEN..]);
+    packet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::rtp::{RtpConfig, Timestamps};
+
+    #[test]
+    fn among_rtp_a_message_is_rtcp_with_a_probe() {
+        let rtp = Rtp::new(&RtpConfig { ssrc: Some(7), ..RtpConfig::new(0) }, Timestamps::Step(0), 1);
+        let end = End { issued: 5, failed: 1, first_ns: 2, last_ns: 3 };
+        let message = Message { end, clock: Claim::read(), announced: 4 };
+        let packet = written_as(Some(&rtp), Kind::End, 9, 3, &message);
+        assert_eq!(rtcp::parse(&packet), Ok(vec![rtcp::Packet::Other(rtcp::APP)]));
+        assert_eq!((&packet[4..8], &packet[8..12]), (&[0, 0, 0, 10][..], &b"wrat"[..]));
+        let probe = rtp::parse_probe(&packet).unwrap();
+        assert_eq!((probe.kind, probe.run, probe.stream, probe.sequence), (Kind::End, 9, 3, 5));
+        assert_eq!(Message::parse(&packet[rtp::HEADER_LEN..]), Some(message));
+    }
 }

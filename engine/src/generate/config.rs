@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::host::sched::Policy;
 use crate::profile::payload::Payload;
 use crate::profile::rate::Rate;
+use crate::profile::rtp::RtpConfig;
 use crate::profile::segments::Segments;
 use crate::profile::size::{Framing, SizeList, Sizes};
 use crate::queue::Tuning;
@@ -100,10 +101,14 @@ pub struct SendConfig {
     pub dont_fragment: bool,
     /// 802.1Q VLAN identifier (`afxdp`, `xdp`).
     pub vlan: Option<u16>,
-    /// What follows the probe header.
+    /// How RTP packets are made; `None`: without RTP.
+    pub rtp: Option<RtpConfig>,
+    /// What follows the headers.
     pub payload: Arc<Payload>,
     /// Datagrams handed over in one buffer (`uring`, `mmsg`).
     pub segments: Segments,
+    /// Have the kernel tell what it drops of the packets, where this process may ask it to.
+    pub kernel_drops: bool,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -136,8 +141,10 @@ impl SendConfig {
             dscp: 0,
             dont_fragment: false,
             vlan: None,
+            rtp: None,
             payload: Arc::new(Payload::pattern()),
             segments: Segments::Auto,
+            kernel_drops: true,
             interval: Duration::from_secs(1),
         }
     }
@@ -157,7 +164,11 @@ impl SendConfig {
             "sched": self.policy.to_string(),
             "busy_poll": self.tuning.busy_poll,
             "zero_copy": if self.tuning.zero_copy { "auto" } else { "off" },
-            "rate": self.rate.to_string(),
+            "rate": match self.rtp.as_ref().and_then(|rtp| rtp.ptime) {
+                Some(_) => "ptime".to_owned(),
+                None => self.rate.to_string(),
+            },
+            "rtp": self.rtp.as_ref().map(RtpConfig::describe),
             "burst": self.burst.map_or(json!("auto"), |n| json!(n)),
             "frame_size": self.sizes.frames().map(ToString::to_string),
             "length": self.sizes.lengths().map(ToString::to_string),

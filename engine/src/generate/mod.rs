@@ -6,11 +6,13 @@ mod config;
 mod follow_up;
 pub mod kernel;
 mod plan;
+mod rtp;
 pub(crate) mod schedule;
 mod send;
 mod source;
 mod stamped;
 pub(crate) mod txtime;
+mod watched;
 pub(crate) mod worker;
 
 pub use config::{SendConfig, SizeSpec};
@@ -37,5 +39,10 @@ pub fn send_on<T: Transmit>(
 ) -> (Box<TxTally>, Option<QueueError>) {
     let schedule = schedule::Schedule::new(sizes, (0..streams).collect(), pps, Some(count));
     let (filler, _) = handover(|| TxTally::new(0));
-    worker::run(queue, worker::TxJob { run: 1, schedule, duration: None }, filler, &Stop::default())
+    worker::run(
+        queue,
+        worker::TxJob { run: 1, rtp: None, schedule, duration: None },
+        filler,
+        &Stop::default(),
+    )
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{SendConfig, SizeSpec};
+use super::rtp;
 use super::schedule::Schedule;
 use super::stamped;
 use super::txtime::{self, Ahead};
@@ -80,8 +81,10 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         })?;
     let why = reason.unwrap_or(why);
     // A frame is what it is said to be; a payload may be cut.
-    let fragment =
-        !config.dont_fragment && backend != Backend::Xdp && matches!(config.sizes, SizeSpec::Length(_));
+    let fragment = config.rtp.is_none()
+        && !config.dont_fragment
+        && backend != Backend::Xdp
+        && matches!(config.sizes, SizeSpec::Length(_));
     let way_out = used.clone().or_else(|| backend::way_out(target.destination.ip()));
     let mtu = way_out.as_ref().map(|i| i.mtu).filter(|_| fragment);
     let framing = Framing { ipv6, vlan: config.vlan.is_some(), mtu };
@@ -93,6 +96,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         return Err(Error::usage("--vlan: sockets cannot write VLAN tags").fix("use --backend afxdp"));
     }
 
+    rtp::check(config, backend, &sizes)?;
     let run = random_run()?;
     let flows = flows(config, backend, used.as_ref(), run)?;
     let queues: Vec<usize> = match backend {
@@ -117,7 +121,11 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     if let (Backend::Afxdp, Some(interface)) = (backend, &used) {
         Nic::require_queues(&interface.name, &queues, nic.queues.tx)?;
     }
-    let pps = config.rate.pps(&sizes, nic.speed_bps)?;
+    let pps = match config.rtp.as_ref().and_then(|rtp| rtp.ptime) {
+        Some(ptime) => Some(rtp::pps(ptime, flows.len())?),
+        None => config.rate.pps(&sizes, nic.speed_bps)?,
+    };
+    let rtp = config.rtp.as_ref().map(|rtp| rtp::headers(rtp, pps, flows.len())).transpose()?;
     check_burst(config, backend)?;
     check_busy_poll(config, backend)?;
     let timed = txtime::settle(config, backend, way_out.as_ref(), pps, flows.len())?;
@@ -158,6 +166,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
                 dscp: config.dscp,
                 fragment,
                 vlan: config.vlan,
+                rtp,
                 payload: Arc::clone(&config.payload),
                 max_payload: sizes.max(),
                 segments,
@@ -166,6 +175,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
             },
             job: TxJob {
                 run,
+                rtp,
                 schedule: Schedule::new(sizes.clone(), streams, pps, limit)
                     .in_bursts(config.burst)
                     .ahead(timed.map(|(_, ahead)| ahead)),

@@ -174,15 +174,25 @@ impl Schedule {
         bytes
     }
 
+    /// Packets that a stream sends in its turn, known from the [start](Self::start) on.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn
+    }
+
     /// Flow, stream number and how many numbers were used, of every stream that sent anything.
     pub(crate) fn issued(&self) -> impl Iterator<Item = (u16, u16, u64)> + '_ {
-        let round = self.turn * self.streams.len() as u64;
-        let (rounds, within) = (self.next / round, self.next % round);
+        let streams = self.streams.len() as u64;
         self.streams.iter().zip(0u16..).map(move |(&stream, flow)| {
-            let of_turn = within.saturating_sub(u64::from(flow) * self.turn).min(self.turn);
-            (flow, stream, rounds * self.turn + of_turn)
+            (flow, stream, issued_of(self.next, self.turn, streams, u64::from(flow)))
         })
     }
+}
+
+/// How many of a worker's first `packets` were of its flow number `flow`, where each of `streams` sends `turn` packets in its turn.
+pub(crate) fn issued_of(packets: u64, turn: u64, streams: u64, flow: u64) -> u64 {
+    let round = turn * streams;
+    let (rounds, within) = (packets / round, packets % round);
+    rounds * turn + within.saturating_sub(flow * turn).min(turn)
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use super::config::SendConfig;
 use super::kernel::worker::KernelWorker;
 use super::kernel::{self, Pace};
 use super::plan::{self, Plan, WorkerPlan};
+use super::rtp::SenderRtcp;
 use super::source::{Generate, QueueWorker};
 use super::txtime::Ahead;
+use super::watched::Watched;
 use super::worker;
 use crate::advice::{LinkWatch, interrupts_between_polls};
 use crate::backend::Backend;
@@ -58,7 +60,10 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             "qdisc": qdisc.kind, "clock": qdisc.clock, "lead_ns": ahead.lead_ns,
         });
     }
+    let mut rtcp = SenderRtcp::open(config, &plan)?;
+    let mut watched = Watched::begin(config, &plan);
     let mut team = open(plan, stop)?;
+    watched.note_ports(&team.offloads);
     report.backend = Some(report::Backend {
         name: backend.name(),
         mode: team.granted.mode,
@@ -92,7 +97,10 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let mut interval_start = 0;
     while team.sources.iter().any(|source| !source.is_finished()) {
         std::thread::sleep(COLLECT);
-        team.sources.iter_mut().for_each(|source| source.sample(&mut |tally| collector.absorb(tally)));
+        team.sources
+            .iter_mut()
+            .for_each(|source| source.sample(&mut |tally| absorb(tally, &mut collector, &mut rtcp)));
+        rtcp.iter().for_each(SenderRtcp::update);
         refusal.look(&team.offloads, &mut report, on_event);
         let now = clock::tai_ns() - start_ns;
         if now >= interval_start + period_ns {
@@ -102,7 +110,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     let mut failure = None;
     for (source, place) in team.sources.into_iter().zip(team.places) {
-        match source.join(&mut |tally| collector.absorb(tally)) {
+        match source.join(&mut |tally| absorb(tally, &mut collector, &mut rtcp)) {
             Ok((packets, broken)) => {
                 report.workers.push(report::Worker { packets, ..place });
                 if let Some(broken) = broken {
@@ -112,6 +120,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             Err(error) => failure = Some(error),
         }
     }
+    report.rtcp = rtcp.map(SenderRtcp::finish);
     push_interval(&mut report, &mut collector, interval_start, clock::tai_ns() - start_ns, on_event);
     refusal.look(&team.offloads, &mut report, on_event);
     if let Some(backend) = &mut report.backend {
@@ -136,8 +145,17 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     clocks.look();
     report.clock = Some(clocks.finish(None));
+    report.ledger = Some(watched.ledger(&tx));
     report.tx = Some(tx);
     Ok(Outcome { report, losses: Vec::new(), failure })
+}
+
+/// Takes in what a worker has counted.
+fn absorb(tally: &TxTally, collector: &mut TxCollector, rtcp: &mut Option<SenderRtcp>) {
+    collector.absorb(tally);
+    if let Some(rtcp) = rtcp {
+        rtcp.absorb(tally);
+    }
 }
 
 /// The largest hand-over, in packets.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::announce::{Announcer, written};
+use super::announce::{Announcer, written_as};
 use super::follow_up::FollowUps;
 use super::schedule::Schedule;
 use crate::clock::{self, Claim, Quick};
@@ -13,6 +13,7 @@ use crate::measure::handover::Filler;
 use crate::measure::tally::TxTally;
 use crate::pacing::Departures;
 use crate::packet::probe::{End, Kind, Message};
+use crate::profile::rtp::Rtp;
 use crate::profile::size::Wire;
 use crate::queue::{QueueError, Run, Stamper, Transmit, Wait};
 
@@ -40,6 +41,8 @@ const MAX_RUNS: usize = 64;
 pub(crate) struct TxJob {
     /// The sender's run.
     pub run: u32,
+    /// RTP headers, if packets have some.
+    pub rtp: Option<Rtp>,
     /// What to send, and when.
     pub schedule: Schedule,
     /// CLOCK_TAI in ns when to stop, counted from the first packet; `None`: not by time.
@@ -58,7 +61,7 @@ pub(crate) fn run<T: Transmit>(
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut totals = Totals::default();
     let mut messages = Messages {
-        announcer: Announcer::new(job.run),
+        announcer: Announcer::new(job.run, job.rtp),
         follow_ups: FollowUps::new(job.run, job.schedule.streams()),
     };
     let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, &mut messages, stop).err();
@@ -102,6 +105,7 @@ struct Totals {
     payload_bytes: u64,
     messages: u64,
     issued: u64,
+    turn: u64,
     wire: Wire,
     first_ns: u64,
     last_ns: u64,
@@ -116,6 +120,8 @@ impl Totals {
         tally.at_ns = now_ns;
         tally.packets = self.packets;
         tally.errors = self.errors;
+        tally.issued = self.issued;
+        tally.turn = self.turn.max(1);
         tally.payload_bytes = self.payload_bytes;
         tally.frame_bytes = self.wire.bytes;
         tally.frames = self.wire.frames;
@@ -172,13 +178,14 @@ fn send<T: Transmit>(
     stop: &Stop,
 ) -> Result<(), QueueError> {
     messages.announcer.look(queue, &job.schedule, 0, clock::tai_ns());
-    let mut stamper = Stamper::new(job.run);
+    let mut stamper = Stamper::new(job.run).with_rtp(job.rtp);
     let caps = queue.caps();
     let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch).min(MAX_RUNS));
     // The pace is kept by a clock that is as far ahead as packets are handed over.
     let lead_ns = job.schedule.lead_ns();
     let start_ns = stamper.refresh() + lead_ns;
     job.schedule.start(start_ns, caps.segments);
+    totals.turn = job.schedule.turn();
     let deadline_ns = job.duration.map_or(u64::MAX, |d| start_ns.saturating_add(nanos(d)));
     let mut handover_ns = start_ns + HANDOVER_NS;
     let mut time = Quick::new();
@@ -286,7 +293,8 @@ fn say_end<T: Transmit>(
     messages: &Messages,
     totals: &mut Totals,
 ) -> Result<(), QueueError> {
-    if totals.issued == 0 {
+    // RTP without probe headers has none of their messages; its end is told by RTCP.
+    if totals.issued == 0 || job.rtp.is_some_and(|rtp| !rtp.probe) {
         return Ok(());
     }
     for pause in END_PAUSES_MS {
@@ -298,7 +306,8 @@ fn say_end<T: Transmit>(
             let failed = if flow == 0 { totals.errors } else { 0 };
             let end = End { issued, failed, first_ns: totals.first_ns, last_ns: totals.last_ns };
             let message = Message { end, clock, announced: messages.sent(place) };
-            queue.send_message(flow, &written(Kind::End, job.run, stream, &message))?;
+            let written = written_as(job.rtp.as_ref(), Kind::End, job.run, stream, &message);
+            queue.send_message(flow, &written)?;
             totals.messages += 1;
         }
     }

@@ -41,6 +41,11 @@ impl Jitter {
         self.scaled = scaled;
     }
 
+    /// The sender's clock is another from now on: the next datagram does not compare with the last.
+    pub fn begin_anew(&mut self) {
+        self.transit = None;
+    }
+
     /// The jitter now and its highest value, in ns; `None` before the first datagram.
     pub fn value(&self) -> Option<(u64, u64)> {
         self.transit.map(|_| (self.scaled >> 4, self.max_scaled >> 4))

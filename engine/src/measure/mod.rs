@@ -8,6 +8,7 @@ pub mod iperf;
 pub mod jitter;
 pub mod latency;
 pub mod loss;
+pub mod media;
 pub mod missing;
 pub mod reorder;
 pub mod sequence;

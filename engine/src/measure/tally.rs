@@ -24,6 +24,10 @@ pub enum Format {
     Iperf2,
     /// Counted without being understood.
     Raw,
+    /// RTP (RFC 3550) without wirerate's probe.
+    Rtp,
+    /// An MPEG transport stream in datagrams without RTP.
+    Ts,
 }
 
 /// What tells one stream from another.
@@ -31,7 +35,7 @@ pub enum Format {
 pub struct StreamKey {
     /// Format.
     pub format: Format,
-    /// The sender's run (`Wirerate`), 0 otherwise.
+    /// The sender's run (`Wirerate`), the SSRC (`Rtp`), 0 otherwise.
     pub run: u32,
     /// Stream number (`Wirerate`), 0 otherwise.
     pub stream: u16,
@@ -83,7 +87,7 @@ pub struct RxCounters {
 pub struct StreamTally {
     /// Which stream.
     pub key: StreamKey,
-    /// Its counts; `foreign` is always 0.
+    /// Its counts; `foreign` are packets of an RTP source whose numbers are far from its sequence.
     pub counters: RxCounters,
     /// Smoothed interarrival jitter (RFC 3550 §6.4.1) and its highest value, in ns.
     pub jitter_ns: Option<(u64, u64)>,
@@ -95,6 +99,8 @@ pub struct StreamTally {
     pub ended_ns: u64,
     /// How it was lost and reordered: in a worker's last tally, of a stream with numbers.
     pub detail: Option<Box<Detail>>,
+    /// What a media stream says of itself.
+    pub media: Option<Box<super::media::MediaFigures>>,
 }
 
 /// What a sender said of its clock.
@@ -232,6 +238,10 @@ pub struct TxTally {
     pub packets: u64,
     /// Packets that this host refused. Total.
     pub errors: u64,
+    /// Packets taken by the queue, whatever became of them: those whose numbers are used. Total.
+    pub issued: u64,
+    /// Packets that a stream sends in its turn.
+    pub turn: u64,
     /// UDP payload of `packets` and `errors`, bytes. Total.
     pub payload_bytes: u64,
     /// Frames with FCS of `packets` and `errors`, bytes. Total.
@@ -263,6 +273,8 @@ impl TxTally {
             at_ns: 0,
             packets: 0,
             errors: 0,
+            issued: 0,
+            turn: 1,
             payload_bytes: 0,
             frame_bytes: 0,
             frames: 0,

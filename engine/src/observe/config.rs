@@ -10,14 +10,17 @@ use serde_json::{Value, json};
 
 use super::FormatChoice;
 use super::observer::ObserverSpec;
+use super::rtcp::Inbox;
 use super::sink::SinkChoice;
 use crate::backend::Choice;
 use crate::host::sched::Policy;
+use crate::measure::media::MediaSpec;
 use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
 use crate::queue::Tuning;
 use crate::report::effective;
-use crate::target::Target;
+use crate::rtcp::RtcpConfig;
+use crate::target::{Scheme, Target};
 
 /// Called with every datagram when somebody wants to look at them.
 pub type Inspect = fn(&crate::queue::RxMeta, &[u8]);
@@ -55,6 +58,12 @@ pub struct RecvConfig {
     pub format: FormatChoice,
     /// Compare every byte behind the probe header with this.
     pub verify: Option<Arc<Payload>>,
+    /// What is known of media streams.
+    pub media: MediaSpec,
+    /// RTCP, for targets of RTP.
+    pub rtcp: RtcpConfig,
+    /// Where workers put RTCP that comes on the port of RTP, for whoever reads it.
+    pub inbox: Inbox,
     /// Called with every datagram.
     pub inspect: Option<Inspect>,
     /// Stop after this time.
@@ -95,6 +104,9 @@ impl RecvConfig {
             groups: 1,
             format: FormatChoice::Auto,
             verify: None,
+            media: MediaSpec::default(),
+            rtcp: RtcpConfig::default(),
+            inbox: Inbox::default(),
             inspect: None,
             duration: None,
             count: None,
@@ -110,7 +122,17 @@ impl RecvConfig {
 
     /// What the observers are to be made with, for a receiver that is ready at `ready_ns`.
     pub(crate) fn observer(&self, ready_ns: u64) -> ObserverSpec {
-        ObserverSpec { format: self.format, ready_ns, verify: self.verify.clone() }
+        let (verify, media) = (self.verify.clone(), self.media.clone());
+        let inbox = Some(self.inbox.clone()).filter(|_| self.target.scheme == Scheme::Rtp && self.rtcp.on);
+        ObserverSpec { format: self.format(), ready_ns, verify, media, inbox }
+    }
+
+    /// What arrives: RTP where the target says so and nothing else does.
+    pub(crate) fn format(&self) -> FormatChoice {
+        match (self.format, self.target.scheme) {
+            (FormatChoice::Auto, Scheme::Rtp) => FormatChoice::Rtp,
+            (format, _) => format,
+        }
     }
 
     /// The effective configuration, for the report.
@@ -123,10 +145,15 @@ impl RecvConfig {
             "on_irq_cpu": self.on_irq_cpu,
             "sched": self.policy.to_string(),
             "busy_poll": self.tuning.busy_poll,
+            "ring_size": self.tuning.rx_ring,
+            "frames": self.tuning.rx_frames,
+            "receive_buffer_bytes": self.tuning.receive_buffer,
             "queues": self.queues,
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,
-            "format": self.format.name(),
+            "rtcp": (self.target.scheme == Scheme::Rtp).then(|| self.rtcp.describe()),
+            "format": self.format().name(),
+            "media_rate_bps": self.media.media_rate_bps,
             "verify_payload": self.verify.as_ref().map(|p| p.name()),
             "duration_ns": self.duration.map(|d| d.as_nanos() as u64),
             "count": self.count,

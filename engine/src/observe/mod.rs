@@ -6,8 +6,10 @@ mod arrivals;
 mod config;
 mod ending;
 mod observer;
+mod offline;
 mod pairs;
 mod recv;
+mod rtcp;
 mod senders;
 pub mod sink;
 mod source;
@@ -17,8 +19,10 @@ pub(crate) mod worker;
 
 pub use config::RecvConfig;
 pub use observer::{Hexdump, MAX_STREAMS, Observer, ObserverSpec};
+pub use offline::analyse;
 pub use recv::run;
 pub(crate) use recv::steered;
+pub use rtcp::Inbox;
 pub(crate) use sink::Place;
 pub(crate) use source::Sunk;
 
@@ -36,6 +40,10 @@ pub enum FormatChoice {
     Wirerate,
     /// iperf 2; all else is foreign.
     Iperf2,
+    /// RTP, with or without wirerate's probe in it; all else is foreign.
+    Rtp,
+    /// An MPEG transport stream in datagrams without RTP; all else is foreign.
+    Ts,
     /// Anything: packets and bytes are counted for each source, and nothing is foreign.
     Raw,
 }
@@ -47,6 +55,8 @@ impl FormatChoice {
             Self::Auto => "auto",
             Self::Wirerate => "wirerate",
             Self::Iperf2 => "iperf2",
+            Self::Rtp => "rtp",
+            Self::Ts => "ts",
             Self::Raw => "raw",
         }
     }
@@ -56,11 +66,12 @@ impl FromStr for FormatChoice {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Auto, Self::Wirerate, Self::Iperf2, Self::Raw]
+        [Self::Auto, Self::Wirerate, Self::Iperf2, Self::Rtp, Self::Ts, Self::Raw]
             .into_iter()
             .find(|choice| choice.name() == text)
             .ok_or_else(|| {
-                Error::usage(format!("format {text}: unknown")).fix("use auto, wirerate, iperf2 or raw")
+                Error::usage(format!("format {text}: unknown"))
+                    .fix("use auto, wirerate, iperf2, rtp, ts or raw")
             })
     }
 }

@@ -1,20 +1,25 @@
 //! The sink of a receive worker: tells datagrams apart and counts them.
 #![forbid(unsafe_code)]
 
+mod media;
+
 use std::fmt;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use self::media::Candidates;
 use super::FormatChoice;
 use super::ahead::Ahead;
 use super::pairs::Pairs;
+use super::rtcp::Inbox;
 use super::senders::Senders;
 use super::stream::{Stream, transit};
 use crate::interop::iperf2;
 use crate::measure::delay::{Spreads, Steps};
 use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
+use crate::measure::media::MediaSpec;
 use crate::measure::sequence::{Arrival, MAX_NUMBER};
 use crate::measure::tally::{Format, Pair, RxCounters, RxTally, StreamKey};
 use crate::packet::follow_up;
@@ -25,7 +30,7 @@ use crate::queue::{RxMeta, Sink};
 /// Most streams that one worker follows: as many as one run of a sender can have.
 pub const MAX_STREAMS: usize = 65_536;
 
-/// Streams found without hashing.
+/// Places for streams that are found without hashing; as many again as there are streams, once there are more.
 const RECENT: usize = 64;
 
 /// Called with every datagram, before it is looked at.
@@ -41,6 +46,10 @@ pub struct ObserverSpec {
     pub ready_ns: u64,
     /// What must follow the probe header, for `--verify-payload`.
     pub verify: Option<Arc<Payload>>,
+    /// What is known of media streams.
+    pub media: MediaSpec,
+    /// Takes RTCP that comes on the port of RTP (RFC 5761).
+    pub inbox: Option<Inbox>,
 }
 
 /// Counts what one worker receives. Nothing is allocated for a datagram but for the first of a stream and for the first that
@@ -67,8 +76,8 @@ pub struct Observer {
     runs: FxHashMap<StreamKey, usize>,
     /// The stream of the last datagram: most often that of the next, too.
     last: usize,
-    /// Where in `streams`, by [`recent`]: streams that take turns are found without hashing.
-    recent: [usize; RECENT],
+    /// Where in `streams`, by [`place`](Self::place): streams that take turns are found without hashing, however many. Its length is a power of two.
+    recent: Vec<u32>,
     /// Streams that have not ended.
     live: usize,
     packets: u64,
@@ -84,6 +93,12 @@ pub struct Observer {
     last_arrival_ns: u64,
     /// What has to follow in the stream `last`; closed while anything else may.
     ahead: Ahead,
+    /// Flows that may turn out to be media streams.
+    candidates: Candidates,
+    /// An RTP source was recognised: what looks like a probe by chance may be its packet.
+    rtp_heard: bool,
+    /// A transport stream was: what is out of sync may be its datagram.
+    ts_heard: bool,
 }
 
 impl fmt::Debug for Observer {
@@ -106,7 +121,7 @@ impl Observer {
             index: FxHashMap::default(),
             runs: FxHashMap::default(),
             last: 0,
-            recent: [0; RECENT],
+            recent: vec![0; RECENT],
             live: 0,
             packets: 0,
             foreign: 0,
@@ -120,6 +135,9 @@ impl Observer {
             gaps: Gaps::default(),
             last_arrival_ns: 0,
             ahead: Ahead::default(),
+            candidates: Candidates::default(),
+            rtp_heard: false,
+            ts_heard: false,
         }
     }
 
@@ -163,13 +181,19 @@ impl Observer {
     /// `worker`, `at_ns` and `losses`, which the worker knows.
     pub fn tally(&mut self, into: &mut RxTally) {
         self.settle();
-        into.streams.clear();
-        into.counters = RxCounters { foreign: self.foreign, ..RxCounters::default() };
-        for stream in &self.streams {
-            let tally = stream.tally();
+        let foreign = self.foreign + self.candidates.datagrams();
+        into.counters = RxCounters { foreign, ..RxCounters::default() };
+        for (n, stream) in self.streams.iter().enumerate() {
+            // Streams only become more: memory of the last time is used again.
+            let spare = into.streams.get_mut(n).and_then(|last| last.media.take());
+            let tally = stream.tally(spare);
             into.counters.add(&tally.counters);
-            into.streams.push(tally);
+            match into.streams.get_mut(n) {
+                Some(last) => *last = tally,
+                None => into.streams.push(tally),
+            }
         }
+        into.streams.truncate(self.streams.len());
         into.untracked = self.untracked;
         into.messages = self.messages;
         self.senders.tell(&mut into.clocks);
@@ -197,11 +221,12 @@ impl Observer {
         }
         match self.spec.format {
             FormatChoice::Auto | FormatChoice::Wirerate => match Probe::parse(payload) {
+                Ok(_) if self.rtp_heard && self.is_known_rtp(meta, payload) => self.other(meta, payload),
                 Ok(probe) if probe.kind == Kind::Data => self.probe(meta, payload, &probe),
                 Ok(probe) => self.message(meta, payload, &probe),
                 Err(_) => self.other(meta, payload),
             },
-            FormatChoice::Iperf2 => self.other(meta, payload),
+            FormatChoice::Iperf2 | FormatChoice::Rtp | FormatChoice::Ts => self.other(meta, payload),
             FormatChoice::Raw => self.raw(meta, payload),
         }
     }
@@ -334,7 +359,13 @@ impl Observer {
 
     /// Everything that has no good probe header.
     fn other(&mut self, meta: &RxMeta, payload: &[u8]) {
-        if self.spec.format == FormatChoice::Wirerate || !self.iperf2(meta, payload) {
+        let taken = match self.spec.format {
+            FormatChoice::Auto => self.media(meta, payload) || self.iperf2(meta, payload),
+            FormatChoice::Rtp | FormatChoice::Ts => self.media(meta, payload),
+            FormatChoice::Iperf2 => self.iperf2(meta, payload),
+            FormatChoice::Wirerate | FormatChoice::Raw => false,
+        };
+        if !taken {
             self.corrupt_or_foreign(meta, payload);
         }
     }
@@ -358,7 +389,17 @@ impl Observer {
         };
         match datagram {
             iperf2::Datagram::Data { number, sent_ns } => {
+                let at = match self.streams[at].restarted(number, sent_ns, meta.arrived_ns) {
+                    true => match self.start_again(at) {
+                        Some(at) => at,
+                        None => return true,
+                    },
+                    false => at,
+                };
                 let (arrival, step) = self.streams[at].numbered(meta, payload.len(), number, sent_ns);
+                if arrival == Arrival::InOrder {
+                    self.streams[at].newest_sent_ns = sent_ns;
+                }
                 self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
                 self.counted(meta);
             }
@@ -371,6 +412,16 @@ impl Observer {
         true
     }
 
+    /// A new stream in the place of the iperf stream at `at`, whose test is over.
+    fn start_again(&mut self, at: usize) -> Option<usize> {
+        let Stream { key, iperf2, restarts, .. } = self.streams[at];
+        let was_live = self.streams[at].is_live();
+        let new = self.create(&key, iperf2)?;
+        self.live -= usize::from(was_live);
+        self.streams[new].restarts = restarts + 1;
+        Some(new)
+    }
+
     fn corrupt_or_foreign(&mut self, meta: &RxMeta, payload: &[u8]) {
         match self.corrupt_stream(meta, payload) {
             Some(at) => self.streams[at].corrupt += 1,
@@ -380,7 +431,7 @@ impl Observer {
 
     /// The stream that a datagram with a bad header was of, as far as what is left of it says.
     fn corrupt_stream(&self, meta: &RxMeta, payload: &[u8]) -> Option<usize> {
-        if self.spec.format == FormatChoice::Iperf2 {
+        if !matches!(self.spec.format, FormatChoice::Auto | FormatChoice::Wirerate) {
             return None;
         }
         let key = probe_key(meta, &Probe::parse_unchecked(payload).ok()?);
@@ -407,12 +458,22 @@ impl Observer {
 
     #[inline]
     fn known(&mut self, key: &StreamKey) -> Option<usize> {
-        let recent = &mut self.recent[recent(key)];
-        if self.streams.get(*recent).is_none_or(|stream| stream.key != *key) {
-            *recent = *self.index.get(key)?;
+        let place = self.place(key);
+        let at = self.recent[place] as usize;
+        if self.streams.get(at).is_some_and(|stream| stream.key == *key) {
+            self.last = at;
+            return Some(at);
         }
-        self.last = *recent;
-        Some(self.last)
+        let at = *self.index.get(key)?;
+        self.recent[place] = at as u32;
+        self.last = at;
+        Some(at)
+    }
+
+    /// The place of a stream in `recent`. The streams of one run have places of their own.
+    #[inline]
+    fn place(&self, key: &StreamKey) -> usize {
+        (u32::from(key.stream) ^ key.run) as usize & (self.recent.len() - 1)
     }
 
     #[cold]
@@ -424,7 +485,7 @@ impl Observer {
         }
         let mut stream = Stream::new(*key, iperf2);
         stream.arrivals = self.pairs.arrivals(at);
-        if key.format != Format::Raw {
+        if matches!(key.format, Format::Wirerate | Format::Iperf2) {
             stream.sender = self.spreads.place(key.source.ip(), key.run);
         }
         self.streams.push(stream);
@@ -432,7 +493,15 @@ impl Observer {
         self.runs.entry(StreamKey { stream: 0, ..*key }).or_insert(at);
         self.live += 1;
         self.last = at;
-        self.recent[recent(key)] = at;
+        if self.streams.len() > self.recent.len() {
+            self.recent = vec![0; 2 * self.recent.len()];
+            for (at, stream) in self.streams.iter().enumerate() {
+                let place = self.place(&stream.key);
+                self.recent[place] = at as u32;
+            }
+        }
+        let place = self.place(key);
+        self.recent[place] = at as u32;
         Some(at)
     }
 }
@@ -455,12 +524,6 @@ impl Sink for Observer {
             self.datagram(meta, payload);
         }
     }
-}
-
-/// The place of a stream in [`Observer::recent`].
-#[inline]
-fn recent(key: &StreamKey) -> usize {
-    (u32::from(key.stream) ^ key.run) as usize % RECENT
 }
 
 fn probe_key(meta: &RxMeta, probe: &Probe) -> StreamKey {

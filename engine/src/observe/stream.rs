@@ -1,14 +1,21 @@
 //! One stream as a receive worker sees it.
 #![forbid(unsafe_code)]
 
+mod media;
+
+use self::media::MediaStream;
 use super::arrivals::Arrivals;
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
+use crate::measure::media::MediaFigures;
 use crate::measure::sequence::{Arrival, Detail, Tracker, When};
 use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
 use crate::packet::probe::{End, Message};
 use crate::profile::size::MIN_FRAME;
 use crate::queue::RxMeta;
+
+/// Silence in ns after which iperf may have been started again without an end having been heard.
+const SILENCE_NS: u64 = 1_000_000_000;
 
 /// The figures of one stream.
 #[derive(Debug)]
@@ -16,6 +23,10 @@ pub(super) struct Stream {
     pub(super) key: StreamKey,
     /// How to read it, when it is iperf's.
     pub(super) iperf2: Option<iperf2::Flow>,
+    /// How often iperf has been started again on this flow before.
+    pub(super) restarts: u32,
+    /// iperf's time of the datagram with the highest number.
+    pub(super) newest_sent_ns: u64,
     pub(super) tracker: Tracker,
     pub(super) corrupt: u64,
     jitter: Jitter,
@@ -39,6 +50,8 @@ pub(super) struct Stream {
     end: Option<End>,
     announced: u64,
     ended_ns: u64,
+    /// What it is besides, when it is a media stream.
+    media: Option<Box<MediaStream>>,
 }
 
 impl Stream {
@@ -46,6 +59,8 @@ impl Stream {
         Self {
             key,
             iperf2,
+            restarts: 0,
+            newest_sent_ns: 0,
             tracker: Tracker::default(),
             corrupt: 0,
             jitter: Jitter::default(),
@@ -64,6 +79,7 @@ impl Stream {
             end: None,
             announced: 0,
             ended_ns: 0,
+            media: None,
         }
     }
 
@@ -99,6 +115,14 @@ impl Stream {
             step = follows.then(|| transit.saturating_sub(before));
         }
         (arrival, step)
+    }
+
+    /// The sender's clock is another from now on.
+    fn begin_clock_anew(&mut self) {
+        self.jitter.begin_anew();
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.begin_anew();
+        }
     }
 
     /// Takes in `count` datagrams with the numbers that come next, otherwise like the last one in all that is figured here.
@@ -166,8 +190,21 @@ impl Stream {
         first
     }
 
-    /// The figures so far.
-    pub(super) fn tally(&self) -> StreamTally {
+    /// Whether iperf's datagram `number` is of another test, which began after this one. It goes back in number and yet was sent later than all of this
+    /// one, which neither a copy nor a datagram out of order was; and the clock that says so could have been set, but hardly while nothing came.
+    pub(super) fn restarted(&self, number: u64, sent_ns: u64, now_ns: u64) -> bool {
+        number < self.tracker.next()
+            && sent_ns > self.newest_sent_ns
+            && (self.end.is_some() || now_ns.saturating_sub(self.last_ns) >= SILENCE_NS)
+    }
+
+    /// Whether its end is still to come.
+    pub(super) fn is_live(&self) -> bool {
+        self.end.is_none()
+    }
+
+    /// The figures so far; those of a media stream in `spare`, if there is one.
+    pub(super) fn tally(&self, spare: Option<Box<MediaFigures>>) -> StreamTally {
         let mut counters = RxCounters {
             corrupt: self.corrupt,
             payload_bytes: self.payload_bytes,
@@ -177,26 +214,32 @@ impl Stream {
             last_ns: self.last_ns,
             ..RxCounters::default()
         };
-        if self.key.format == Format::Raw {
+        if matches!(self.key.format, Format::Raw | Format::Ts) {
             counters.packets = self.unnumbered;
             counters.unique = self.unnumbered;
         } else {
             self.tracker.counters(&mut counters);
         }
+        let media = self.media_figures(&mut counters, spare);
+        // iperf has no number of its runs.
+        let run = self.key.run + self.restarts;
         StreamTally {
-            key: self.key,
+            key: StreamKey { run, ..self.key },
             counters,
             jitter_ns: self.jitter.value(),
             end: self.end,
             announced: self.announced,
             ended_ns: self.ended_ns,
             detail: None,
+            media,
         }
     }
 
     /// How it was lost and reordered so far; `None` where datagrams have no numbers.
     pub(super) fn detail(&self) -> Option<Box<Detail>> {
-        if self.key.format == Format::Raw {
+        // Of several sequences, one after the other, there is no one detail.
+        let one_sequence = self.media.as_ref().is_none_or(|media| !media.has_restarted());
+        if matches!(self.key.format, Format::Raw | Format::Ts) || !one_sequence {
             return None;
         }
         let mut detail = self.tracker.detail();

@@ -199,13 +199,12 @@ impl BodySums {
         Self(sums)
     }
 
-    /// The sum of a payload of `payload_len` bytes: probe header and body.
+    /// The sum of a payload: headers, whose sum is that of a probe header, and `body` bytes behind them.
     ///
     /// # Panics
-    /// When the payload is shorter than a probe header or longer than the sums were made for.
+    /// When the body is longer than the sums were made for.
     #[inline]
-    pub fn payload_sum(&self, payload_len: u16) -> u64 {
-        let body = usize::from(payload_len) - probe::LEN;
+    pub fn payload_sum(&self, body: usize) -> u64 {
         u64::from(probe::CHECK_SUM) + u64::from(self.0[body])
     }
 }
@@ -389,7 +388,7 @@ mod tests {
             let template = FrameTemplate::new(&flow, [2; 6], marks, &payload, len).unwrap();
             let headers = Headers::new(&flow, [2; 6], marks).unwrap();
             let mut bytes = [0xaa; MAX_HEADERS];
-            headers.write(&mut bytes, len, BodySums::new(&payload, 1500).payload_sum(len));
+            headers.write(&mut bytes, len, BodySums::new(&payload, 1500).payload_sum(usize::from(len) - probe::LEN));
             prop_assert_eq!(&bytes[..headers.len()], &template.frame()[..headers.len()]);
         }
 

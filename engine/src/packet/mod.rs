@@ -10,4 +10,6 @@ pub mod ip;
 pub mod probe;
 pub mod rtcp;
 pub mod rtp;
+pub mod stamp;
+pub mod ts;
 pub mod udp;

@@ -1,7 +1,9 @@
 //! What traffic looks like: how fast, how large, with what inside.
 #![forbid(unsafe_code)]
 
+pub mod media;
 pub mod payload;
 pub mod rate;
+pub mod rtp;
 pub mod segments;
 pub mod size;

@@ -240,6 +240,14 @@ impl Sizes {
         sum as f64 / self.cycle.len() as f64
     }
 
+    /// UDP payload of a stream's first `packets` packets, in bytes.
+    pub fn total(&self, packets: u64) -> u64 {
+        let sum = |lengths: &[u16]| lengths.iter().map(|l| u64::from(*l)).sum::<u64>();
+        let cycle = self.cycle.len() as u64;
+        // What is left is less than a cycle, whose length fits usize.
+        packets / cycle * sum(&self.cycle) + sum(&self.cycle[..(packets % cycle) as usize])
+    }
+
     /// Longest UDP payload in bytes.
     pub fn max(&self) -> u16 {
         self.cycle.iter().copied().max().expect("never empty")

@@ -288,6 +288,7 @@ mod tests {
             dscp: 46,
             fragment: false,
             vlan: None,
+            rtp: None,
             payload: Arc::new(payload),
             max_payload,
             segments: crate::profile::segments::Segments::Auto,

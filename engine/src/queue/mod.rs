@@ -5,6 +5,7 @@
 //! the workers are compiled once for each of them.
 
 pub mod afxdp;
+pub mod headers;
 pub mod memory;
 pub mod outage;
 pub mod ring;
@@ -20,6 +21,8 @@ use crate::clock;
 use crate::pacing::Departures;
 use crate::packet::follow_up::Departed;
 use crate::packet::probe::{Kind, Probe, Series};
+use crate::profile::rtp::Rtp;
+use headers::{AnyHeaders, Plain, Probed};
 
 pub use spec::{Flow, HugePages, RxSpec, Tuning, TxSpec};
 
@@ -99,18 +102,24 @@ impl fmt::Display for QueueError {
 
 impl std::error::Error for QueueError {}
 
-/// Writes probe headers: one sender run, with the time of the batch.
+/// Writes probe headers, RTP headers or both: one sender run, with the time of the batch.
 #[derive(Debug)]
 pub struct Stamper {
     run: u32,
     now_ns: u64,
     departures: Option<Departures>,
+    rtp: Option<Rtp>,
 }
 
 impl Stamper {
     /// A stamper for the sender run `run` (24 bits).
     pub fn new(run: u32) -> Self {
-        Self { run, now_ns: clock::tai_ns(), departures: None }
+        Self { run, now_ns: clock::tai_ns(), departures: None, rtp: None }
+    }
+
+    /// The same with RTP headers, if any. The queue has to be opened with them, too.
+    pub fn with_rtp(self, rtp: Option<Rtp>) -> Self {
+        Self { rtp, ..self }
     }
 
     /// Reads the clock; a queue calls it once for each batch that it hands over.
@@ -151,6 +160,18 @@ impl Stamper {
         })
     }
 
+    /// The headers of packets `first_seq`, `first_seq + 1` and so on of `stream`, of the kind that the run has.
+    #[inline]
+    pub fn headers(&self, stream: u16, first_seq: u64) -> AnyHeaders {
+        let Some(rtp) = self.rtp else { return AnyHeaders::Probe(self.series(stream, first_seq)) };
+        let plain = Plain::new(rtp, stream, first_seq, self.now_ns);
+        if rtp.probe {
+            AnyHeaders::Probed(Probed::new(plain, self.run, stream))
+        } else {
+            AnyHeaders::Rtp(plain)
+        }
+    }
+
     /// Writes the headers of `count` consecutive packets of `stream`, the first of them number `first_seq`, whose payloads lie in `buf`, each
     /// `stride` bytes after the last. Nothing but the headers is touched; the last payload may be shorter.
     ///
@@ -158,11 +179,7 @@ impl Stamper {
     /// When `stride` is 0, or `buf` ends before the last header does.
     #[inline]
     pub fn stamp_run(&self, buf: &mut [u8], stride: usize, count: usize, stream: u16, first_seq: u64) {
-        let mut series = self.series(stream, first_seq);
-        let mut payloads = buf.chunks_mut(stride);
-        for _ in 0..count {
-            series.emit(payloads.next().expect("a payload for each packet"));
-        }
+        self.headers(stream, first_seq).write_run(buf, stride, count);
     }
 }
 

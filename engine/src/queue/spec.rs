@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::host::qdisc::TimedQdisc;
+use crate::packet::probe;
 use crate::profile::payload::Payload;
+use crate::profile::rtp::Rtp;
 use crate::profile::segments::Segments;
 use crate::profile::size::Framing;
 use crate::target::Target;
@@ -40,7 +42,9 @@ pub struct TxSpec {
     pub fragment: bool,
     /// VLAN identifier of an 802.1Q tag (`afxdp`, `xdp`).
     pub vlan: Option<u16>,
-    /// What follows the probe header.
+    /// RTP headers; `None`: probe headers alone.
+    pub rtp: Option<Rtp>,
+    /// What follows the headers.
     pub payload: Arc<Payload>,
     /// Largest UDP payload that will be asked for, in bytes.
     pub max_payload: u16,
@@ -53,6 +57,11 @@ pub struct TxSpec {
 }
 
 impl TxSpec {
+    /// Bytes of the headers in each UDP payload, which are written anew for every packet: the probe header, or those of RTP.
+    pub fn head_len(&self) -> usize {
+        self.rtp.as_ref().map_or(probe::LEN, Rtp::head_len)
+    }
+
     /// Bytes of the frame around each payload, FCS included.
     pub fn overhead(&self) -> u16 {
         let ipv6 = self.flows.iter().any(|flow| flow.destination.is_ipv6());
@@ -86,13 +95,28 @@ pub struct Tuning {
     pub huge_pages: HugePages,
     /// Whether the kernel stamps what arrives, or what leaves.
     pub kernel_stamps: bool,
+    /// Slots of the ring in which packets arrive (`afxdp`), a power of two; `None`: chosen by the NIC's own.
+    pub rx_ring: Option<u32>,
+    /// Frames that packets arrive in (`afxdp`); `None`: as many as slots.
+    pub rx_frames: Option<u32>,
+    /// Bytes of receive buffer of a socket (`uring`, `mmsg`); `None`: plenty.
+    pub receive_buffer: Option<u32>,
     /// Whether large buffers leave without the kernel's copy where that is possible and pays (`uring`).
     pub zero_copy: bool,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { busy_poll: None, huge_pages: HugePages::default(), kernel_stamps: false, zero_copy: true }
+        Self {
+            busy_poll: None,
+            huge_pages: HugePages::default(),
+            kernel_stamps: false,
+            rx_ring: None,
+            rx_frames: None,
+            receive_buffer: None,
+            kernel_stamps: false,
+            zero_copy: true,
+        }
     }
 }
 

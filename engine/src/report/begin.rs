@@ -30,6 +30,7 @@ impl Report {
             intervals: Vec::new(),
             tx: None,
             rx: None,
+            rtcp: None,
             clock: None,
             ledger: None,
             warnings: Vec::new(),

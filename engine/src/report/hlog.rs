@@ -114,6 +114,7 @@ mod tests {
             announced: 0,
             ended_ns: 0,
             detail: None,
+            media: None,
         });
         tally.clocks.extend(claim.map(|claim| SenderClock { source: source.ip(), run: 7, claim }));
         latencies.iter().for_each(|&latency| tally.latency.record(latency).unwrap());

@@ -5,10 +5,13 @@
 
 mod begin;
 mod clock;
+mod drop;
 mod hlog;
+mod media;
 mod pairs;
 mod pattern;
 mod rates;
+mod rtcp;
 mod rx;
 mod tx;
 
@@ -16,11 +19,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
+pub use crate::host::counters::Counter;
+
 pub(crate) use begin::effective;
 pub use clock::Clocks;
 pub use hlog::HistogramLog;
+pub use media::{IntervalMdi, Mdi, PayloadType, Pcr, Pid, Program, Rtp, RtpSources, Ts};
 pub use pairs::PacketTable;
 pub use pattern::{Bucket, Iperf, LossPeriods, ReorderingExtent, Spread};
+pub use rtcp::{RoundTrip, Rtcp, RtcpPeer, RtcpSender};
 pub use rx::RxCollector;
 pub use tx::TxCollector;
 
@@ -58,6 +65,9 @@ pub struct Report {
     /// What was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx: Option<Rx>,
+    /// What was said and heard by RTCP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtcp: Option<Rtcp>,
     /// What times were taken by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<Clock>,
@@ -202,6 +212,9 @@ pub struct IntervalRx {
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
+    /// Media delivery index (RFC 4445).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mdi: Option<IntervalMdi>,
 }
 
 /// What was sent.
@@ -333,6 +346,9 @@ pub struct Rx {
     /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_iperf2: Option<Iperf>,
+    /// All RTP sources together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpSources>,
     /// Each stream.
     pub streams: Vec<Stream>,
 }
@@ -404,7 +420,7 @@ pub struct Stream {
     pub id: u16,
     /// The sender's run.
     pub run: u32,
-    /// `wirerate`, `iperf2`, `raw`.
+    /// `wirerate`, `iperf2`, `rtp`, `ts`, `raw`.
     pub format: &'static str,
     /// Who sent it.
     pub source: SocketAddr,
@@ -455,6 +471,12 @@ pub struct Stream {
     /// What iperf 2 would have printed for the same arrivals; absent where it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub as_iperf2: Option<Iperf>,
+    /// What its RTP headers say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<Rtp>,
+    /// The transport stream that it is or carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ts: Option<Ts>,
 }
 
 /// What times were taken by, and whether those of the two ends can be compared.
@@ -512,10 +534,25 @@ pub struct PeerClock {
 }
 
 /// Where packets went: sent = received + drops + unaccounted, on every path.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Ledger {
     /// One for each sender and receiver.
     pub paths: Vec<Path>,
+    /// The sender's side: what became of its packets as far as its host can see (send).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sending: Option<Sending>,
+    /// What counters of the interface and of the machine, which count everybody's packets, rose by meanwhile: no part of any sum.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Counter>,
+}
+
+/// A sender's packets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sending {
+    /// Numbers used: packets handed over, and those refused.
+    pub sent: u64,
+    /// Of them, packets lost whose place is known. What is in another namespace of the host is in the receiver's ledger, too, if the receiver is on this host.
+    pub drops: Vec<Drop>,
 }
 
 /// One sender, one receiver.
@@ -536,15 +573,24 @@ pub struct Path {
 }
 
 /// Packets lost at one place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Drop {
-    /// Where: `sender`, `netfilter`, `qdisc`, `backlog`, `ip`, `socket`, `xsk`, `xdp`; `kernel` for the rest of it.
+    /// Where: `sender`, `netfilter`, `qdisc`, `tx`, `veth`, `backlog`, `link`, `bridge`, `ip`, `tunnel`, `socket`, `xsk`, `xdp`, `application`; `kernel` for the rest of it.
     pub place: String,
     /// Interface, where the place has one; with its host before it where several hosts are looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// Inode of the interface's network namespace, as in /proc/self/ns/net, where it is not the one of this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns: Option<u64>,
+    /// What that namespace is known by: its name in /run/netns, or a process that lives in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Why, in the kernel's own terms.
     pub reason: String,
+    /// The kernel's function that dropped them, where it gave no reason and shows its symbols.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
     /// Packets.
     pub packets: u64,
 }

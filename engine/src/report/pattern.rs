@@ -141,16 +141,22 @@ fn above_zero(count: u64) -> Option<u64> {
 pub(super) fn sum(streams: &[StreamTally]) -> Option<Detail> {
     let mut sum = Detail::default();
     let mut jitter = (0u64, 0u64);
-    for stream in streams.iter().filter(|s| s.key.format != Format::Raw) {
+    let mut count = 0;
+    for stream in streams.iter().filter(|s| !matches!(s.key.format, Format::Raw | Format::Ts)) {
         let detail = stream.detail.as_ref()?;
         sum.loss.add(&detail.loss);
         sum.reordering.add(&detail.reordering);
+        count += 1;
+        if stream.key.format == Format::Rtp {
+            // Whose numbers iperf does not read.
+            continue;
+        }
         add(&mut sum.as_iperf3, &detail.as_iperf3);
         add(&mut sum.as_iperf2, &detail.as_iperf2);
         jitter = (jitter.0.saturating_add(detail.as_iperf3.jitter_ns.unwrap_or(0)), jitter.1 + 1);
     }
     sum.as_iperf3.jitter_ns = jitter.0.checked_div(jitter.1);
-    (jitter.1 > 0).then_some(sum)
+    (count > 0).then_some(sum)
 }
 
 fn add(sum: &mut AsIperf, one: &AsIperf) {
@@ -162,7 +168,8 @@ fn add(sum: &mut AsIperf, one: &AsIperf) {
 /// The run of which each stream is a restart: that of the last stream before it from the same address, of the same number, to the same
 /// destination, if all that came of that one came before all that came of this one.
 pub(super) fn restarts(streams: &[StreamTally]) -> Vec<Option<u32>> {
-    let mut order: Vec<usize> = (0..streams.len()).filter(|n| streams[*n].counters.packets > 0).collect();
+    let has_runs = |s: &StreamTally| s.key.format == Format::Wirerate && s.counters.packets > 0;
+    let mut order: Vec<usize> = (0..streams.len()).filter(|n| has_runs(&streams[*n])).collect();
     order.sort_by_key(|n| streams[*n].counters.first_ns);
     let mut restart_of = vec![None; streams.len()];
     // Of each place, the stream heard last.
@@ -204,6 +211,7 @@ mod tests {
             announced: 0,
             ended_ns: 0,
             detail: None,
+            media: None,
         }
     }
 

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 
 use super::clock::Compared;
+use super::media;
 use super::pattern;
 use super::rates::{Rates, distribution, per_second};
 use super::{
@@ -35,6 +36,8 @@ pub struct RxCollector {
     recent: Histogram<u64>,
     /// Totals at the last interval.
     reported: RxCounters,
+    /// Intervals of media delivery indices by then.
+    reported_mdi: u64,
     late_is_told: bool,
     kernel_stamps: bool,
     clocks: Clocks,
@@ -68,6 +71,7 @@ impl Default for RxCollector {
             pairs: Vec::new(),
             recent: latency_histogram(),
             reported: RxCounters::default(),
+            reported_mdi: 0,
             late_is_told: true,
             kernel_stamps: false,
             clocks: Clocks::default(),
@@ -226,6 +230,10 @@ impl RxCollector {
         let now = self.counted();
         let last = std::mem::replace(&mut self.reported, now);
         let packets = now.packets.saturating_sub(last.packets);
+        let has_media = self.workers.iter().flat_map(|w| &w.streams).any(|s| s.media.is_some());
+        let (mdi, reported_mdi) =
+            if has_media { media::worst(&self.streams(), self.reported_mdi) } else { (None, 0) };
+        self.reported_mdi = reported_mdi;
         let interval = IntervalRx {
             packets,
             lost: now.lost.cast_signed().saturating_sub_unsigned(last.lost),
@@ -235,6 +243,7 @@ impl RxCollector {
                 span_ns,
             ),
             latency_ns: distribution(&self.recent).filter(|_| self.latency_is_told()),
+            mdi,
         };
         self.recent.reset();
         interval
@@ -264,6 +273,8 @@ impl RxCollector {
         let tallies = self.streams();
         let restarts = pattern::restarts(&tallies);
         let detail = pattern::sum(&tallies);
+        let is_media = |s: &StreamTally| matches!(s.key.format, Format::Rtp | Format::Ts);
+        let read_by_iperf = || detail.as_ref().filter(|_| !tallies.iter().all(is_media));
         let streams: Vec<Stream> = tallies
             .iter()
             .zip(&restarts)
@@ -296,8 +307,8 @@ impl RxCollector {
             restarts: restarts.iter().flatten().count() as u64,
             loss_periods: detail.as_ref().and_then(|d| LossPeriods::new(&d.loss)),
             reordering: detail.as_ref().and_then(|d| ReorderingExtent::new(&d.reordering)),
-            as_iperf3: detail.as_ref().map(|d| Iperf::from(&d.as_iperf3)),
-            as_iperf2: detail.as_ref().map(|d| Iperf::from(&d.as_iperf2)),
+            as_iperf3: read_by_iperf().map(|d| Iperf::from(&d.as_iperf3)),
+            as_iperf2: read_by_iperf().map(|d| Iperf::from(&d.as_iperf2)),
             jitter_ns: streams.iter().filter_map(|s| s.jitter_ns).max_by_key(|j| (j.rfc3550, j.max)),
             // The lowest is where it is counted from, however coarsely the others are told.
             pdv_ns: distribution(&self.pdv()).map(|pdv| Distribution { min: 0, ..pdv }),
@@ -306,6 +317,7 @@ impl RxCollector {
                 max: self.steps.highest,
                 magnitude,
             }),
+            rtp: media::sources(&tallies),
             streams,
         }
     }
@@ -347,6 +359,14 @@ impl RxCollector {
             "datagrams belonged to more streams than are followed (65536 by one worker, 4096 by --backend xdp); they are in no other count",
             Some("use fewer streams, or --format raw"),
         );
+        let assumed =
+            |s: &StreamTally| s.media.as_ref().and_then(|m| m.rtp).is_some_and(|rtp| rtp.clock_assumed);
+        warn(
+            self.streams().iter().filter(|s| assumed(s)).count() as u64,
+            "clock-assumed",
+            "RTP streams have a dynamic payload type whose clock nobody told: their jitter is that of a clock of 90000 Hz",
+            Some("name it: --payload-type 96=48000, or --clock-rate 48000 for all"),
+        );
         warn(
             sum(|w| w.contended),
             "contended-streams",
@@ -386,17 +406,25 @@ fn merge(into: &mut StreamTally, other: &StreamTally, ready_ns: u64) {
         (0, _) if same_end => other.detail.clone(),
         _ => None,
     };
+    // A flow's packets come to one worker, but for fragments: the figures are those of the worker that saw more.
+    if b.packets > a.packets {
+        into.media.clone_from(&other.media);
+    }
 }
 
 fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
     let (key, c) = (&tally.key, &tally.counters);
     let detail = tally.detail.as_deref();
+    // RTP's first number is drawn at random.
+    let counted_from_0 = key.format != Format::Rtp;
     Stream {
         id: key.stream,
-        run: key.run,
+        run: if key.format == Format::Wirerate { key.run } else { 0 },
         format: match key.format {
             Format::Wirerate => "wirerate",
             Format::Iperf2 => "iperf2",
+            Format::Rtp => "rtp",
+            Format::Ts => "ts",
             Format::Raw => "raw",
         },
         source: key.source,
@@ -413,12 +441,14 @@ fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
         corrupt: c.corrupt,
         jitter_ns: tally.jitter_ns.map(|(rfc3550, max)| Jitter { rfc3550, max }),
         sent: tally.end.map(|End { issued, failed, .. }| issued.saturating_sub(failed)),
-        first_number: detail.and_then(|d| d.first_number),
+        first_number: detail.filter(|_| counted_from_0).and_then(|d| d.first_number),
         restart_of: None,
         loss_periods: detail.and_then(|d| LossPeriods::new(&d.loss)),
         reordering: detail.and_then(|d| ReorderingExtent::new(&d.reordering)),
-        as_iperf3: detail.map(|d| Iperf::from(&d.as_iperf3)),
-        as_iperf2: detail.map(|d| Iperf::from(&d.as_iperf2)),
+        as_iperf3: detail.filter(|_| counted_from_0).map(|d| Iperf::from(&d.as_iperf3)),
+        as_iperf2: detail.filter(|_| counted_from_0).map(|d| Iperf::from(&d.as_iperf2)),
+        rtp: tally.media.as_ref().and_then(|m| m.rtp.as_ref()).map(media::rtp),
+        ts: tally.media.as_ref().and_then(|m| m.ts.as_ref()).map(media::ts),
     }
 }
 
@@ -470,6 +500,7 @@ mod tests {
             announced: 0,
             ended_ns: 0,
             detail: None,
+            media: None,
         });
         tally.messages = 3;
         tally.clocks.push(SenderClock { source: key(3).source.ip(), run: 7, claim: CLAIM });

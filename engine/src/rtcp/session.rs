@@ -91,11 +91,9 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(config: SessionConfig, now: Moment) -> Self {
         let mut random = Random::new(config.seed);
-        let load =
-            Load { members: 1, senders: 0, we_sent: false, bandwidth: 8000.0, mean_size: 100.0 };
+        let load = Load { members: 1, senders: 0, we_sent: false, bandwidth: 8000.0, mean_size: 100.0 };
         let timer = Timer::start(now.ns, config.interval_ns, config.at_once, &load, random.unit());
-        let counts =
-            Rtcp { ssrc: config.ssrc, cname: config.cname.clone(), ..Rtcp::default() };
+        let counts = Rtcp { ssrc: config.ssrc, cname: config.cname.clone(), ..Rtcp::default() };
         Self {
             config,
             timer,
@@ -123,6 +121,12 @@ impl Session {
             self.counts.malformed += 1;
             return;
         };
+        // What this end says to a group comes back to it (§8.2).
+        let is_ours =
+            |(ssrc, name): &(u32, &[u8])| self.is_own(*ssrc, own) && *name == self.config.cname.as_bytes();
+        if packets.iter().any(|packet| matches!(packet, Packet::Sdes(names) if names.iter().any(is_ours))) {
+            return;
+        }
         self.weigh(datagram.len());
         for packet in packets {
             match packet {
@@ -186,7 +190,14 @@ impl Session {
     }
 
     /// What participant `ssrc` says of streams of this end.
-    fn blocks(&mut self, now: Moment, from: SocketAddr, ssrc: u32, blocks: &[ReportBlock], own: &[SenderFigures]) {
+    fn blocks(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        ssrc: u32,
+        blocks: &[ReportBlock],
+        own: &[SenderFigures],
+    ) {
         for block in blocks.iter().filter(|block| own.iter().any(|stream| stream.ssrc == block.ssrc)) {
             let rtt_ns = round_trip_ns(now.middle(), block);
             if let Some(rtt) = rtt_ns {
@@ -262,7 +273,8 @@ impl Session {
                 member.sent_ns = member.sent_ns.max(stream.last_ns);
             }
         }
-        let octets = figures.sent.iter().map(|s| s.octets).chain(figures.received.iter().map(|r| r.octets)).sum();
+        let octets =
+            figures.sent.iter().map(|s| s.octets).chain(figures.received.iter().map(|r| r.octets)).sum();
         let (before, then_ns, _) = self.bandwidth;
         let ns = now.ns.saturating_sub(then_ns);
         if ns >= 1_000_000_000 && octets > before {
@@ -392,21 +404,25 @@ impl Session {
 
     /// What it all came to. `own`: the streams of this end.
     pub(crate) fn report(&self, own: &[SenderFigures]) -> Rtcp {
-        let mut peers: Vec<RtcpPeer> = self.told.iter().map(|(&(ssrc, stream), told)| {
-            let clock_hz = own.iter().find(|s| s.ssrc == stream).map_or(1, |s| s.clock_hz.max(1));
-            RtcpPeer {
-                ssrc,
-                source: told.from,
-                cname: self.members.get(ssrc).and_then(|member| member.cname.clone()),
-                stream,
-                fraction_lost: f64::from(told.block.fraction_lost) / 256.0,
-                lost: told.block.lost,
-                highest_seq: told.block.highest_seq,
-                jitter: told.block.jitter,
-                jitter_ns: u64::from(told.block.jitter) * 1_000_000_000 / u64::from(clock_hz),
-                rtt_ns: told.rtt_ns,
-            }
-        }).collect();
+        let mut peers: Vec<RtcpPeer> = self
+            .told
+            .iter()
+            .map(|(&(ssrc, stream), told)| {
+                let clock_hz = own.iter().find(|s| s.ssrc == stream).map_or(1, |s| s.clock_hz.max(1));
+                RtcpPeer {
+                    ssrc,
+                    source: told.from,
+                    cname: self.members.get(ssrc).and_then(|member| member.cname.clone()),
+                    stream,
+                    fraction_lost: f64::from(told.block.fraction_lost) / 256.0,
+                    lost: told.block.lost,
+                    highest_seq: told.block.highest_seq,
+                    jitter: told.block.jitter,
+                    jitter_ns: u64::from(told.block.jitter) * 1_000_000_000 / u64::from(clock_hz),
+                    rtt_ns: told.rtt_ns,
+                }
+            })
+            .collect();
         peers.sort_by_key(|peer| (peer.stream, peer.ssrc));
         let mut senders: Vec<RtcpSender> =
             self.senders().chain(self.left.values().flatten().cloned()).collect();

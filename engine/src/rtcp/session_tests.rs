@@ -103,11 +103,9 @@ fn before_anything_was_sent_or_heard_nothing_is_said() {
 fn reports_on_groups_go_to_the_group_and_of_one_source_to_it() {
     let mut figures = receiving(1, 1, 0);
     figures.received[0].destination = address("239.1.2.3:5004");
-    for (to_group, mux, expected) in [
-        (true, false, "239.1.2.3:5005"),
-        (false, false, "192.0.2.1:40001"),
-        (true, true, "192.0.2.1:40000"),
-    ] {
+    for (to_group, mux, expected) in
+        [(true, false, "239.1.2.3:5005"), (false, false, "192.0.2.1:40001"), (true, true, "192.0.2.1:40000")]
+    {
         let mut receiver = session(Some(0xb), Some(SECOND));
         (receiver.config.to_group, receiver.config.mux) = (to_group, mux);
         assert_eq!(receiver.due(at(0), &figures)[0].0, address(expected));
@@ -142,6 +140,11 @@ fn what_is_no_rtcp_and_what_collides_is_counted() {
     sender.receive(at(0), from, other.bytes(), &sending(1).sent);
     let report = sender.report(&[]);
     assert_eq!((report.malformed, report.collisions, report.rr_received), (1, 1, 0));
+    // What comes back from a group is nobody else's.
+    let own = sender.due(at(0), &sending(1)).remove(0).1;
+    sender.receive(at(1), from, own.bytes(), &sending(1).sent);
+    let report = sender.report(&[]);
+    assert_eq!((report.collisions, report.sr_received), (1, 0));
 }
 
 #[test]

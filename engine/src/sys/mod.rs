@@ -3,11 +3,13 @@
 
 pub mod ethtool;
 pub mod ethtool_rules;
+mod ethtool_stats;
 pub mod interrupt;
 pub mod netns;
 pub mod packet;
 pub mod sched;
 pub mod socket;
+pub mod timestamping;
 pub mod timex;
 pub mod tsc;
 pub mod xsk;

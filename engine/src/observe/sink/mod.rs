@@ -81,7 +81,7 @@ pub(crate) fn require(config: &RecvConfig) -> Result<()> {
         Err(Error::usage(format!("{option}: --backend xdp {why}"))
             .fix("leave it out, or use --backend afxdp, uring or mmsg"))
     };
-    match config.format {
+    match config.format() {
         FormatChoice::Auto | FormatChoice::Wirerate => {}
         other => {
             return refuse(&format!("--format {}", other.name()), "knows no header but wirerate's own");

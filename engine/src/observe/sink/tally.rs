@@ -90,6 +90,7 @@ pub fn stream_tally(stream: &Stream, ready_ns: u64) -> StreamTally {
         announced: stream.clock[3],
         ended_ns: stream.ended_ns,
         detail: None,
+        media: None,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::packet::ethernet;
 use crate::packet::frame::{BodySums, Headers, Marks, payload_sum};
 use crate::packet::{ip, probe, udp};
 use crate::profile::payload::Payload;
+use crate::queue::headers::{AnyHeaders, Headers as Written};
 use crate::queue::ring::{Consumer, Desc, Producer};
 use crate::queue::{Completed, QueueError, Run, Stamper, Transmit, Tuning, TxCaps, TxSpec, Wait};
 use crate::sys::xsk::Which;
@@ -246,18 +247,27 @@ impl<K: Kernel> FrameTx<K> {
     /// Takes packets off the front of `run` as long as there are frames and slots; returns how many.
     #[inline]
     fn take(&mut self, run: &Run, stamper: &Stamper) -> usize {
-        let (headers, stream) = &self.flows[usize::from(run.flow)];
+        let stream = self.flows[usize::from(run.flow)].1;
+        match stamper.headers(stream, run.first_seq) {
+            AnyHeaders::Probe(series) => self.take_with(run, series),
+            AnyHeaders::Probed(probed) => self.take_with(run, probed),
+            AnyHeaders::Rtp(plain) => self.take_with(run, plain),
+        }
+    }
+
+    #[inline]
+    fn take_with<W: Written>(&mut self, run: &Run, mut written: W) -> usize {
+        let (headers, _) = &self.flows[usize::from(run.flow)];
         let start = headers.len();
         let end = start + usize::from(run.len);
         let wanted = Holds::new(run.flow, run.len, start);
-        let mut series = stamper.series(*stream, run.first_seq);
         let slots = self.ring.reserve(u32::from(run.count) * self.span);
         let room = if self.span == 1 { slots } else { slots / self.span };
         let count = self.free.len().min(room as usize).min(usize::from(run.count));
         // A frame is shorter than 2³² bytes.
         let len = end.max(ethernet::MIN_LEN) as u32;
         // What no frame holds, so that each is written anew.
-        let usable = if self.body.varies() { Holds(u64::MAX) } else { wanted };
+        let usable = if self.body.varies() || W::SUM_VARIES { Holds(u64::MAX) } else { wanted };
         let (holds, body) = (&mut self.holds[..], &self.body);
         let mut sequence = run.first_seq;
         let write = |frame: usize, bytes: &mut [u8]| {
@@ -266,7 +276,10 @@ impl<K: Kernel> FrameTx<K> {
                 body.surround(bytes, headers, run.len, sequence, held.same_body(wanted));
                 *held = wanted;
             }
-            series.emit(&mut bytes[start..start + probe::LEN]);
+            written.emit(&mut bytes[start..start + W::LEN]);
+            if W::SUM_VARIES {
+                headers.write(bytes, run.len, checksum::sum(&bytes[start..end]));
+            }
             sequence += 1;
         };
         let mut slots = self.ring.slots();
@@ -277,9 +290,11 @@ impl<K: Kernel> FrameTx<K> {
     }
 }
 
-/// What follows the probe headers.
+/// What follows the headers that are written for each packet.
 #[derive(Debug)]
 struct Body {
+    /// Bytes of those headers.
+    head: usize,
     payload: Arc<Payload>,
     /// Absent when the payload varies.
     sums: Option<BodySums>,
@@ -288,9 +303,10 @@ struct Body {
 impl Body {
     fn new(spec: &TxSpec) -> Self {
         let payload = Arc::clone(&spec.payload);
-        let longest = usize::from(spec.max_payload).saturating_sub(probe::LEN);
+        let head = spec.head_len();
+        let longest = usize::from(spec.max_payload).saturating_sub(head);
         let sums = (!payload.varies()).then(|| BodySums::new(&payload, longest));
-        Self { payload, sums }
+        Self { head, payload, sums }
     }
 
     /// Whether each packet has another.
@@ -299,16 +315,17 @@ impl Body {
         self.sums.is_none()
     }
 
-    /// Writes what the frame of packet `sequence` with `len` bytes of payload has around its probe header. `same`: the body in it is that of another packet in
+    /// Writes what the frame of packet `sequence` with `len` bytes of payload has around the headers in it, whose sum is taken for that of a
+    /// probe header. `same`: the body in it is that of another packet in
     /// the same place.
     fn surround(&self, bytes: &mut [u8], headers: &Headers, len: u16, sequence: u64, same: bool) {
         let (start, end) = (headers.len(), headers.len() + usize::from(len));
-        let body = start + probe::LEN..end;
+        let body = start + self.head..end;
         if !same || self.varies() {
             self.payload.fill(sequence, &mut bytes[body.clone()]);
         }
         let sum = match &self.sums {
-            Some(sums) => sums.payload_sum(len),
+            Some(sums) => sums.payload_sum(usize::from(len) - self.head),
             None => payload_sum(&bytes[body]),
         };
         if !same && end < ethernet::MIN_LEN {
@@ -333,7 +350,7 @@ impl<K: Kernel> Transmit for FrameTx<K> {
         let may_cut = self.cut.is_some();
         let mut taken = 0;
         for run in runs {
-            assert!(usize::from(run.len) >= probe::LEN && run.len <= self.max_payload, "{run:?}");
+            assert!(usize::from(run.len) >= self.body.head && run.len <= self.max_payload, "{run:?}");
             let cut = if may_cut { self.take_cut(run, stamper) } else { None };
             let count = match cut {
                 Some(count) => count,

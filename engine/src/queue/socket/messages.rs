@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_time_of_departure_is_a_control_message_of_the_socket() {
-        let mut slots = Slots::new(3, 100, &Payload::zero()).unwrap();
+        let mut slots = Slots::new(3, 100, 18, &Payload::zero()).unwrap();
         let mut messages = Messages::timed(&mut slots, 3);
         messages.set(1, Content { flow: 0, len: 100, count: 1 });
         assert!(control(&messages, 1).is_empty(), "no time, no message");
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_segment_size_is_a_control_message_of_udp() {
-        let mut slots = Slots::new(2, 300, &Payload::zero()).unwrap();
+        let mut slots = Slots::new(2, 300, 18, &Payload::zero()).unwrap();
         let mut messages = Messages::new(&mut slots, 2);
         messages.set(0, Content { flow: 0, len: 100, count: 3 });
         messages.set(1, Content { flow: 0, len: 100, count: 1 });

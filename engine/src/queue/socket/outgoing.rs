@@ -55,13 +55,15 @@ impl Outgoing {
     pub(super) fn open(spec: &TxSpec, batches: usize) -> Result<Self> {
         let sockets = setup::senders(spec)?;
         let segmentation = segmentation(spec, &sockets);
+        let port = |socket: &Socket| Some(socket.local_addr().ok()?.as_socket()?.port());
+        segmentation.offload().set_source_ports(sockets.iter().filter_map(port).collect());
         let segments = segmentation.limit();
         let size = usize::from(segments) * usize::from(spec.max_payload);
         let caps = TxCaps { batch: batch(spec, segments), segments, max_payload: spec.max_payload };
         Ok(Self {
             flows: spec.flows.clone(),
             sockets,
-            slots: Slots::new(batches * BATCH, size, &spec.payload)?,
+            slots: Slots::new(batches * BATCH, size, spec.head_len(), &spec.payload)?,
             done: Completed::default(),
             blocked: None,
             segmentation,
@@ -85,7 +87,7 @@ impl Outgoing {
     /// how many.
     ///
     /// # Panics
-    /// When the run's payload is shorter than a probe header or longer than the queue was opened for.
+    /// When the run's payload is shorter than its headers or longer than the queue was opened for.
     #[inline]
     pub(super) fn write(&mut self, slot: usize, run: &Run, from: u16, stamper: &Stamper) -> u16 {
         assert!(run.len <= self.caps.max_payload, "payload length of the run");

@@ -4,7 +4,6 @@
 use memmap2::{Advice, MmapMut};
 
 use crate::error::{Error, Result};
-use crate::packet::probe;
 use crate::profile::payload::Payload;
 use crate::queue::{Run, Stamper};
 
@@ -28,7 +27,7 @@ impl Content {
 }
 
 /// A fixed number of buffers of one size, allocated once. Where the payload is the same for every packet of one
-/// flow and size, only the probe headers are written anew.
+/// flow and size, only the headers are written anew.
 #[derive(Debug)]
 pub(super) struct Slots {
     memory: MmapMut,
@@ -38,15 +37,17 @@ pub(super) struct Slots {
     /// Length and number of the bodies that lie in each buffer, from an earlier packet or this one.
     bodies: Box<[(u16, u16)]>,
     varies: bool,
+    /// Bytes of the headers that are written for each packet.
+    head: usize,
 }
 
 impl Slots {
-    /// `count` buffers of `size` bytes, in huge pages where the kernel has some: what is sent from them without a copy is then of one piece for
+    /// `count` buffers of `size` bytes for packets with `head` bytes of headers before their payload, in huge pages where the kernel has some: what is sent from them without a copy is then of one piece for
     /// whoever reads it.
     ///
     /// # Errors
     /// Failed, when there is no memory.
-    pub(super) fn new(count: usize, size: usize, payload: &Payload) -> Result<Self> {
+    pub(super) fn new(count: usize, size: usize, head: usize, payload: &Payload) -> Result<Self> {
         let stride = stride(size);
         let bytes = stride * count;
         let memory = MmapMut::map_anon(bytes)
@@ -60,13 +61,14 @@ impl Slots {
             contents: vec![Content::default(); count].into_boxed_slice(),
             bodies: vec![(0, 0); count].into_boxed_slice(),
             varies: payload.varies(),
+            head,
         })
     }
 
     /// Writes the packets of `run` into buffer `slot`, as packets of `stream`.
     ///
     /// # Panics
-    /// When a packet is shorter than a probe header, or all of them are longer than the buffer.
+    /// When a packet is shorter than its headers, or all of them are longer than the buffer.
     #[inline]
     pub(super) fn write(
         &mut self,
@@ -79,12 +81,12 @@ impl Slots {
         let &Run { flow, len, count, first_seq } = run;
         let content = Content { flow, len, count };
         let stride = usize::from(len);
-        assert!(stride >= probe::LEN && content.bytes() <= self.size, "payload length of the run");
+        assert!(stride >= self.head && content.bytes() <= self.size, "payload length of the run");
         let buffer = &mut self.memory[slot * self.stride..][..content.bytes()];
         let (body_len, bodies) = self.bodies[slot];
         if self.varies || body_len != len || bodies < count {
             for (packet, sequence) in buffer.chunks_exact_mut(stride).zip(first_seq..) {
-                payload.fill(sequence, &mut packet[probe::LEN..]);
+                payload.fill(sequence, &mut packet[self.head..]);
             }
             self.bodies[slot] = (len, count);
         }

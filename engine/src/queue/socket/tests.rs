@@ -30,6 +30,7 @@ fn tx_spec(destination: SocketAddr, interface: Option<Interface>) -> TxSpec {
         dscp: 0,
         fragment: false,
         vlan: None,
+        rtp: None,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1000,
         segments: Segments::Auto,

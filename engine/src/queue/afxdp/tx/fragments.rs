@@ -81,7 +81,7 @@ impl Cut {
             let behind = &mut datagram[udp::HEADER_LEN + probe::LEN..];
             body.payload.fill(sequence, behind);
             let sum = match &body.sums {
-                Some(sums) => sums.payload_sum(len),
+                Some(sums) => sums.payload_sum(usize::from(len) - probe::LEN),
                 None => payload_sum(behind),
             };
             headers.write_udp(datagram, len, sum);

@@ -38,6 +38,7 @@ fn spec(ipv6: bool, mtu: u32, payload: Payload, max_payload: u16) -> TxSpec {
         fragment: true,
         txtime: None,
         vlan: None,
+        rtp: None,
         payload: Arc::new(payload),
         max_payload,
         segments: Segments::Auto,

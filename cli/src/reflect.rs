@@ -1,0 +1,99 @@
+//! `wirerate reflect`.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+use wirerate_engine::stamp::reflector::{self, Config, Event};
+use wirerate_engine::stamp::report::Reflected;
+
+use crate::args::stamp::{Listen, Reflect};
+use crate::output::ReadyFd;
+use crate::signals::stop_on_signals;
+use crate::stamp::{by, format, open, taken_by, warn};
+use crate::text::{count, time};
+use crate::{Result, Status};
+
+/// Reflects until it is asked to stop, and reports.
+pub fn run(args: &Reflect) -> Result<Status> {
+    let everywhere = [Listen::everywhere()];
+    let listen = if args.addresses.is_empty() { &everywhere[..] } else { &args.addresses };
+    let config = Config {
+        addresses: listen.iter().flat_map(|l| l.sockets(args.port)).collect(),
+        stateful: !args.stateless,
+        timestamps: by(args.timestamps),
+        format: format(args.format),
+        max_pps: args.max_pps,
+        answer_short: args.answer_short,
+        duration: args.duration,
+        interval: args.output.interval,
+    };
+    let mut sink = open(&args.output)?;
+    let mut ready = ReadyFd::open(args.ready_fd)?;
+    let stop = stop_on_signals()?;
+    let mut last = 0;
+    let ended = reflector::run(&config, &stop, &mut |event| match event {
+        Event::Ready => {
+            ready.tell();
+            sink.line(&json!({"event": "ready"}));
+        }
+        Event::Interval { end_ns, received, answered } => {
+            let interval = json!({"end_ns": end_ns, "received": received, "answered": answered});
+            sink.line(&json!({"event": "interval", "interval": interval}));
+            if received > last {
+                let seconds = end_ns as f64 / 1e9;
+                sink.progress(|| {
+                    format!(
+                        "{seconds:>7.1} s  received {:>9}  answered {:>9}",
+                        count(received),
+                        count(answered)
+                    )
+                });
+            }
+            last = received;
+        }
+    })?;
+    for warning in &ended.report.warnings {
+        warn(&mut sink, warning);
+    }
+    sink.result(&ended.report, render)?;
+    ended.failure.map_or(Ok(Status::Finished), Err)
+}
+
+fn render(report: &Reflected) -> String {
+    let mut text = String::new();
+    let addresses: Vec<String> = report.addresses.iter().map(ToString::to_string).collect();
+    let _ = writeln!(text, "reflector  {} for {}", addresses.join(", "), time(report.duration_ns));
+    let _ = writeln!(text, "answered   {} of {} datagrams", count(report.answered), count(report.received));
+    let i = &report.ignored;
+    for (number, what) in [
+        (i.short, "too short"),
+        (i.corrupt, "corrupt"),
+        (i.authenticated, "authenticated"),
+        (i.answers, "answers of another reflector"),
+        (i.group, "to a group"),
+        (i.limited, "above the highest rate"),
+        (i.sessions, "of too many sessions"),
+        (i.errors, "answers refused by this host"),
+        (report.dropped_here, "dropped at our sockets"),
+    ] {
+        if number > 0 {
+            let _ = writeln!(text, "  not      {} {what}", count(number));
+        }
+    }
+    let _ = writeln!(text, "stamps     T2: {}", taken_by(report.receive_timestamps));
+    for s in report.sessions.iter().flatten() {
+        let _ = writeln!(
+            text,
+            "session    {} → {}, identifier {}: {} packets, {} lost, {} duplicate, {} reordered; {} answers",
+            s.source,
+            s.destination,
+            s.ssid,
+            count(s.unique),
+            count(s.lost),
+            count(s.duplicate),
+            count(s.reordered),
+            count(s.answered)
+        );
+    }
+    text
+}

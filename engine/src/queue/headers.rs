@@ -1,0 +1,121 @@
+//! The headers of consecutive packets of a stream, as a queue writes them into each.
+#![forbid(unsafe_code)]
+
+use crate::packet::probe::{self, Kind, Probe, Series};
+use crate::packet::rtp;
+use crate::profile::rtp::{Rtp, RtpStream};
+
+/// Writes headers, one after the other. Queues are compiled for each kind, so that what the one needs costs the other nothing.
+pub trait Headers {
+    /// Bytes of a header.
+    const LEN: usize;
+
+    /// Whether their sum differs from packet to packet, and with it the UDP checksum.
+    const SUM_VARIES: bool;
+
+    /// Writes the next header to the start of `payload`.
+    ///
+    /// # Panics
+    /// When `payload` is shorter than [`LEN`](Self::LEN).
+    fn emit(&mut self, payload: &mut [u8]);
+}
+
+impl Headers for Series {
+    const LEN: usize = probe::LEN;
+    const SUM_VARIES: bool = false;
+
+    #[inline]
+    fn emit(&mut self, payload: &mut [u8]) {
+        Series::emit(self, payload);
+    }
+}
+
+/// RTP headers with a probe header behind each, which takes up what changes in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Probed {
+    plain: Plain,
+    probe: Probe,
+}
+
+/// RTP headers alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain {
+    rtp: Rtp,
+    stream: RtpStream,
+    sequence: u64,
+    now_ns: u64,
+}
+
+impl Plain {
+    /// The headers of packets `first_seq`, `first_seq + 1` and so on of stream number `stream`, handed over at `now_ns`.
+    #[inline]
+    pub fn new(rtp: Rtp, stream: u16, first_seq: u64, now_ns: u64) -> Self {
+        Self { rtp, stream: rtp.stream(stream), sequence: first_seq, now_ns }
+    }
+}
+
+impl Probed {
+    /// The same with probe headers of the sender run `run`.
+    #[inline]
+    pub fn new(plain: Plain, run: u32, stream: u16) -> Self {
+        let probe = Probe { kind: Kind::Data, run, stream, sequence: plain.sequence, time: plain.now_ns };
+        Self { plain, probe }
+    }
+}
+
+impl Headers for Plain {
+    const LEN: usize = rtp::HEADER_LEN;
+    const SUM_VARIES: bool = true;
+
+    #[inline]
+    fn emit(&mut self, payload: &mut [u8]) {
+        self.rtp.header(&self.stream, self.sequence, self.now_ns).emit(payload);
+        self.sequence += 1;
+    }
+}
+
+impl Headers for Probed {
+    const LEN: usize = rtp::PROBED_LEN;
+    const SUM_VARIES: bool = false;
+
+    #[inline]
+    fn emit(&mut self, payload: &mut [u8]) {
+        self.plain.emit(payload);
+        rtp::emit_probe(payload, &self.probe);
+        self.probe.sequence += 1;
+    }
+}
+
+/// The headers of a run of packets, of whichever kind.
+#[derive(Debug, Clone, Copy)]
+pub enum AnyHeaders {
+    /// Probe headers.
+    Probe(Series),
+    /// RTP headers.
+    Rtp(Plain),
+    /// RTP headers with probe headers.
+    Probed(Probed),
+}
+
+impl AnyHeaders {
+    /// Writes the headers of `count` packets whose payloads lie in `buf`, each `stride` bytes after the last.
+    ///
+    /// # Panics
+    /// When `stride` is 0, or `buf` ends before the last header does.
+    #[inline]
+    pub(super) fn write_run(self, buf: &mut [u8], stride: usize, count: usize) {
+        match self {
+            Self::Probe(series) => write_run(series, buf, stride, count),
+            Self::Rtp(plain) => write_run(plain, buf, stride, count),
+            Self::Probed(probed) => write_run(probed, buf, stride, count),
+        }
+    }
+}
+
+#[inline]
+fn write_run<H: Headers>(mut headers: H, buf: &mut [u8], stride: usize, count: usize) {
+    let mut payloads = buf.chunks_mut(stride);
+    for _ in 0..count {
+        headers.emit(payloads.next().expect("a payload for each packet"));
+    }
+}
