@@ -263,7 +263,7 @@ fn a_super_packet_is_lost_with_all_that_is_in_it() {
     common::require_root!();
     let lab = Lab::bridge(1).unwrap();
     for backend in ["uring", "mmsg"] {
-        let rule = "udp dport 5001 udp length != 58 numgen inc mod 100 99 LOSE";
+        let rule = "udp dport 5001 udp length != 90 numgen inc mod 100 99 LOSE";
         let injection = Injection::begin(&lab.middle, &[rule]);
         let way = Way { sender: backend, receiver: backend, segments: "auto", rate: "200kpps" };
         let scene = way.run(&lab, IPV4, 300_000, &[]);
