@@ -93,7 +93,8 @@ fn vlan_tags() {
     assert_eq!(sent["tx"]["frame_bytes"], 30 * (68 + 594 + 1518));
     let rows = wire.end(&["vlan.id", "frame.len", "udp.checksum.status"]);
     assert_eq!(rows.len() as u64, 90 + sent["tx"]["messages"].as_u64().unwrap());
-    for (n, row) in rows[..90].iter().enumerate() {
+    // The first is the announcement.
+    for (n, row) in rows[1..=90].iter().enumerate() {
         // What is captured has no FCS.
         let length = [64, 590, 1514][n % 3].to_string();
         assert_eq!(row[..], ["42".to_owned(), length, "1".to_owned()], "packet {n}");
@@ -117,7 +118,8 @@ fn sizes() {
             let wire = Dissection::begin(&lab.middle, "s0", "udp dst port 5001");
             let sent = send(&lab, backend, &[option, sizes, "--count", "120"]);
             let lengths = wire.end(&["frame.len"]);
-            let lengths = lengths[..120].iter().map(|row| row[0].parse::<usize>().unwrap());
+            // The first is the announcement.
+            let lengths = lengths[1..=120].iter().map(|row| row[0].parse::<usize>().unwrap());
             assert_eq!(occurrences(lengths), expected, "{backend} {sizes}");
             let bytes: usize = expected.iter().map(|(length, count)| (length + 4) * count).sum();
             assert_eq!(sent["tx"]["frame_bytes"], bytes, "{backend} {sizes}");
@@ -165,7 +167,9 @@ fn payloads_are_verified_byte_by_byte() {
         assert_eq!(rx["corrupt"], corrupt, "{backend} {sent:?} {told:?}: {rx}");
         assert_eq!(rx["unique"], 200 - corrupt, "{backend} {sent:?} {told:?}: {rx}");
         let rows = wire.end(&["udp.payload"]);
-        for (n, row) in rows[..200].iter().enumerate() {
+        // The first is the announcement.
+        let rows = &rows[1..=200];
+        for (n, row) in rows.iter().enumerate() {
             let body = &row[0][2 * 18..];
             let byte = |i: usize| u8::from_str_radix(&body[2 * i..2 * i + 2], 16).unwrap();
             match sent[1] {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::packet::follow_up::{self, Departed, MOST};
-use crate::queue::{Transmit, Wait};
+use crate::queue::Transmit;
 
 /// How long after the last packet the kernel's stamps are waited for.
 const PATIENCE_NS: u64 = 200_000_000;
@@ -59,7 +59,6 @@ impl FollowUps {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.tell(queue, 1);
-        let _ = queue.reap(Wait::No);
     }
 
     fn collect<T: Transmit>(&mut self, queue: &mut T) {

@@ -89,6 +89,7 @@ impl Stamps {
 }
 
 /// The next packet of the error queue: how many of its bytes were read, and its stamp on CLOCK_REALTIME in ns, if it has one.
+#[expect(clippy::ptr_arg, reason = "nix takes a vector")]
 fn one(socket: &Socket, bytes: &mut [u8], control: &mut Vec<u8>) -> Option<(usize, Option<u64>)> {
     let mut vectors = [IoSliceMut::new(bytes)];
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
