@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::report::Split;
-use crate::measure::sequence::{Arrival, Tracker};
+use crate::measure::sequence::{Arrival, Tracker, When};
 use crate::measure::tally::RxCounters;
 
 /// What is known of the reflector's own numbers.
@@ -44,8 +44,8 @@ pub(super) struct Numbers {
 impl Numbers {
     /// Takes in an answer.
     pub(super) fn arrive(&mut self, sender: u32, reflector: u32) -> Arrival {
-        let arrival = self.answered.arrive(sender.into());
-        let of_reflector = self.answers.arrive(reflector.into());
+        let arrival = self.answered.arrive(sender.into(), &When::default());
+        let of_reflector = self.answers.arrive(reflector.into(), &When::default());
         self.differ += u64::from(sender != reflector);
         self.doubled_there += u64::from(arrival == Arrival::Duplicate && of_reflector != Arrival::Duplicate);
         arrival

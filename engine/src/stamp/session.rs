@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use rustc_hash::FxHashMap;
 
 use super::report;
-use crate::measure::sequence::Tracker;
+use crate::measure::sequence::{Tracker, When};
 use crate::measure::tally::RxCounters;
 
 /// Most sessions at a time.
@@ -66,7 +66,8 @@ impl Sessions {
         }
         let session = self.0.entry(key).or_default();
         session.last_ns = now_ns;
-        session.packets.arrive(sequence.into());
+        // Of the times only patterns are made, which are not told here.
+        session.packets.arrive(sequence.into(), &When::default());
         Some(session)
     }
 
