@@ -259,6 +259,18 @@ pub struct Recv {
     #[arg(long, value_enum, default_value_t = Steer::Auto)]
     pub steer: Steer,
 
+    /// Slots of the ring in which packets arrive (afxdp), a power of two from 64 to 32768. Default: twice those of the NIC, at least 8192
+    #[arg(long, value_name = "N", value_parser = parse_slots)]
+    pub ring_size: Option<u32>,
+
+    /// Frames that packets arrive in (afxdp), 64 to 32768. Default: as many as --ring-size
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=32_768))]
+    pub frames: Option<u32>,
+
+    /// Receive buffer of each socket (uring, mmsg), in bytes with K or M as powers of 1024: 64K, 4M; 2304 to 1G. Default: 64M, as far as the user may
+    #[arg(long, value_name = "SIZE", value_parser = parse_buffer)]
+    pub receive_buffer: Option<u32>,
+
     /// End when nothing has arrived for this time, counted from the first arrival: 2s
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub idle: Option<Duration>,
@@ -354,6 +366,14 @@ pub struct Drops {
     /// Time between interim results: 1s, 500ms. At least 100ms
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     pub interval: Duration,
+
+    /// Show the places live, with rates and with the counters of interfaces and machine beside the kernel's own drops: a screen on a terminal, otherwise lines
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+
+    /// With --watch: print a JSON object a line, ready, drops and report events
+    #[arg(long, requires = "watch")]
+    pub json_lines: bool,
 
     /// Print the result as one JSON object
     #[arg(long)]
@@ -484,6 +504,22 @@ fn parse_media_rate(text: &str) -> Result<u64, String> {
 
 fn parse_queues(text: &str) -> Result<List, String> {
     at_least_one(cpu::parse_list(text, "queue", QUEUES as usize - 1))
+}
+
+fn parse_slots(text: &str) -> Result<u32, String> {
+    let slots = text.parse().ok().filter(|n: &u32| n.is_power_of_two() && (64..=32_768).contains(n));
+    slots.ok_or_else(|| "a power of two from 64 to 32768 is needed, as 4096".to_owned())
+}
+
+fn parse_buffer(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'k']) {
+        Some(digits) => (digits, 1 << 10),
+        None => text.strip_suffix(['M', 'm']).map_or((text, 1), |digits| (digits, 1 << 20)),
+    };
+    let bytes = digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit));
+    bytes
+        .filter(|bytes| (2304..=1 << 30).contains(bytes))
+        .ok_or_else(|| "2304 bytes to 1024M are needed, as 64K or 4M".to_owned())
 }
 
 fn parse_policy(text: &str) -> Result<Policy, String> {
@@ -617,5 +653,16 @@ mod tests {
         }
         assert_eq!(parse_percent("0.01%"), Ok(0.01));
         assert!(parse_percent("nan").is_err());
+        assert_eq!(
+            (parse_buffer("64K"), parse_buffer("4m"), parse_buffer("2304")),
+            (Ok(65_536), Ok(4 << 20), Ok(2304))
+        );
+        for text in ["", "K", "1", "2G", "1025M", "9999999999", "-1"] {
+            assert!(parse_buffer(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_slots("64"), Ok(64));
+        for text in ["63", "100", "65536", "", "x"] {
+            assert!(parse_slots(text).is_err(), "{text}");
+        }
     }
 }

@@ -52,6 +52,17 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         return Err(Error::usage("--packets: takes the kernel's stamp of each packet")
             .fix("add --timestamps kernel, and use --backend uring, mmsg or afxdp"));
     }
+    if (args.ring_size.is_some() || args.frames.is_some())
+        && !matches!(d.backend, Backend::Afxdp | Backend::Auto)
+    {
+        return Err(Error::usage("--ring-size and --frames: only afxdp has a ring and frames")
+            .fix("add --backend afxdp"));
+    }
+    if args.receive_buffer.is_some() && matches!(d.backend, Backend::Afxdp | Backend::Xdp) {
+        return Err(
+            Error::usage("--receive-buffer: only sockets have one").fix("use --backend uring or mmsg")
+        );
+    }
     let verify = args.verify_payload.then(|| payload(&args.payload)).transpose()?;
     Ok(RecvConfig {
         interface: d.iface.clone(),
@@ -62,7 +73,13 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
             SinkProgram::Tc => SinkChoice::Tc,
         },
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
-        tuning: Tuning { kernel_stamps: args.timestamps == Timestamps::Kernel, ..tuning(d) },
+        tuning: Tuning {
+            kernel_stamps: args.timestamps == Timestamps::Kernel,
+            rx_ring: args.ring_size,
+            rx_frames: args.frames,
+            receive_buffer: args.receive_buffer,
+            ..tuning(d)
+        },
         steer: args.steer == Steer::Auto,
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
         on_irq_cpu: d.on_irq_cpu,
@@ -88,6 +105,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         packets: args.packets.clone(),
         hlog: args.hlog.clone(),
         interval: args.output.interval,
+        rtcp: args.rtcp.config(),
         ..RecvConfig::new(args.target)
     })
 }

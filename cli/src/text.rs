@@ -1,12 +1,14 @@
 //! The report as text that a person reads.
 
+mod ledger;
 mod media;
 mod pattern;
+mod rtcp;
 mod times;
 
 use std::fmt::Write as _;
 
-use wirerate_engine::report::{Clock, Interval, Outcome, Path, Report, Rx, Tx, Warning};
+use wirerate_engine::report::{Clock, Interval, Outcome, Report, Rx, Tx, Warning};
 
 /// One line for an interval.
 pub fn interval(interval: &Interval) -> String {
@@ -69,8 +71,14 @@ pub fn report(report: &Report) -> String {
     if let Some(rx) = &report.rx {
         received(&mut text, rx, report.clock.as_ref());
     }
+    if let Some(said) = &report.rtcp {
+        rtcp::rtcp(&mut text, said);
+    }
     if let Some(ledger) = &report.ledger {
-        ledger.paths.iter().for_each(|path| ledger_path(&mut text, path));
+        ledger.paths.iter().for_each(|path| ledger::path(&mut text, path));
+        if let Some(sending) = &ledger.sending {
+            ledger::sending(&mut text, sending);
+        }
     }
     if let Some(verdict) = &report.verdict {
         let style = match verdict.outcome {
@@ -210,29 +218,6 @@ fn rates(text: &mut String, packets: u64, payload: u64, l2: u64, l1: u64) {
         bits(l2),
         bits(l1)
     );
-}
-
-fn ledger_path(text: &mut String, path: &Path) {
-    let _ = writeln!(
-        text,
-        "ledger     {} -> {}: {} sent = {} received{} + {} unaccounted",
-        path.sender,
-        path.receiver,
-        count(path.sent),
-        count(path.received),
-        path.drops.iter().fold(String::new(), |mut all, d| {
-            let at = d.interface.as_ref().map_or(String::new(), |i| format!(" on {i}"));
-            let _ = write!(all, " + {} {}{at} {}", count(d.packets), d.place, d.reason);
-            all
-        }),
-        path.unaccounted
-    );
-    if path.unaccounted > 0 {
-        let _ = writeln!(
-            text,
-            "           unaccounted: lost before they reached this host, or where it does not count; wirerate drops tells on the others"
-        );
-    }
 }
 
 /// In words.

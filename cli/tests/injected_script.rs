@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use wirerate_engine::clock::tai_ns;
 use wirerate_engine::lab::{Host, INTERFACE, Lab};
-use wirerate_engine::packet::probe::{END_LEN, End, Kind, Probe};
+use wirerate_engine::packet::probe::{End, Kind, MESSAGE_LEN, Message, Probe};
 
 mod common;
 
@@ -76,7 +76,7 @@ impl Script {
         host.netns.run(|| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             socket.connect("10.77.0.11:5001").unwrap();
-            let mut payload = [0; 80];
+            let mut payload = [0; MESSAGE_LEN];
             let probe = |kind, sequence| Probe {
                 kind,
                 run,
@@ -95,8 +95,8 @@ impl Script {
             let end = End { issued: NUMBERS, failed: 0, first_ns, last_ns: tai_ns() };
             for _ in 0..5 {
                 probe(Kind::End, NUMBERS).emit(&mut payload);
-                end.emit(&mut payload[..END_LEN]);
-                socket.send(&payload[..END_LEN]).unwrap();
+                Message { end, ..Message::default() }.emit(&mut payload[..MESSAGE_LEN]);
+                socket.send(&payload[..MESSAGE_LEN]).unwrap();
                 sleep(Duration::from_millis(5));
             }
         });

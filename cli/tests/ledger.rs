@@ -90,21 +90,6 @@ fn a_filter_in_the_middle_has_its_place_where_the_middle_is_seen() {
     }
 }
 
-#[test]
-fn a_receiver_alone_cannot_know_the_middle_and_says_so() {
-    common::require_root!();
-    let lab = Lab::bridge(1).unwrap();
-    drop_some(&lab.middle, &lab.receivers[0].port);
-    let receiver = common::Running::ready_on(
-        &lab.receivers[0],
-        &["recv", TARGET, "--iface", INTERFACE, "--backend", "mmsg"],
-    );
-    send(&lab.sender, "mmsg", "5kpps", "1000");
-    let report = receiver.report();
-    assert_eq!(path(&report)["unaccounted"], dropped_by_nft(&lab.middle));
-    assert_eq!(path(&report)["drops"], Value::Array(vec![]));
-}
-
 /// A receiver that is not root.
 fn as_nobody(nobody: &Nobody, host: &Host, backend: &str) -> common::Running {
     let command = nobody.become_by(host.command("setpriv"));

@@ -195,9 +195,21 @@ fn full() -> Report {
     let drop = Drop {
         place: "socket".into(),
         interface: Some("veth0".into()),
-        reason: "SOCKET_RCVBUFF".into(),
+        netns: Some(4_026_532_000),
+        namespace: Some("blue".into()),
+        reason: "NOT_SPECIFIED".into(),
+        symbol: Some("veth_xmit".into()),
         packets: 1,
     };
+    let counter = Counter {
+        source: "ethtool",
+        interface: Some("eth1".into()),
+        name: "rx_missed_errors".into(),
+        place: "nic-rx",
+        what: "no descriptor",
+        packets: 1,
+    };
+    let sending = Sending { sent: 4, drops: vec![drop.clone()] };
     let path = Path {
         sender: "a".into(),
         receiver: "b".into(),
@@ -256,7 +268,7 @@ fn full() -> Report {
         rx: Some(rx.finish()),
         rtcp: Some(rtcp()),
         clock: Some(rx.clock()),
-        ledger: Some(Ledger { paths: vec![path] }),
+        ledger: Some(Ledger { paths: vec![path], sending: Some(sending), evidence: vec![counter] }),
         warnings,
         verdict: Some(Verdict { outcome: Outcome::Fail, checks: vec![check] }),
         ..minimal()

@@ -25,7 +25,6 @@ pub mod packet;
 pub mod profile;
 pub mod queue;
 pub mod report;
-#[expect(dead_code, reason = "a receiver says nothing yet")]
 pub mod rtcp;
 pub mod stamp;
 pub mod sys;

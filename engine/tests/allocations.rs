@@ -125,6 +125,6 @@ fn media() {
     given(20..500);
     let after = ALLOCATIONS.load(Ordering::Relaxed);
     assert_eq!((tally.streams.len(), tally.counters.packets, tally.counters.lost), (100, 45_000, 5_000));
-    // What is missing is remembered, and that memory grows now and then.
-    assert!(after - before < 432, "{} allocations in 43,200 packets of 100 sources", after - before);
+    // What is missing is remembered in memory that doubles: a dozen times for each source, and never for a packet.
+    assert!(after - before <= 1200, "{} allocations in 43,200 packets of 100 sources", after - before);
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use wirerate_engine::Kind;
-use wirerate_engine::drops::{Content, DropCount, Watch, current_netns_inode, difference};
+use wirerate_engine::drops::{DropCount, Watch, current_netns_inode, difference};
 use wirerate_engine::lab::{INTERFACE, Lab, Netns};
 use wirerate_engine::queue::afxdp::steer::{Mode, Rule, Steer};
 use wirerate_engine::queue::spec::Interface;
@@ -59,10 +59,9 @@ fn expected(
         interface: Some(interface.to_owned()),
         place,
         reason: reason.to_owned(),
-        port: None,
-        content: Content::Other,
         skbs,
         packets,
+        ..DropCount::default()
     })
 }
 

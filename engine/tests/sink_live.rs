@@ -190,7 +190,8 @@ fn what_was_lost_on_the_way_is_missing() {
         assert_eq!((rx.unique, rx.lost + rx.lost_tail), (800, 200), "{sink:?}");
         // What the sink itself dropped hides nothing and adds nothing.
         let path = &report.ledger.unwrap().paths[0];
-        assert_eq!((path.sent, path.received, path.unaccounted), (1000, 800, 200), "{sink:?}: {path:?}");
+        assert_eq!((path.sent, path.received, path.unaccounted), (1000, 800, 0), "{sink:?}: {path:?}");
+        assert_eq!((path.drops.len(), &*path.drops[0].place), (1, "netfilter"), "{sink:?}: {path:?}");
     }
 }
 

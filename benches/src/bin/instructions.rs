@@ -35,16 +35,11 @@ fn receive_frames(flows: u16, length: u16, packets: u64) {
     let (mut tx, mut rx) = pair(&spec(flows, length)).expect("a pair in memory");
     let mut observer = Observer::new(ObserverSpec::default());
     let mut stamper = Stamper::new(1);
-    let each = BATCH / flows;
-    for batch in 0..packets / u64::from(BATCH) {
+    let turn = u64::from(flows);
+    for first in (0..packets).step_by(BATCH.into()) {
         // In turn, as the schedule has it.
-        let runs: Vec<_> = (0..BATCH)
-            .map(|n| Run {
-                flow: n % flows,
-                len: length,
-                count: 1,
-                first_seq: batch * u64::from(each) + u64::from(n / flows),
-            })
+        let runs: Vec<_> = (first..first + u64::from(BATCH))
+            .map(|n| Run { flow: (n % turn) as u16, len: length, count: 1, first_seq: n / turn })
             .collect();
         assert_eq!(tx.submit(&runs, &mut stamper).expect("a queue that works"), runs.len());
         tx.reap(Wait::No).expect("a queue that works");
@@ -58,15 +53,16 @@ fn receive<R: Receive>(rx: &mut R, observer: &mut Observer) {
     while rx.poll(observer, Wait::No).expect("a queue that works") > 0 {}
 }
 
-/// Super-buffers as a socket with GRO delivers them.
-fn check_segments(length: u16, packets: u64) {
+/// Super-buffers as a socket with GRO delivers them, of streams in turn.
+fn check_segments(streams: u16, length: u16, packets: u64) {
     let stride = usize::from(length);
     let mut buf = vec![0; stride * SEGMENTS];
     let mut observer = Observer::new(ObserverSpec::default());
     let mut stamper = Stamper::new(1);
-    for first in (0..packets).step_by(SEGMENTS) {
+    for buffer in 0..packets / SEGMENTS as u64 {
         let sent_ns = stamper.refresh();
-        stamp(&stamper, &mut buf, stride, first);
+        let (turn, stream) = (buffer / u64::from(streams), buffer % u64::from(streams));
+        stamp(&stamper, &mut buf, stride, stream as u16, turn * SEGMENTS as u64);
         let meta = RxMeta {
             source: ([192, 0, 2, 1], 1000).into(),
             destination: ([239, 1, 2, 3], 5001).into(),
@@ -81,8 +77,8 @@ fn check_segments(length: u16, packets: u64) {
 
 /// What sending a super-buffer costs before the kernel has it: its headers.
 #[inline(never)]
-fn stamp(stamper: &Stamper, buf: &mut [u8], stride: usize, first: u64) {
-    stamper.stamp_run(black_box(buf), stride, SEGMENTS, 0, first);
+fn stamp(stamper: &Stamper, buf: &mut [u8], stride: usize, stream: u16, first: u64) {
+    stamper.stamp_run(black_box(buf), stride, SEGMENTS, stream, first);
 }
 
 #[inline(never)]
@@ -106,7 +102,9 @@ fn main() -> ExitCode {
         "tx-16" => transmit(16, length, packets, None),
         "rx" => receive_frames(1, length, packets),
         "rx-16" => receive_frames(16, length, packets),
-        "tx-gso" | "rx-gro" => check_segments(length, packets),
+        "rx-10000" => receive_frames(10_000, length, packets),
+        "tx-gso" | "rx-gro" => check_segments(1, length, packets),
+        "rx-gro-10000" => check_segments(10_000, length, packets),
         _ => {
             eprintln!("unknown: {what}");
             return ExitCode::from(2);

@@ -15,6 +15,7 @@ use serde_json::Value;
 use wirerate_engine::lab::{Host, Netns};
 
 pub mod inject;
+pub mod scene;
 pub mod witness;
 
 /// Returns from the test, loudly, when it is not run by root; panics instead when WIRERATE_REQUIRE_ROOT is set,

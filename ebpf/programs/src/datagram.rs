@@ -4,7 +4,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
-use wirerate_ebpf_types::drops::{Content, Destination, Layout};
+use wirerate_ebpf_types::drops::{Content, Destination, Layout, ORIGIN_PORT, ORIGIN_RUN};
 
 use crate::drops::read;
 
@@ -52,14 +52,14 @@ impl Linear {
     }
 }
 
-/// Destination port and [`Content`] of a datagram to a watched destination; zeros for everything else.
+/// Destination port, [`Content`] and origin of a datagram to a watched destination; zeros for everything else.
 ///
 /// Which headers an skb points to depends on where it was dropped: on its way in the link layer's, on its way out the network
 /// layer's, and in the hands of a sender of whole frames neither.
 #[inline(always)]
-pub fn watched(layout: &Layout, skb: u64) -> (u16, u16) {
+pub fn watched(layout: &Layout, skb: u64) -> (u16, u16, u32) {
     let linear = Linear { head: read(skb, layout.skb_head), end: read(skb, layout.skb_tail) };
-    let mut found = 0;
+    let mut found = 0_u64;
     let link: u16 = read(skb, layout.skb_mac_header);
     if link != NO_HEADER {
         found = in_packet(&linear, network_header(&linear, u32::from(link)));
@@ -72,7 +72,7 @@ pub fn watched(layout: &Layout, skb: u64) -> (u16, u16) {
         let data = read::<u64>(skb, layout.skb_data).wrapping_sub(linear.head);
         found = in_packet(&linear, network_header(&linear, data as u32));
     }
-    ((found >> 16) as u16, found as u16)
+    ((found >> 48) as u16, (found >> 32) as u16, found as u32)
 }
 
 /// Where the IP header of the Ethernet frame at `offset` begins; 0 when it has none.
@@ -89,15 +89,15 @@ fn network_header(linear: &Linear, offset: u32) -> u32 {
     0
 }
 
-/// As [`watched`], of the IP packet at `offset` (0: there is none); the port in the upper half. A plain number, because the verifier
+/// As [`watched`], of the IP packet at `offset` (0: there is none): port and content in the upper half, the origin in the lower. A plain number, because the verifier
 /// takes no value that is undefined in part, as that of an `Option` can be.
 #[inline(always)]
-fn in_packet(linear: &Linear, offset: u32) -> u32 {
+fn in_packet(linear: &Linear, offset: u32) -> u64 {
     if offset == 0 { 0 } else { in_datagram(linear, offset).unwrap_or(0) }
 }
 
 #[inline(always)]
-fn in_datagram(linear: &Linear, offset: u32) -> Option<u32> {
+fn in_datagram(linear: &Linear, offset: u32) -> Option<u64> {
     let first: u8 = linear.read(offset)?;
     let mut destination = Destination { address: [0; 4], port: 0, version: u16::from(first >> 4) };
     let transport = match destination.version {
@@ -127,28 +127,33 @@ fn in_datagram(linear: &Linear, offset: u32) -> Option<u32> {
         DROP_DESTINATIONS.get_ptr(&destination)?;
     }
     let payload = u32::from(linear.read_u16(transport.wrapping_add(4))?).saturating_sub(UDP);
-    let content = content(linear, transport.wrapping_add(UDP), payload);
-    Some(u32::from(destination.port) << 16 | content as u32)
+    let (content, run) = content(linear, transport.wrapping_add(UDP), payload);
+    let origin = match run {
+        Some(run) => ORIGIN_RUN | run,
+        None => ORIGIN_PORT | u32::from(linear.read_u16(transport)?),
+    };
+    Some(u64::from(destination.port) << 48 | (content as u64) << 32 | u64::from(origin))
 }
 
-/// What the `length` bytes of payload at `offset` are.
+/// What the `length` bytes of payload at `offset` are, and of which run.
 #[inline(always)]
-fn content(linear: &Linear, offset: u32, length: u32) -> Content {
+fn content(linear: &Linear, offset: u32, length: u32) -> (Content, Option<u32>) {
     if length < PROBE {
-        return Content::Other;
+        return (Content::Other, None);
     }
-    let Some(header) = linear.read::<[u8; PROBE as usize]>(offset) else { return Content::Data };
+    let Some(header) = linear.read::<[u8; PROBE as usize]>(offset) else { return (Content::Data, None) };
     let mut sum = 0;
     for word in 0..PROBE as usize / 2 {
         sum += u32::from(u16::from_be_bytes([header[2 * word], header[2 * word + 1]]));
     }
     // Folding once may leave a carry, but never next to this sum.
     if (sum & 0xffff) + (sum >> 16) != PROBE_SUM {
-        return Content::Other;
+        return (Content::Other, None);
     }
+    let run = u32::from_be_bytes([0, header[3], header[4], header[5]]);
     match header[2] {
-        PROBE_DATA => Content::Data,
-        PROBE_END | PROBE_ANNOUNCE | PROBE_FOLLOW_UP => Content::Message,
-        _ => Content::Other,
+        PROBE_DATA => (Content::Data, Some(run)),
+        PROBE_END | PROBE_ANNOUNCE | PROBE_FOLLOW_UP => (Content::Message, Some(run)),
+        _ => (Content::Other, Some(run)),
     }
 }

@@ -3,9 +3,12 @@
 use aya_ebpf::Global;
 use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel};
 use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::{PerCpuArray, PerCpuHashMap};
+use aya_ebpf::maps::{HashMap, PerCpuArray, PerCpuHashMap};
 use aya_ebpf::programs::RawTracePointContext;
-use wirerate_ebpf_types::drops::{DROPS, DropCount, DropKey, Layout, Tracepoint};
+use wirerate_ebpf_types::drops::{
+    ADDRESSED, CAME_IN, DEVICES, DROPS, DeviceKey, DeviceName, DropCount, DropKey, LEAVING, Layout,
+    OF_FRAMES, Tracepoint,
+};
 
 use crate::datagram::watched;
 
@@ -16,6 +19,10 @@ static DROP_COUNTS: PerCpuHashMap<DropKey, DropCount> = PerCpuHashMap::with_max_
 /// What found no room in [`DROP_COUNTS`].
 #[map]
 static DROP_OTHERS: PerCpuArray<DropCount> = PerCpuArray::with_max_entries(1, 0);
+
+/// The names of interfaces that something was dropped on, as they were when it first happened.
+#[map]
+static DROP_DEVICES: HashMap<DeviceKey, DeviceName> = HashMap::with_max_entries(DEVICES, 0);
 
 /// Where the running kernel keeps things; set by the loader.
 #[unsafe(no_mangle)]
@@ -35,9 +42,12 @@ pub static DROP_LAYOUT: Global<Layout> = Global::new(Layout {
     gso_size: 0,
     dev_ifindex: 0,
     dev_net: 0,
+    dev_name: 0,
+    dev_address: 0,
     dev_xdp: 0,
     net_inode: 0,
     sock_net: 0,
+    sock_family: 0,
     dst_dev: 0,
     task_nsproxy: 0,
     nsproxy_net: 0,
@@ -45,10 +55,17 @@ pub static DROP_LAYOUT: Global<Layout> = Global::new(Layout {
     watching: 0,
     unspecified: u32::MAX,
     consumed: u32::MAX,
+    left_out: [u32::MAX; 2],
 });
 
 /// Set in `_skb_refdst` when the reference is not counted.
 const SKB_DST_NOREF: u64 = 1;
+
+/// `mac_header` when there is none.
+const NO_HEADER: u16 = u16::MAX;
+
+/// `AF_XDP`
+const FAMILY_XDP: u16 = 44;
 
 /// `void kfree_skb(struct sk_buff *skb, void *location, enum skb_drop_reason reason, struct sock *rx_sk)`
 #[raw_tracepoint(tracepoint = "kfree_skb")]
@@ -56,17 +73,55 @@ pub fn kfree_skb(ctx: RawTracePointContext) -> i32 {
     let layout = DROP_LAYOUT.load();
     let skb: u64 = ctx.arg(0);
     let reason: u32 = ctx.arg(2);
-    if reason == layout.consumed {
+    if reason == layout.consumed || reason == layout.left_out[0] || reason == layout.left_out[1] {
         return 0;
     }
     let rx_sk: u64 = if layout.has_rx_sk != 0 { ctx.arg(3) } else { 0 };
     let unread = reason == layout.unspecified && is_in_socket(read(skb, layout.skb_dev));
     let (netns, ifindex) = place(&layout, skb, rx_sk, !unread);
-    let tracepoint = if unread { Tracepoint::Unread } else { Tracepoint::KfreeSkb } as u32;
-    let (port, content) = if layout.watching != 0 { watched(&layout, skb) } else { (0, 0) };
-    let key = DropKey { netns, ifindex, reason, tracepoint, port, content };
-    count(&key, DropCount { skbs: 1, packets: packets(&layout, skb) });
+    let tracepoint = if unread { Tracepoint::Unread } else { Tracepoint::KfreeSkb } as u16;
+    let (port, content, origin) = if layout.watching != 0 { watched(&layout, skb) } else { (0, 0, 0) };
+    let flags = if port != 0 { flags(&layout, skb, ifindex) } else { 0 };
+    let location = if reason == layout.unspecified && !unread { ctx.arg(1) } else { 0 };
+    let key = DropKey { netns, ifindex, reason, tracepoint, flags, port, content, origin, location };
+    count(&key, DropCount { skbs: 1, packets: packets(&layout, skb) }, read(skb, layout.skb_dev));
     0
+}
+
+/// Which way the packet was going when it was dropped on interface `ifindex`, and who had sent it.
+///
+/// The kernel notes the interface that a packet came in by when it takes it over. One without such a note was made here, and then its link layer header, if it
+/// has one, is in front of what is looked at; or it has just crossed to this side, and that header has been passed.
+#[inline(always)]
+fn flags(layout: &Layout, skb: u64, ifindex: u32) -> u16 {
+    let mut flags = if is_addressed(layout, skb) { ADDRESSED } else { 0 };
+    let came_by: u32 = read(skb, layout.skb_iif);
+    if came_by != 0 {
+        flags |= CAME_IN;
+        flags |= if came_by == ifindex { 0 } else { LEAVING };
+    } else {
+        let head: u64 = read(skb, layout.skb_head);
+        let data = read::<u64>(skb, layout.skb_data).wrapping_sub(head);
+        let link: u16 = read(skb, layout.skb_mac_header);
+        flags |= if link == NO_HEADER || data <= u64::from(link) { LEAVING } else { 0 };
+    }
+    let sk: u64 = read(skb, layout.skb_sk);
+    let family: u16 = read(sk, layout.sock_family);
+    flags | if family == FAMILY_XDP { OF_FRAMES } else { 0 }
+}
+
+/// Whether the frame's destination is the address of the interface that it is on, or a group.
+#[inline(always)]
+fn is_addressed(layout: &Layout, skb: u64) -> bool {
+    let link: u16 = read(skb, layout.skb_mac_header);
+    if link == NO_HEADER {
+        return false;
+    }
+    let head: u64 = read(skb, layout.skb_head);
+    let destination: [u8; 6] = read(head, u32::from(link));
+    let dev: u64 = read(skb, layout.skb_dev);
+    let own: [u8; 6] = read(read(dev, layout.dev_address), 0);
+    destination[0] & 1 == 1 || destination == own
 }
 
 /// Namespace and interface of a dropped skb.
@@ -157,19 +212,30 @@ fn is_kernel(address: u64) -> bool {
     address >> 63 == 1
 }
 
-/// Adds `new` to the counter of `key` on this CPU.
+/// Adds `new` to the counter of `key` on this CPU; notes the name of the interface at `dev`, if it is that of the key.
 #[inline(always)]
-pub fn count(key: &DropKey, new: DropCount) {
+pub fn count(key: &DropKey, new: DropCount, dev: u64) {
     if let Some(count) = DROP_COUNTS.get_ptr_mut(key) {
         add(count, new);
         return;
     }
+    note_name(key, dev);
     if DROP_COUNTS.insert(key, new, u64::from(aya_ebpf::bindings::BPF_NOEXIST)).is_ok() {
         return;
     }
     // Another CPU made the entry meanwhile, or the map is full.
     if let Some(count) = DROP_COUNTS.get_ptr_mut(key).or_else(|| DROP_OTHERS.get_ptr_mut(0)) {
         add(count, new);
+    }
+}
+
+#[inline(always)]
+fn note_name(key: &DropKey, dev: u64) {
+    let layout = DROP_LAYOUT.load();
+    if interface(&layout, dev).is_some() {
+        let name: DeviceName = read(dev, layout.dev_name);
+        // Where there is no room, the interface has a number.
+        let _ = DROP_DEVICES.insert(DeviceKey { netns: key.netns, ifindex: key.ifindex }, name, 0);
     }
 }
 

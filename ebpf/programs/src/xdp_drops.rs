@@ -62,8 +62,18 @@ fn lost(dev: u64, tracepoint: Tracepoint, reason: u32, frames: i32) {
     }
     let frames = frames as u64;
     let (netns, ifindex) = interface(&DROP_LAYOUT.load(), dev).unwrap_or((0, 0));
-    let key = DropKey { netns, ifindex, reason, tracepoint: tracepoint as u32, port: 0, content: 0 };
-    count(&key, DropCount { skbs: frames, packets: frames });
+    let key = DropKey {
+        netns,
+        ifindex,
+        reason,
+        tracepoint: tracepoint as u16,
+        flags: 0,
+        port: 0,
+        content: 0,
+        origin: 0,
+        location: 0,
+    };
+    count(&key, DropCount { skbs: frames, packets: frames }, dev);
 }
 
 /// Whether the interface runs its XDP program in generic mode.

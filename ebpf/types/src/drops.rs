@@ -3,6 +3,28 @@
 /// Entries of the drop map: places and reasons that differ, over all namespaces and interfaces.
 pub const DROPS: u32 = 8192;
 
+/// Entries of the map of interfaces that something was dropped on.
+pub const DEVICES: u32 = 4096;
+
+/// [`DropKey::flags`]: the packet was on its way out by the interface; otherwise it had come in by it.
+pub const LEAVING: u16 = 1;
+
+/// [`DropKey::flags`]: the packet came to this namespace from outside, and was forwarded or delivered in it; otherwise it was made here, or had not
+/// yet been taken over.
+pub const CAME_IN: u16 = 2;
+
+/// [`DropKey::flags`]: an AF_XDP socket sent it, and the kernel tells that socket of the drop as long as it happens within the call.
+pub const OF_FRAMES: u16 = 4;
+
+/// [`DropKey::flags`]: the frame was addressed to the interface's own address or to a group; what a bridge floods is not.
+pub const ADDRESSED: u16 = 8;
+
+/// [`DropKey::origin`]: the lower 24 bits are the run of a probe header.
+pub const ORIGIN_RUN: u32 = 1 << 24;
+
+/// [`DropKey::origin`]: the lower 16 bits are the UDP source port, because the payload could not be read.
+pub const ORIGIN_PORT: u32 = 2 << 24;
+
 /// Entries of the map of watched destinations at most; the loader sets the size.
 pub const DESTINATIONS: u32 = 65_536;
 
@@ -42,9 +64,10 @@ impl Tracepoint {
 
 /// What a dropped datagram to a watched destination held.
 #[repr(u16)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Content {
     /// No probe header.
+    #[default]
     Other = 0,
     /// Data with a probe header; also what is long enough for one and lies outside of the linear part, where it cannot be read.
     Data = 1,
@@ -75,12 +98,31 @@ pub struct DropKey {
     /// Why; [`Tracepoint`] says in which numbers.
     pub reason: u32,
     /// A [`Tracepoint`].
-    pub tracepoint: u32,
+    pub tracepoint: u16,
+    /// [`LEAVING`], [`CAME_IN`], [`OF_FRAMES`], [`ADDRESSED`]; 0 when the destination is not watched.
+    pub flags: u16,
     /// UDP destination port in host byte order when the destination is watched, else 0.
     pub port: u16,
     /// A [`Content`]; 0 when the destination is not watched.
     pub content: u16,
+    /// Whose packet it is, when the destination is watched: [`ORIGIN_RUN`] or [`ORIGIN_PORT`]; 0 when nothing tells.
+    pub origin: u32,
+    /// The kernel's code that dropped it, where it gave no reason; else 0.
+    pub location: u64,
 }
+
+/// An interface that something was dropped on.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceKey {
+    /// Inode of its network namespace.
+    pub netns: u32,
+    /// Its index there.
+    pub ifindex: u32,
+}
+
+/// What the map of interfaces holds: the name, padded with zeros.
+pub type DeviceName = [u8; 16];
 
 /// What was dropped there.
 #[repr(C)]
@@ -127,12 +169,18 @@ pub struct Layout {
     pub dev_ifindex: u32,
     /// `net_device.nd_net.net`
     pub dev_net: u32,
+    /// `net_device.name`
+    pub dev_name: u32,
+    /// `net_device.dev_addr`, a pointer.
+    pub dev_address: u32,
     /// `net_device.xdp_prog`: the generic XDP program.
     pub dev_xdp: u32,
     /// `net.ns.inum`
     pub net_inode: u32,
     /// `sock.__sk_common.skc_net.net`
     pub sock_net: u32,
+    /// `sock.__sk_common.skc_family`
+    pub sock_family: u32,
     /// `dst_entry.dev`
     pub dst_dev: u32,
     /// `task_struct.nsproxy`
@@ -147,8 +195,10 @@ pub struct Layout {
     pub unspecified: u32,
     /// `SKB_CONSUMED` of `enum skb_drop_reason`: not a drop; `u32::MAX` where the kernel has no such value.
     pub consumed: u32,
+    /// Reasons that are not counted, because a program of a receiver drops so what it has counted; `u32::MAX` for none.
+    pub left_out: [u32; 2],
 }
 
 const _: () =
-    assert!(size_of::<DropKey>() == 20 && size_of::<Destination>() == 20 && size_of::<DropCount>() == 16);
-const _: () = assert!(size_of::<Layout>() == 100);
+    assert!(size_of::<DropKey>() == 32 && size_of::<Destination>() == 20 && size_of::<DropCount>() == 16);
+const _: () = assert!(size_of::<Layout>() == 120);

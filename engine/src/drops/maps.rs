@@ -21,6 +21,8 @@ plain! {
     DropKey(drops::DropKey);
     /// Value of the drop map.
     DropValue(drops::DropCount);
+    /// Key of the map of interfaces.
+    DeviceKey(drops::DeviceKey);
     /// Key of the map of watched destinations.
     Destination(drops::Destination);
     /// What the programs must know of the kernel.

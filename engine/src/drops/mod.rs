@@ -7,7 +7,8 @@ pub mod btf;
 pub(crate) mod maps;
 pub(crate) mod object;
 pub(crate) mod place;
+mod symbols;
 pub mod watch;
 pub(crate) mod witness;
 
-pub use watch::{Content, DropCount, Watch, current_netns_inode, difference};
+pub use watch::{Content, DropCount, Origin, Watch, Way, current_netns_inode, difference};

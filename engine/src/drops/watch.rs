@@ -17,12 +17,15 @@ use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader};
 use nix::net::if_::if_indextoname;
 pub use wirerate_ebpf_types::drops::Content;
-use wirerate_ebpf_types::drops::{DESTINATIONS, Destination, Layout};
+use wirerate_ebpf_types::drops::{
+    ADDRESSED, CAME_IN, DESTINATIONS, Destination, DeviceKey, DeviceName, LEAVING, Layout, OF_FRAMES,
+    ORIGIN_PORT, ORIGIN_RUN,
+};
 
 use super::btf::Btf;
 use super::object::{Borrowed, OBJECT, allow_locked_memory, explain, map};
-use super::place::named;
-use super::{btf, maps};
+use super::place::{self, named};
+use super::{btf, maps, symbols};
 use crate::error::{Error, Result};
 use crate::sys::netns::Netns;
 
@@ -39,15 +42,15 @@ pub const TABLE_FULL: &str = "drop table full";
 pub const INTERRUPTED: &str = "drop while counting a drop";
 
 /// Packets dropped at one place for one reason, since the watch began.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DropCount {
     /// Inode of the network namespace, as [`current_netns_inode`] has it; 0 when the packet told none.
     pub netns_inode: u64,
     /// Index of the interface in that namespace; 0 when the packet was not on one.
     pub ifindex: u32,
-    /// The interface's name now, if it is in the namespace of the thread that reads.
+    /// The interface's name: now, if it is in the namespace of the thread that reads; else what it was when something was first dropped there.
     pub interface: Option<String>,
-    /// Where: `ip`, `socket`, `netfilter`, `qdisc`, `backlog`, `xdp`, `xsk`; `kernel` for the rest.
+    /// Where: `ip`, `socket`, `netfilter`, `qdisc`, `tx`, `backlog`, `bridge`, `veth`, `xdp`, `xsk`, `tap`; `kernel` for the rest.
     pub place: &'static str,
     /// Why, in the kernel's own words: `NO_SOCKET`, `xdp_redirect_err:ENOSPC`.
     pub reason: String,
@@ -55,11 +58,81 @@ pub struct DropCount {
     pub port: Option<u16>,
     /// What datagrams to that destination held; `Other` without one.
     pub content: Content,
+    /// Whose packet it was, if it was one to such a destination.
+    pub origin: Origin,
+    /// Which way it was going, if it was one to such a destination.
+    pub way: Way,
+    /// The kernel's function that dropped it, where it gave no reason and shows its symbols (CAP_SYSLOG).
+    pub symbol: Option<String>,
     /// Buffers: skbs or XDP frames.
     pub skbs: u64,
     /// Packets; a buffer with segmentation offload holds several.
     pub packets: u64,
 }
+
+/// Who sent a dropped packet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing tells.
+    #[default]
+    Unknown,
+    /// The run in its probe header.
+    Run(u32),
+    /// Its UDP source port: the payload could not be read, as that of most buffers with several segments.
+    Port(u16),
+}
+
+impl Origin {
+    fn of(number: u32) -> Self {
+        match number & !0xff_ffff {
+            ORIGIN_RUN => Self::Run(number & 0xff_ffff),
+            ORIGIN_PORT => Self::Port(number as u16),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Which way a dropped packet was going.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Out by the interface, rather than in.
+    pub leaving: bool,
+    /// It had come to this namespace from outside and been taken over; else it was made here, or had only just crossed.
+    pub came_in: bool,
+    /// An AF_XDP socket sent it, which the kernel tells of what it drops within the call.
+    pub of_frames: bool,
+    /// Its frame was addressed to the interface or to a group, rather than to another host.
+    pub addressed: bool,
+}
+
+impl Way {
+    fn of(flags: u16) -> Self {
+        let is = |flag| flags & flag != 0;
+        Self {
+            leaving: is(LEAVING),
+            came_in: is(CAME_IN),
+            of_frames: is(OF_FRAMES),
+            addressed: is(ADDRESSED),
+        }
+    }
+
+    /// Made in this namespace, and dropped before it left it.
+    pub fn is_of_sender(self) -> bool {
+        self.leaving && !self.came_in
+    }
+}
+
+/// On whose behalf drops are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// A sender's: without what programs at tc and in generic XDP drop, as a sink does with what it has received.
+    Sender,
+    /// All there are.
+    Any,
+}
+
+/// The kernel's reasons for what a program at tc or in generic XDP dropped.
+const SINK_REASONS: [&str; 2] = ["SKB_DROP_REASON_TC_INGRESS", "SKB_DROP_REASON_XDP"];
 
 /// The running programs; dropping it, or the end of the process, removes them.
 #[derive(Debug)]
@@ -84,10 +157,15 @@ impl Watch {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_for(destinations: &[SocketAddr]) -> Result<Self> {
+        Self::start_on(Side::Any, destinations)
+    }
+
+    /// As [`start_for`](Self::start_for), on behalf of `side`.
+    pub(crate) fn start_on(side: Side, destinations: &[SocketAddr]) -> Result<Self> {
         let destinations = watched(destinations);
         let kernel = Btf::of_kernel()?;
         let watching = u32::from(!destinations.is_empty());
-        let layout = maps::Layout(Layout { watching, ..layout_of(&kernel)? });
+        let layout = maps::Layout(Layout { watching, ..layout_of(&kernel, side)? });
         allow_locked_memory();
         let mut ebpf = EbpfLoader::new()
             .override_global("DROP_LAYOUT", &layout, true)
@@ -130,13 +208,29 @@ impl Watch {
         let table: PerCpuHashMap<Borrowed<'_>, maps::DropKey, maps::DropValue> =
             map(&self.ebpf, "DROP_COUNTS")?;
         let others: PerCpuArray<Borrowed<'_>, maps::DropValue> = map(&self.ebpf, "DROP_OTHERS")?;
+        let names: aya::maps::HashMap<Borrowed<'_>, maps::DeviceKey, DeviceName> =
+            map(&self.ebpf, "DROP_DEVICES")?;
+        let noted = |netns, ifindex| {
+            let name = names.get(&maps::DeviceKey(DeviceKey { netns, ifindex }), 0).ok()?;
+            text_of(&name)
+        };
         let mut drops = Vec::new();
         for entry in table.iter() {
             let (maps::DropKey(key), values) = entry.map_err(failed)?;
             let (skbs, packets) = sum(&values);
             let netns_inode = u64::from(key.netns);
-            let (place, reason) = named(key.tracepoint, key.reason, &self.reasons);
-            let interface = if netns_inode == here { name_of(key.ifindex) } else { None };
+            let (mut place, reason) = named(u32::from(key.tracepoint), key.reason, &self.reasons);
+            let symbol = symbols::function_at(key.location);
+            if let Some(function) = &symbol {
+                place = place::of_function(function);
+            }
+            let way = Way::of(key.flags);
+            if way.addressed && reason == "OTHERHOST" {
+                // Not another host's: a VLAN tag that no interface here has makes the kernel take it for that.
+                place = "link";
+            }
+            let known = if netns_inode == here { name_of(key.ifindex) } else { None };
+            let interface = known.or_else(|| noted(key.netns, key.ifindex));
             drops.push(DropCount {
                 netns_inode,
                 ifindex: key.ifindex,
@@ -145,6 +239,9 @@ impl Watch {
                 reason,
                 port: (key.port != 0).then_some(key.port),
                 content: content_of(key.content),
+                origin: Origin::of(key.origin),
+                way,
+                symbol,
                 skbs,
                 packets,
             });
@@ -154,17 +251,7 @@ impl Watch {
         for (reason, skbs, packets) in [(TABLE_FULL, skbs, packets), (INTERRUPTED, missed, missed)] {
             if skbs > 0 {
                 let (place, reason) = ("kernel", reason.to_owned());
-                drops.push(DropCount {
-                    netns_inode: 0,
-                    ifindex: 0,
-                    interface: None,
-                    place,
-                    reason,
-                    port: None,
-                    content: Content::Other,
-                    skbs,
-                    packets,
-                });
+                drops.push(DropCount { place, reason, skbs, packets, ..DropCount::default() });
             }
         }
         Ok(drops)
@@ -241,12 +328,18 @@ fn sum(per_cpu: &[maps::DropValue]) -> (u64, u64) {
     per_cpu.iter().fold((0, 0), |(skbs, packets), value| (skbs + value.0.skbs, packets + value.0.packets))
 }
 
+/// What stands before the zeros.
+fn text_of(name: &DeviceName) -> Option<String> {
+    let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    (length > 0).then(|| String::from_utf8_lossy(&name[..length]).into_owned())
+}
+
 fn name_of(ifindex: u32) -> Option<String> {
     if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok())
 }
 
 /// What the programs must know of a kernel that describes itself so.
-fn layout_of(kernel: &Btf) -> Result<Layout> {
+fn layout_of(kernel: &Btf, side: Side) -> Result<Layout> {
     let offset = |structure: &str, path: &str| {
         kernel.offset(structure, path).ok_or_else(|| {
             Error::environment(format!("{}: struct {structure} has no member {path}", btf::KERNEL))
@@ -256,6 +349,10 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
     let reasons = kernel.enumerators("skb_drop_reason").unwrap_or_default();
     let value_of =
         |wanted| reasons.iter().find(|(_, name)| *name == wanted).map_or(u32::MAX, |(&value, _)| value);
+    let left_out = match side {
+        Side::Sender => SINK_REASONS.map(value_of),
+        Side::Any => [u32::MAX; 2],
+    };
     // The first parameter is the tracepoint's own.
     let has_rx_sk = kernel.parameters("btf_trace_kfree_skb").is_some_and(|parameters| parameters >= 5);
     Ok(Layout {
@@ -274,9 +371,12 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
         gso_size: offset("skb_shared_info", "gso_size")?,
         dev_ifindex: offset("net_device", "ifindex")?,
         dev_net: offset("net_device", "nd_net.net")?,
+        dev_name: offset("net_device", "name")?,
+        dev_address: offset("net_device", "dev_addr")?,
         dev_xdp: offset("net_device", "xdp_prog")?,
         net_inode: offset("net", "ns.inum")?,
         sock_net: offset("sock", "__sk_common.skc_net.net")?,
+        sock_family: offset("sock", "__sk_common.skc_family")?,
         dst_dev: offset("dst_entry", "dev")?,
         task_nsproxy: offset("task_struct", "nsproxy")?,
         nsproxy_net: offset("nsproxy", "net_ns")?,
@@ -284,6 +384,7 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
         watching: 0,
         unspecified: value_of("SKB_DROP_REASON_NOT_SPECIFIED"),
         consumed: value_of("SKB_CONSUMED"),
+        left_out,
     })
 }
 
@@ -291,7 +392,8 @@ fn layout_of(kernel: &Btf) -> Result<Layout> {
 pub fn difference(before: &[DropCount], after: &[DropCount]) -> Vec<DropCount> {
     let same = |a: &DropCount, b: &DropCount| {
         let what = |d: &DropCount| (d.netns_inode, d.ifindex, d.place, d.port, d.content as u16);
-        what(a) == what(b) && a.reason == b.reason
+        let whose = |d: &DropCount| (d.origin, d.way);
+        what(a) == what(b) && whose(a) == whose(b) && a.reason == b.reason && a.symbol == b.symbol
     };
     after
         .iter()
@@ -329,17 +431,7 @@ mod tests {
 
     fn count(ifindex: u32, reason: &str, skbs: u64, packets: u64) -> DropCount {
         let reason = reason.to_owned();
-        DropCount {
-            netns_inode: 1,
-            ifindex,
-            interface: None,
-            place: "socket",
-            reason,
-            port: None,
-            content: Content::Other,
-            skbs,
-            packets,
-        }
+        DropCount { netns_inode: 1, ifindex, place: "socket", reason, skbs, packets, ..DropCount::default() }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use super::watch::{DropCount, Watch, difference};
+use super::watch::{DropCount, Side, Watch, difference};
 use crate::error::{Error, Result};
 use crate::host::privilege::{Privileges, Purpose, SETCAP};
 
@@ -23,16 +23,16 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    /// Watches datagrams to `destinations`.
+    /// Watches datagrams to `destinations` on behalf of `side`.
     ///
     /// # Errors
     /// Environment, when this process may not or this kernel cannot.
-    pub(crate) fn start(destinations: &[SocketAddr]) -> Result<Self> {
+    pub(crate) fn start(side: Side, destinations: &[SocketAddr]) -> Result<Self> {
         if !Privileges::read().allows(Purpose::Drops) {
             return Err(Error::environment("counting the kernel's drops takes CAP_BPF and CAP_PERFMON")
                 .fix(format!("run as root, or: {SETCAP}")));
         }
-        Ok(Self { watch: Watch::start_for(destinations)?, before: Vec::new() })
+        Ok(Self { watch: Watch::start_on(side, destinations)?, before: Vec::new() })
     }
 
     /// What was dropped before now is not of this run.

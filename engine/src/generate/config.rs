@@ -107,6 +107,8 @@ pub struct SendConfig {
     pub payload: Arc<Payload>,
     /// Datagrams handed over in one buffer (`uring`, `mmsg`).
     pub segments: Segments,
+    /// Have the kernel tell what it drops of the packets, where this process may ask it to.
+    pub kernel_drops: bool,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -142,6 +144,7 @@ impl SendConfig {
             rtp: None,
             payload: Arc::new(Payload::pattern()),
             segments: Segments::Auto,
+            kernel_drops: true,
             interval: Duration::from_secs(1),
         }
     }

@@ -12,6 +12,7 @@ mod send;
 mod source;
 mod stamped;
 pub(crate) mod txtime;
+mod watched;
 pub(crate) mod worker;
 
 pub use config::{SendConfig, SizeSpec};

@@ -14,6 +14,7 @@ use super::plan::{self, Plan, WorkerPlan};
 use super::rtp::SenderRtcp;
 use super::source::{Generate, QueueWorker};
 use super::txtime::Ahead;
+use super::watched::Watched;
 use super::worker;
 use crate::advice::{LinkWatch, interrupts_between_polls};
 use crate::backend::Backend;
@@ -60,7 +61,9 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         });
     }
     let mut rtcp = SenderRtcp::open(config, &plan)?;
+    let mut watched = Watched::begin(config, &plan);
     let mut team = open(plan, stop)?;
+    watched.note_ports(&team.offloads);
     report.backend = Some(report::Backend {
         name: backend.name(),
         mode: team.granted.mode,
@@ -142,6 +145,7 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     clocks.look();
     report.clock = Some(clocks.finish(None));
+    report.ledger = Some(watched.ledger(&tx));
     report.tx = Some(tx);
     Ok(Outcome { report, losses: Vec::new(), failure })
 }

@@ -26,7 +26,7 @@ pub(super) fn check(config: &SendConfig, backend: Backend, streams: usize) -> Re
     if config.rate == Rate::Max {
         return refuse("reading a stamp of each packet takes a pace", "give a --rate");
     }
-    if config.target.kind == crate::target::Kind::Rtp {
+    if config.target.scheme == crate::target::Scheme::Rtp {
         return refuse(
             "the stamps follow in messages of wirerate's own, which have no place in RTP",
             "send to udp://",

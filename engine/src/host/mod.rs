@@ -4,10 +4,12 @@
 //! the namespace that it was mounted in, and is believed only where it is seen to speak of the same device.
 #![forbid(unsafe_code)]
 
+pub mod counters;
 pub mod cpu;
 pub mod interface;
 pub mod irq;
 pub mod kernel;
+pub mod namespace;
 pub mod neighbour;
 mod netdev;
 mod netlink;
@@ -16,6 +18,7 @@ pub mod pcie;
 pub mod placement;
 pub mod privilege;
 pub mod qdisc;
+pub mod reach;
 pub mod route;
 pub mod sched;
 pub mod topology;

@@ -13,6 +13,7 @@ use super::places::Places;
 use super::{Host, INTERFACE, Lab, ip};
 use crate::backend::Choice;
 use crate::control::{Event, Outcome, Stop};
+use crate::drops::watch::Side;
 use crate::drops::witness::Witness;
 use crate::error::{Error, Result};
 use crate::generate::{self, SendConfig};
@@ -92,7 +93,7 @@ pub fn run_in(
     stop: &Stop,
     on_progress: &mut dyn FnMut(&str),
 ) -> Result<Demo> {
-    let mut witness = Witness::start(&[SocketAddr::from(GROUP)]).ok();
+    let mut witness = Witness::start(Side::Any, &[SocketAddr::from(GROUP)]).ok();
     let mut scenes = Vec::new();
     for &backend in &config.backends {
         for rate in [Rate::Pps(config.pps as f64), Rate::Max] {
@@ -167,6 +168,7 @@ fn scene(
             cpus: vec![cpus[cpus.len() - 1]],
             // The ports count buffers, and are to be compared with packets.
             segments: Segments::Off,
+            kernel_drops: false,
             rate,
             duration: Some(config.duration),
             ..SendConfig::new(target)
@@ -243,7 +245,7 @@ fn member(
     let (received, heard) = report.rx.as_ref().map_or((0, 0), |rx| (rx.unique, rx.messages));
     let afxdp = report.backend.as_ref().is_some_and(|b| b.xdp != "none");
     let (towards, here) = places.of_member(host);
-    let losses_at = |kernel| Losses { afxdp, queue: &losses, kernel, other_formats: false };
+    let losses_at = |kernel| Losses { afxdp, queue: &losses, kernel, other_formats: false, runs: None };
     let on_the_way = |kernel| losses_at(kernel).on_the_way(|drop| drop.interface.clone());
     let sending = on_the_way(&places.sending);
     let mut drops = ledger::refusals(refused, ledger::total(&sending));

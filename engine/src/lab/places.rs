@@ -62,7 +62,7 @@ impl Places {
         }
         if let Some(host) = lab.receivers.iter().find(|host| port == Some(&host.port)) {
             self.towards.push((host.ipv4, drop));
-        } else if port == Some(&lab.sender.port) && matches!(drop.place, "backlog" | "kernel") {
+        } else if port == Some(&lab.sender.port) && !drop.way.came_in {
             self.sending.push(drop);
         } else {
             self.shared.push(drop);
@@ -94,7 +94,7 @@ fn name_of(netns: &Netns, ifindex: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drops::Content;
+    use crate::drops::{Content, Way};
     use crate::lab::INTERFACE;
 
     #[test]
@@ -106,13 +106,14 @@ mod tests {
         let drop = |netns: &Netns, interface: &str, place| DropCount {
             netns_inode: netns.inode().unwrap(),
             ifindex: netns.run(|| nix::net::if_::if_nametoindex(interface)).unwrap(),
-            interface: None,
             place,
             reason: "NOT_SPECIFIED".to_owned(),
             port: Some(5001),
             content: Content::Data,
+            way: Way { came_in: place == "netfilter", ..Way::default() },
             skbs: 1,
             packets: 1,
+            ..DropCount::default()
         };
         let [first, second] = [0, 1].map(|n| &lab.receivers[n]);
         let drops = [

@@ -6,7 +6,7 @@ use super::spread::Spread;
 
 /// The loss periods of a stream, or of several.
 ///
-/// A loss period is a run of consecutive numbers all of which are lost (RFC 3357 §5.2). Runs that late arrivals filled are none, and those that they
+/// A loss period is a run of consecutive numbers all of which are lost (RFC 3357 §5). Runs that late arrivals filled are none, and those that they
 /// split are several.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Loss {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::FormatChoice;
 use super::observer::ObserverSpec;
+use super::rtcp::Inbox;
 use super::sink::SinkChoice;
 use crate::backend::Choice;
 use crate::host::sched::Policy;
@@ -18,6 +19,7 @@ use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
 use crate::queue::Tuning;
 use crate::report::effective;
+use crate::rtcp::RtcpConfig;
 use crate::target::{Scheme, Target};
 
 /// Called with every datagram when somebody wants to look at them.
@@ -58,6 +60,10 @@ pub struct RecvConfig {
     pub verify: Option<Arc<Payload>>,
     /// What is known of media streams.
     pub media: MediaSpec,
+    /// RTCP, for targets of RTP.
+    pub rtcp: RtcpConfig,
+    /// Where workers put RTCP that comes on the port of RTP, for whoever reads it.
+    pub inbox: Inbox,
     /// Called with every datagram.
     pub inspect: Option<Inspect>,
     /// Stop after this time.
@@ -99,6 +105,8 @@ impl RecvConfig {
             format: FormatChoice::Auto,
             verify: None,
             media: MediaSpec::default(),
+            rtcp: RtcpConfig::default(),
+            inbox: Inbox::default(),
             inspect: None,
             duration: None,
             count: None,
@@ -115,7 +123,8 @@ impl RecvConfig {
     /// What the observers are to be made with, for a receiver that is ready at `ready_ns`.
     pub(crate) fn observer(&self, ready_ns: u64) -> ObserverSpec {
         let (verify, media) = (self.verify.clone(), self.media.clone());
-        ObserverSpec { format: self.format(), ready_ns, verify, media }
+        let inbox = Some(self.inbox.clone()).filter(|_| self.target.scheme == Scheme::Rtp && self.rtcp.on);
+        ObserverSpec { format: self.format(), ready_ns, verify, media, inbox }
     }
 
     /// What arrives: RTP where the target says so and nothing else does.
@@ -136,9 +145,13 @@ impl RecvConfig {
             "on_irq_cpu": self.on_irq_cpu,
             "sched": self.policy.to_string(),
             "busy_poll": self.tuning.busy_poll,
+            "ring_size": self.tuning.rx_ring,
+            "frames": self.tuning.rx_frames,
+            "receive_buffer_bytes": self.tuning.receive_buffer,
             "queues": self.queues,
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,
+            "rtcp": (self.target.scheme == Scheme::Rtp).then(|| self.rtcp.describe()),
             "format": self.format().name(),
             "media_rate_bps": self.media.media_rate_bps,
             "verify_payload": self.verify.as_ref().map(|p| p.name()),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::config::RecvConfig;
+use super::rtcp::ReceiverRtcp;
 use crate::report::RxCollector;
 
 /// How long stragglers are waited for once every sender has said its end: longer than an end is repeated for.
@@ -29,22 +30,23 @@ impl Ending {
         }
     }
 
-    pub(crate) fn has_come(&self, collector: &RxCollector, now_ns: u64) -> bool {
+    pub(crate) fn has_come(&self, collector: &RxCollector, now_ns: u64, rtcp: &ReceiverRtcp) -> bool {
         let totals = collector.totals();
         let quiet_ns = if totals.last_ns == 0 { 0 } else { now_ns.saturating_sub(totals.last_ns) };
         self.deadline_ns.is_some_and(|deadline| now_ns >= deadline)
             || self.count.is_some_and(|count| totals.packets >= count)
             || self.idle_ns.is_some_and(|idle| quiet_ns >= idle)
-            || self.with_the_last_sender && all_ended(collector)
+            || self.with_the_last_sender && all_ended(collector, rtcp)
     }
 }
 
 /// Whether every sender heard has said its end, and nothing has come for a while since, as far as is known: a worker that was kept off its CPU may have much to take.
-fn all_ended(collector: &RxCollector) -> bool {
+fn all_ended(collector: &RxCollector, rtcp: &ReceiverRtcp) -> bool {
     let then_ns = collector.known_until_ns().saturating_sub(STRAGGLERS_NS);
     if collector.totals().last_ns > then_ns {
         return false;
     }
     let streams = collector.streams();
-    !streams.is_empty() && streams.iter().all(|s| s.end.is_some() && s.ended_ns <= then_ns)
+    !streams.is_empty()
+        && streams.iter().all(|s| s.end.is_some() && s.ended_ns <= then_ns || rtcp.has_left(s))
 }

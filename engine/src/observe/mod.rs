@@ -9,6 +9,7 @@ mod observer;
 mod offline;
 mod pairs;
 mod recv;
+mod rtcp;
 mod senders;
 pub mod sink;
 mod source;
@@ -21,6 +22,7 @@ pub use observer::{Hexdump, MAX_STREAMS, Observer, ObserverSpec};
 pub use offline::analyse;
 pub use recv::run;
 pub(crate) use recv::steered;
+pub use rtcp::Inbox;
 pub(crate) use sink::Place;
 pub(crate) use source::Sunk;
 

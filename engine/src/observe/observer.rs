@@ -12,6 +12,7 @@ use self::media::Candidates;
 use super::FormatChoice;
 use super::ahead::Ahead;
 use super::pairs::Pairs;
+use super::rtcp::Inbox;
 use super::senders::Senders;
 use super::stream::{Stream, transit};
 use crate::interop::iperf2;
@@ -29,7 +30,7 @@ use crate::queue::{RxMeta, Sink};
 /// Most streams that one worker follows: as many as one run of a sender can have.
 pub const MAX_STREAMS: usize = 65_536;
 
-/// Streams found without hashing.
+/// Places for streams that are found without hashing; as many again as there are streams, once there are more.
 const RECENT: usize = 64;
 
 /// Called with every datagram, before it is looked at.
@@ -47,6 +48,8 @@ pub struct ObserverSpec {
     pub verify: Option<Arc<Payload>>,
     /// What is known of media streams.
     pub media: MediaSpec,
+    /// Takes RTCP that comes on the port of RTP (RFC 5761).
+    pub inbox: Option<Inbox>,
 }
 
 /// Counts what one worker receives. Nothing is allocated for a datagram but for the first of a stream and for the first that
@@ -73,8 +76,8 @@ pub struct Observer {
     runs: FxHashMap<StreamKey, usize>,
     /// The stream of the last datagram: most often that of the next, too.
     last: usize,
-    /// Where in `streams`, by [`recent`]: streams that take turns are found without hashing.
-    recent: [usize; RECENT],
+    /// Where in `streams`, by [`place`](Self::place): streams that take turns are found without hashing, however many. Its length is a power of two.
+    recent: Vec<u32>,
     /// Streams that have not ended.
     live: usize,
     packets: u64,
@@ -118,7 +121,7 @@ impl Observer {
             index: FxHashMap::default(),
             runs: FxHashMap::default(),
             last: 0,
-            recent: [0; RECENT],
+            recent: vec![0; RECENT],
             live: 0,
             packets: 0,
             foreign: 0,
@@ -386,7 +389,17 @@ impl Observer {
         };
         match datagram {
             iperf2::Datagram::Data { number, sent_ns } => {
+                let at = match self.streams[at].restarted(number, sent_ns, meta.arrived_ns) {
+                    true => match self.start_again(at) {
+                        Some(at) => at,
+                        None => return true,
+                    },
+                    false => at,
+                };
                 let (arrival, step) = self.streams[at].numbered(meta, payload.len(), number, sent_ns);
+                if arrival == Arrival::InOrder {
+                    self.streams[at].newest_sent_ns = sent_ns;
+                }
                 self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
                 self.counted(meta);
             }
@@ -397,6 +410,16 @@ impl Observer {
             }
         }
         true
+    }
+
+    /// A new stream in the place of the iperf stream at `at`, whose test is over.
+    fn start_again(&mut self, at: usize) -> Option<usize> {
+        let Stream { key, iperf2, restarts, .. } = self.streams[at];
+        let was_live = self.streams[at].is_live();
+        let new = self.create(&key, iperf2)?;
+        self.live -= usize::from(was_live);
+        self.streams[new].restarts = restarts + 1;
+        Some(new)
     }
 
     fn corrupt_or_foreign(&mut self, meta: &RxMeta, payload: &[u8]) {
@@ -435,12 +458,22 @@ impl Observer {
 
     #[inline]
     fn known(&mut self, key: &StreamKey) -> Option<usize> {
-        let recent = &mut self.recent[recent(key)];
-        if self.streams.get(*recent).is_none_or(|stream| stream.key != *key) {
-            *recent = *self.index.get(key)?;
+        let place = self.place(key);
+        let at = self.recent[place] as usize;
+        if self.streams.get(at).is_some_and(|stream| stream.key == *key) {
+            self.last = at;
+            return Some(at);
         }
-        self.last = *recent;
-        Some(self.last)
+        let at = *self.index.get(key)?;
+        self.recent[place] = at as u32;
+        self.last = at;
+        Some(at)
+    }
+
+    /// The place of a stream in `recent`. The streams of one run have places of their own.
+    #[inline]
+    fn place(&self, key: &StreamKey) -> usize {
+        (u32::from(key.stream) ^ key.run) as usize & (self.recent.len() - 1)
     }
 
     #[cold]
@@ -460,7 +493,15 @@ impl Observer {
         self.runs.entry(StreamKey { stream: 0, ..*key }).or_insert(at);
         self.live += 1;
         self.last = at;
-        self.recent[recent(key)] = at;
+        if self.streams.len() > self.recent.len() {
+            self.recent = vec![0; 2 * self.recent.len()];
+            for (at, stream) in self.streams.iter().enumerate() {
+                let place = self.place(&stream.key);
+                self.recent[place] = at as u32;
+            }
+        }
+        let place = self.place(key);
+        self.recent[place] = at as u32;
         Some(at)
     }
 }
@@ -483,12 +524,6 @@ impl Sink for Observer {
             self.datagram(meta, payload);
         }
     }
-}
-
-/// The place of a stream in [`Observer::recent`].
-#[inline]
-fn recent(key: &StreamKey) -> usize {
-    (u32::from(key.stream) ^ key.run) as usize % RECENT
 }
 
 fn probe_key(meta: &RxMeta, probe: &Probe) -> StreamKey {

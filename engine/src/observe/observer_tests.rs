@@ -41,7 +41,13 @@ fn end_message(run: u32, stream: u16, end: End) -> Vec<u8> {
 }
 
 fn observer(format: FormatChoice) -> Observer {
-    Observer::new(ObserverSpec { format, ready_ns: START, verify: None, media: MediaSpec::default() })
+    Observer::new(ObserverSpec {
+        format,
+        ready_ns: START,
+        verify: None,
+        media: MediaSpec::default(),
+        inbox: None,
+    })
 }
 
 fn tally(observer: &mut Observer) -> RxTally {
@@ -252,6 +258,83 @@ fn iperf2_is_recognised_and_counted_by_its_own_numbers() {
     assert_eq!((c.packets, c.foreign), (0, 203));
 }
 
+/// A datagram of iperf 2.1.8 with this identifier, sent at `sent_ns`.
+fn iperf(id: i64, sent_ns: u64) -> Vec<u8> {
+    let id = id.cast_unsigned();
+    let (seconds, micros) = (sent_ns / 1_000_000_000, sent_ns / 1000 % 1_000_000);
+    let fields = [
+        id as u32,
+        seconds as u32,
+        micros as u32,
+        (id >> 32) as u32,
+        0x4801_0098,
+        1,
+        5001,
+        100,
+        0,
+        0xffff_ff9c,
+    ];
+    let mut bytes = fields.iter().flat_map(|field| field.to_be_bytes()).collect::<Vec<_>>();
+    bytes.resize(100, 0);
+    bytes
+}
+
+#[test]
+fn iperf_started_again_is_another_stream_and_no_loss_nor_copies() {
+    const MS: u64 = 1_000_000;
+    for (end, pause_ms, restarts) in [(true, 20, true), (false, 1500, true), (false, 20, false)] {
+        let mut o = observer(FormatChoice::Auto);
+        let give_at = |o: &mut Observer, id, sent_ms: u64, now_ms: u64| {
+            give(o, &meta("10.0.0.1:40000", START + now_ms * MS), &iperf(id, START + sent_ms * MS));
+        };
+        (1..=100).for_each(|n| give_at(&mut o, n, n as u64, n as u64));
+        if end {
+            give_at(&mut o, -101, 101, 101);
+        }
+        // Copies and stragglers carry the time at which they were sent first.
+        let again = 101 + pause_ms;
+        give_at(&mut o, 7, 7, again);
+        give_at(&mut o, 100, 100, again);
+        let t = tally(&mut o);
+        assert_eq!((t.streams.len(), t.counters.duplicate), (1, 2));
+        // The next test, on the same port.
+        let from = again + pause_ms;
+        (1..=30).for_each(|n| give_at(&mut o, n, from + n as u64, from + n as u64));
+        let t = tally(&mut o);
+        if restarts {
+            assert_eq!(t.streams.len(), 2);
+            let [old, new] = [0, 1].map(|run| stream(&t, run, 0).counters);
+            assert_eq!((old.unique, old.duplicate, old.lost), (100, 2, 0));
+            assert_eq!((new.unique, new.duplicate, new.lost, new.before_start), (30, 0, 0, 0));
+            assert_eq!(o.streams_live(), 1);
+            give_at(&mut o, -31, from + 31, from + 31);
+            assert!(o.all_ended());
+        } else {
+            assert_eq!((t.streams.len(), t.counters.duplicate), (1, 32), "nothing says that it is another");
+        }
+    }
+}
+
+#[test]
+fn many_streams_in_turn_are_kept_apart() {
+    let mut o = observer(FormatChoice::Auto);
+    for n in 0..5 {
+        for stream in 0..1000 {
+            for run in [0x12_3456, 0x65_4321] {
+                // Each stream loses another number.
+                if n != u64::from(stream) % 5 {
+                    give(&mut o, &meta("10.0.0.1:40000", START + n), &data(run, stream, n, START, 30));
+                }
+            }
+        }
+    }
+    let t = tally(&mut o);
+    assert_eq!(t.streams.len(), 2000);
+    for stream in &t.streams {
+        assert_eq!(stream.counters.unique, 4, "{:?}", stream.key);
+    }
+}
+
 #[test]
 fn raw_counts_everything_by_source() {
     let mut o = observer(FormatChoice::Raw);
@@ -403,7 +486,7 @@ proptest! {
     ) {
         let make = || {
             let verify = verify.then(|| Payload::pattern().into());
-            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify, media: MediaSpec::default() });
+            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify, media: MediaSpec::default(), inbox: None });
             if dumped {
                 o.set_hexdump(Box::new(|_, _| ()));
             }

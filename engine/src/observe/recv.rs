@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use super::config::RecvConfig;
 use super::ending::Ending;
+use super::rtcp::ReceiverRtcp;
 use super::team::{self, Team};
 use crate::advice::LinkWatch;
 use crate::clock::{self, Steadiness};
 use crate::control::{Event, Outcome, Stop};
+use crate::drops::current_netns_inode;
+use crate::drops::watch::Side;
 use crate::drops::witness::Witness;
-use crate::drops::{DropCount, current_netns_inode};
 use crate::error::{Error, Result};
 use crate::host::{interface, sched};
-use crate::ledger;
+use crate::ledger::evidence::Evidence;
+use crate::ledger::{self, Seen};
 use crate::queue::afxdp::steer::{Mode, SteerCount, Verdict};
 use crate::queue::socket::busy_poll::Polled;
 use crate::report::{self, HistogramLog, Interval, PacketTable, Report, RxCollector, Warning};
@@ -31,7 +34,7 @@ const LOOK_AT_INTERFACE_NS: u64 = 200_000_000;
 /// What prevents it from starting. A failure on the way is in the outcome, beside what was measured by then.
 pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
     let mut witness =
-        config.kernel_drops.then(|| team::destinations(config).and_then(|d| Witness::start(&d)));
+        config.kernel_drops.then(|| team::destinations(config).and_then(|d| Witness::start(Side::Any, &d)));
     let mut team = team::open(config)?;
     let mut report = Report::begin("recv", config.describe(), team.interface.as_ref());
     report.backend = Some(team.backend.clone());
@@ -41,9 +44,11 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         report.warn(warning, on_event);
     }
 
+    let mut rtcp = ReceiverRtcp::open(config, team.interface.as_ref(), &mut report, on_event);
     if let Some(Ok(watching)) = &mut witness {
         watching.begin()?;
     }
+    let evidence = Evidence::begin(team.interface.as_ref());
     let mut collector = RxCollector::new();
     if team.source.sunk().is_some() {
         collector.leave_out_late();
@@ -77,6 +82,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
             table.add(&collector.take_pairs());
         }
         let now_ns = clock::tai_ns();
+        rtcp.look(&collector, now_ns);
         if now_ns - start_ns >= interval_start + period_ns {
             push_interval(
                 &mut report,
@@ -98,13 +104,14 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
                 ))
             });
         }
-        if failure.is_some() || stop.is_requested() || ending.has_come(&collector, now_ns) {
+        if failure.is_some() || stop.is_requested() || ending.has_come(&collector, now_ns, &rtcp) {
             break;
         }
     }
     if let Some(error) = team.source.finish(&mut collector, &mut report) {
         failure.get_or_insert(error);
     }
+    report.rtcp = rtcp.finish(&collector);
     look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
     if let Some(warning) = link.warning(team.downtime.total()) {
         report.warn(warning, on_event);
@@ -124,6 +131,9 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         report.warn(warning, on_event);
     }
     conclude(&mut report, &collector, &team, witness, on_event);
+    if let Some(ledger) = &mut report.ledger {
+        ledger.evidence = evidence.rise();
+    }
     Ok(Outcome { report, losses: collector.losses(), failure })
 }
 
@@ -173,14 +183,6 @@ fn look_at_clock(
     }
 }
 
-/// What the kernel dropped in this namespace; on one interface, if one is given, or not yet on any.
-fn dropped_here(witness: &Witness, ifindex: Option<u32>) -> Result<Vec<DropCount>> {
-    let here = current_netns_inode()?;
-    let mut drops = witness.settled()?;
-    drops.retain(|d| d.netns_inode == here && ifindex.is_none_or(|i| d.ifindex == i || d.ifindex == 0));
-    Ok(drops)
-}
-
 /// Adds what is known at the end only.
 fn conclude(
     report: &mut Report,
@@ -213,13 +215,19 @@ fn conclude(
     }
     let afxdp = team.steer.is_some();
     let interface = team.interface.as_ref();
-    let mut kernel =
-        witness.map(|witness| witness.and_then(|w| dropped_here(&w, interface.map(|i| i.index))));
+    // Without /proc the kernel's drops are not known either.
+    let here = current_netns_inode().unwrap_or(0);
+    let mut kernel = witness.map(|witness| witness.and_then(|w| w.settled()));
     if let (Some(Ok(drops)), Some(sunk)) = (&mut kernel, team.source.sunk()) {
-        ledger::leave_out_sunk(drops, sunk);
+        ledger::leave_out_sunk(drops, sunk, here, interface.map(|i| i.index));
     }
-    let seen = kernel.as_ref().and_then(|k| k.as_deref().ok()).unwrap_or_default();
-    report.ledger = ledger::of_receiver(collector, afxdp, seen, interface.map(|i| i.name.as_str()));
+    let seen = Seen {
+        afxdp,
+        here,
+        interface: interface.map(|i| (i.name.as_str(), i.index)),
+        kernel: kernel.as_ref().and_then(|k| k.as_deref().ok()).unwrap_or_default(),
+    };
+    report.ledger = ledger::of_receiver(collector, seen);
     if let Some(Err(unseen)) = kernel {
         // Not a word where nothing is missing: most users have no such privileges.
         let unaccounted = report.ledger.iter().flat_map(|l| &l.paths).map(|p| p.unaccounted).max();

@@ -14,12 +14,19 @@ use crate::packet::probe::{End, Message};
 use crate::profile::size::MIN_FRAME;
 use crate::queue::RxMeta;
 
+/// Silence in ns after which iperf may have been started again without an end having been heard.
+const SILENCE_NS: u64 = 1_000_000_000;
+
 /// The figures of one stream.
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) key: StreamKey,
     /// How to read it, when it is iperf's.
     pub(super) iperf2: Option<iperf2::Flow>,
+    /// How often iperf has been started again on this flow before.
+    pub(super) restarts: u32,
+    /// iperf's time of the datagram with the highest number.
+    pub(super) newest_sent_ns: u64,
     pub(super) tracker: Tracker,
     pub(super) corrupt: u64,
     jitter: Jitter,
@@ -52,6 +59,8 @@ impl Stream {
         Self {
             key,
             iperf2,
+            restarts: 0,
+            newest_sent_ns: 0,
             tracker: Tracker::default(),
             corrupt: 0,
             jitter: Jitter::default(),
@@ -181,6 +190,19 @@ impl Stream {
         first
     }
 
+    /// Whether iperf's datagram `number` is of another test, which began after this one. It goes back in number and yet was sent later than all of this
+    /// one, which neither a copy nor a datagram out of order was; and the clock that says so could have been set, but hardly while nothing came.
+    pub(super) fn restarted(&self, number: u64, sent_ns: u64, now_ns: u64) -> bool {
+        number < self.tracker.next()
+            && sent_ns > self.newest_sent_ns
+            && (self.end.is_some() || now_ns.saturating_sub(self.last_ns) >= SILENCE_NS)
+    }
+
+    /// Whether its end is still to come.
+    pub(super) fn is_live(&self) -> bool {
+        self.end.is_none()
+    }
+
     /// The figures so far; those of a media stream in `spare`, if there is one.
     pub(super) fn tally(&self, spare: Option<Box<MediaFigures>>) -> StreamTally {
         let mut counters = RxCounters {
@@ -199,8 +221,10 @@ impl Stream {
             self.tracker.counters(&mut counters);
         }
         let media = self.media_figures(&mut counters, spare);
+        // iperf has no number of its runs.
+        let run = self.key.run + self.restarts;
         StreamTally {
-            key: self.key,
+            key: StreamKey { run, ..self.key },
             counters,
             jitter_ns: self.jitter.value(),
             end: self.end,

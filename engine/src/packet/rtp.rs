@@ -136,6 +136,13 @@ impl<'a> Rtp<'a> {
         Self::with_options(header, first, &datagram[HEADER_LEN..])
     }
 
+    /// As [`parse`](Self::parse), of a datagram that [looks like RTP](looks_like_rtp); `None` when it does not.
+    #[inline]
+    pub fn recognise(datagram: &'a [u8]) -> Option<Self> {
+        let second = *datagram.get(1)?;
+        if (192..=223).contains(&second) { None } else { Self::parse(datagram).ok() }
+    }
+
     fn with_options(header: Header, first: u8, rest: &'a [u8]) -> Result<Self, NotRtp> {
         let (csrcs, mut rest) = rest.split_at_checked(usize::from(first & 0x0f) * 4).ok_or(NotRtp::Short)?;
         let mut extension = None;
@@ -284,7 +291,7 @@ impl<'a> Iterator for Elements<'a> {
 ///
 /// One datagram in four of random bytes passes the version alone: only consecutive numbers make it RTP (RFC 3550 A.1).
 pub fn looks_like_rtp(datagram: &[u8]) -> bool {
-    datagram.get(1).is_some_and(|second| !(192..=223).contains(second)) && Rtp::parse(datagram).is_ok()
+    Rtp::recognise(datagram).is_some()
 }
 
 /// Fixed header and probe header, bytes: what a packet has at least that is to be measured as exactly as wirerate's own.

@@ -95,13 +95,28 @@ pub struct Tuning {
     pub huge_pages: HugePages,
     /// Whether the kernel stamps what arrives, or what leaves.
     pub kernel_stamps: bool,
+    /// Slots of the ring in which packets arrive (`afxdp`), a power of two; `None`: chosen by the NIC's own.
+    pub rx_ring: Option<u32>,
+    /// Frames that packets arrive in (`afxdp`); `None`: as many as slots.
+    pub rx_frames: Option<u32>,
+    /// Bytes of receive buffer of a socket (`uring`, `mmsg`); `None`: plenty.
+    pub receive_buffer: Option<u32>,
     /// Whether large buffers leave without the kernel's copy where that is possible and pays (`uring`).
     pub zero_copy: bool,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { busy_poll: None, huge_pages: HugePages::default(), kernel_stamps: false, zero_copy: true }
+        Self {
+            busy_poll: None,
+            huge_pages: HugePages::default(),
+            kernel_stamps: false,
+            rx_ring: None,
+            rx_frames: None,
+            receive_buffer: None,
+            kernel_stamps: false,
+            zero_copy: true,
+        }
     }
 }
 

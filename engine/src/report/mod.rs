@@ -5,6 +5,7 @@
 
 mod begin;
 mod clock;
+mod drop;
 mod hlog;
 mod media;
 mod pairs;
@@ -17,6 +18,8 @@ mod tx;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
+
+pub use crate::host::counters::Counter;
 
 pub(crate) use begin::effective;
 pub use clock::Clocks;
@@ -531,10 +534,25 @@ pub struct PeerClock {
 }
 
 /// Where packets went: sent = received + drops + unaccounted, on every path.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Ledger {
     /// One for each sender and receiver.
     pub paths: Vec<Path>,
+    /// The sender's side: what became of its packets as far as its host can see (send).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sending: Option<Sending>,
+    /// What counters of the interface and of the machine, which count everybody's packets, rose by meanwhile: no part of any sum.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Counter>,
+}
+
+/// A sender's packets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sending {
+    /// Numbers used: packets handed over, and those refused.
+    pub sent: u64,
+    /// Of them, packets lost whose place is known. What is in another namespace of the host is in the receiver's ledger, too, if the receiver is on this host.
+    pub drops: Vec<Drop>,
 }
 
 /// One sender, one receiver.
@@ -555,15 +573,24 @@ pub struct Path {
 }
 
 /// Packets lost at one place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Drop {
-    /// Where: `sender`, `netfilter`, `qdisc`, `backlog`, `ip`, `socket`, `xsk`, `xdp`; `kernel` for the rest of it.
+    /// Where: `sender`, `netfilter`, `qdisc`, `tx`, `veth`, `backlog`, `link`, `bridge`, `ip`, `tunnel`, `socket`, `xsk`, `xdp`, `application`; `kernel` for the rest of it.
     pub place: String,
     /// Interface, where the place has one; with its host before it where several hosts are looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// Inode of the interface's network namespace, as in /proc/self/ns/net, where it is not the one of this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns: Option<u64>,
+    /// What that namespace is known by: its name in /run/netns, or a process that lives in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Why, in the kernel's own terms.
     pub reason: String,
+    /// The kernel's function that dropped them, where it gave no reason and shows its symbols.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
     /// Packets.
     pub packets: u64,
 }

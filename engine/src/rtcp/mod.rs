@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 pub(crate) use endpoint::{Endpoint, EndpointSpec};
-pub(crate) use figures::SenderFigures;
+pub(crate) use figures::{ReceptionFigures, SenderFigures};
 pub(crate) use session::rtcp_address;
 
 /// How RTCP is to be done.

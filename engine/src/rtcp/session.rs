@@ -121,6 +121,12 @@ impl Session {
             self.counts.malformed += 1;
             return;
         };
+        // What this end says to a group comes back to it (§8.2).
+        let is_ours =
+            |(ssrc, name): &(u32, &[u8])| self.is_own(*ssrc, own) && *name == self.config.cname.as_bytes();
+        if packets.iter().any(|packet| matches!(packet, Packet::Sdes(names) if names.iter().any(is_ours))) {
+            return;
+        }
         self.weigh(datagram.len());
         for packet in packets {
             match packet {

@@ -140,6 +140,11 @@ fn what_is_no_rtcp_and_what_collides_is_counted() {
     sender.receive(at(0), from, other.bytes(), &sending(1).sent);
     let report = sender.report(&[]);
     assert_eq!((report.malformed, report.collisions, report.rr_received), (1, 1, 0));
+    // What comes back from a group is nobody else's.
+    let own = sender.due(at(0), &sending(1)).remove(0).1;
+    sender.receive(at(1), from, own.bytes(), &sending(1).sent);
+    let report = sender.report(&[]);
+    assert_eq!((report.collisions, report.sr_received), (1, 0));
 }
 
 #[test]

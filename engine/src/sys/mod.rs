@@ -3,6 +3,7 @@
 
 pub mod ethtool;
 pub mod ethtool_rules;
+mod ethtool_stats;
 pub mod interrupt;
 pub mod netns;
 pub mod packet;

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 
@@ -43,6 +44,19 @@ impl Netns {
     /// When /proc is not mounted.
     pub fn current() -> io::Result<Self> {
         Ok(Self { file: File::open("/proc/thread-self/ns/net")? })
+    }
+
+    /// The namespace that the file at `path` stands for, as those in /proc/PID/ns and /run/netns do.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)? })
+    }
+
+    /// Its descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 
     /// The namespace's inode number, by which the kernel and `ip netns` tell namespaces apart.

@@ -9,6 +9,7 @@ use crate::measure::tally::{Format, StreamKey};
 use crate::observe::FormatChoice;
 use crate::observe::stream::transit;
 use crate::packet::probe::{Kind, Probe, unwrap40};
+use crate::packet::rtcp::is_rtcp;
 use crate::packet::rtp::{self, Header, Rtp, looks_like_rtp};
 use crate::packet::ts::{self, aligned_packets};
 use crate::queue::RxMeta;
@@ -63,8 +64,14 @@ impl Observer {
             return true;
         }
         let format = self.spec.format;
-        if format != FormatChoice::Ts && looks_like_rtp(payload) {
-            return self.rtp(meta, payload);
+        if format != FormatChoice::Ts
+            && let Some(rtp) = Rtp::recognise(payload)
+        {
+            self.rtp(meta, payload, &rtp);
+            return true;
+        }
+        if format != FormatChoice::Ts && is_rtcp(payload) {
+            return self.rtcp(meta, payload);
         }
         format != FormatChoice::Rtp
             && payload.first() == Some(&ts::SYNC)
@@ -78,26 +85,43 @@ impl Observer {
         looks_like_rtp(payload) && self.index.contains_key(&rtp_key(meta, header.ssrc))
     }
 
-    fn rtp(&mut self, meta: &RxMeta, payload: &[u8]) -> bool {
-        let Ok(rtp) = Rtp::parse(payload) else { return false };
-        if let Some(probe) = rtp::parse_probe(payload) {
-            match probe.kind {
-                Kind::Data => self.rtp_with_probe(meta, payload, &rtp, &probe),
-                Kind::End | Kind::Announce => self.message(meta, &payload[rtp::HEADER_LEN..], &probe),
+    /// RTCP on the port of RTP: a message of wirerate's, which has a probe, or anybody's, which is in no count.
+    #[cold]
+    fn rtcp(&mut self, meta: &RxMeta, payload: &[u8]) -> bool {
+        match rtp::parse_probe(payload) {
+            Some(probe) if probe.kind != Kind::Data => {
+                self.message(meta, &payload[rtp::HEADER_LEN..], &probe);
+                true
             }
-            return true;
+            _ => {
+                // Without RTP beside it, it may be anything.
+                let known = self.spec.format == FormatChoice::Rtp || self.rtp_heard;
+                if let Some(inbox) = self.spec.inbox.as_ref().filter(|_| known) {
+                    inbox.put(meta.source, payload);
+                }
+                known
+            }
+        }
+    }
+
+    fn rtp(&mut self, meta: &RxMeta, payload: &[u8], rtp: &Rtp<'_>) {
+        if let Some(probe) = rtp::parse_probe(payload) {
+            return match probe.kind {
+                Kind::Data => self.rtp_with_probe(meta, payload, rtp, &probe),
+                Kind::End | Kind::Announce | Kind::FollowUp => {
+                    self.message(meta, &payload[rtp::HEADER_LEN..], &probe)
+                }
+            };
         }
         let key = rtp_key(meta, rtp.header.ssrc);
         let at = match self.known(&key) {
-            Some(at) => at,
-            None if self.spec.format == FormatChoice::Rtp => match self.create(&key, None) {
-                Some(at) => at,
-                None => return true,
-            },
+            None if self.spec.format == FormatChoice::Rtp => self.create(&key, None),
             None => return self.maybe_rtp(&key, meta, payload, &rtp.header),
+            known => known,
         };
-        self.rtp_packet(at, meta, payload, &rtp);
-        true
+        if let Some(at) = at {
+            self.rtp_packet(at, meta, payload, rtp);
+        }
     }
 
     #[inline]
@@ -111,7 +135,7 @@ impl Observer {
 
     /// A datagram that looks like RTP, of a source not yet heard: it is one when two in sequence have come (RFC 3550 A.1).
     #[cold]
-    fn maybe_rtp(&mut self, key: &StreamKey, meta: &RxMeta, payload: &[u8], header: &Header) -> bool {
+    fn maybe_rtp(&mut self, key: &StreamKey, meta: &RxMeta, payload: &[u8], header: &Header) {
         let waiting = self.candidates.take(key);
         let follows = waiting
             .iter()
@@ -120,12 +144,12 @@ impl Observer {
         if !follows {
             self.foreign += waiting.len() as u64;
             self.foreign += self.candidates.put(key, vec![(*meta, payload.into())]);
-            return true;
+            return;
         }
         self.rtp_heard = true;
         let Some(at) = self.create(key, None) else {
             self.untracked += waiting.len() as u64;
-            return true;
+            return;
         };
         for (meta, payload) in
             waiting.iter().map(|(meta, payload)| (meta, &payload[..])).chain([(meta, payload)])
@@ -134,7 +158,6 @@ impl Observer {
                 self.rtp_packet(at, meta, payload, &rtp);
             }
         }
-        true
     }
 
     /// As [`probe`](Self::probe), behind an RTP header.

@@ -12,7 +12,13 @@ const START: u64 = 1_800_000_000_000_000_000;
 const MS: u64 = 1_000_000;
 
 fn observer(format: FormatChoice) -> Observer {
-    Observer::new(ObserverSpec { format, ready_ns: START, verify: None, media: MediaSpec::default() })
+    Observer::new(ObserverSpec {
+        format,
+        ready_ns: START,
+        verify: None,
+        media: MediaSpec::default(),
+        inbox: None,
+    })
 }
 
 fn meta(source: &str, arrived_ns: u64) -> RxMeta {
@@ -244,4 +250,33 @@ fn a_payload_that_looks_like_a_probe_by_chance_stays_with_its_rtp_source() {
     give(&mut o, A, 0, &bytes);
     let t = tally(&mut o);
     assert_eq!((t.streams.len(), t.counters.packets, t.counters.lost), (1, 3, 0));
+}
+
+#[test]
+fn rtcp_on_the_port_of_rtp_is_in_no_count_and_messages_are_taken() {
+    use crate::observe::Inbox;
+    use crate::packet::rtcp::{Compound, app_header};
+
+    let inbox = Inbox::default();
+    let mut o = observer(FormatChoice::Rtp);
+    o.spec.inbox = Some(inbox.clone());
+    let probe = Probe { kind: Kind::Data, run: 5, stream: 1, sequence: 0, time: START };
+    let mut packet = audio(7, 1, 0);
+    rtp::emit_probe(&mut packet, &probe);
+    give(&mut o, A, MS, &packet);
+    let mut report = Compound::new();
+    report.receiver_report(9, &[]);
+    give(&mut o, A, 2 * MS, report.bytes());
+    // The end of the stream, as it is sent among RTP.
+    let mut end = vec![0; 96];
+    end[..12].copy_from_slice(&app_header(7, *b"wrat", 96));
+    rtp::emit_probe(&mut end, &Probe { kind: Kind::End, sequence: 2, ..probe });
+    let said = End { issued: 2, failed: 0, first_ns: START, last_ns: START + MS };
+    Message { end: said, clock: None, announced: 0 }.emit(&mut end[rtp::HEADER_LEN..]);
+    give(&mut o, A, 3 * MS, &end);
+    let t = tally(&mut o);
+    assert_eq!((t.counters.packets, t.counters.foreign, t.messages), (1, 0, 1));
+    assert_eq!((t.counters.lost_tail, t.streams[0].end), (1, Some(said)));
+    assert_eq!(inbox.take().map(|(_, bytes)| bytes.into_vec()), Some(report.bytes().to_vec()));
+    assert!(inbox.take().is_none());
 }

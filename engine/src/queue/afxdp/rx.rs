@@ -57,9 +57,10 @@ impl FrameRx<Socket> {
         let fits = |chunk: u32| longest <= (chunk - RX_HEADROOM) as usize;
         // Half the memory for the usual MTU: each frame is used in turn, and shares the cache with all others.
         let chunk = if fits(SMALL_CHUNK) { SMALL_CHUNK } else { LARGE_CHUNK };
-        let slots = sizes::rx(interface);
-        let fill = FILL_PER_FRAME * slots;
-        let memory = umem::create(chunk, 1, slots, fill, 1, spec.tuning.huge_pages)?;
+        let slots = spec.tuning.rx_ring.unwrap_or_else(|| sizes::rx(interface));
+        let frames = spec.tuning.rx_frames.unwrap_or(slots);
+        let fill = FILL_PER_FRAME * frames.next_power_of_two();
+        let memory = umem::create(chunk, 1, frames, fill, 1, spec.tuning.huge_pages)?;
         let sizes = Sizes { rx: slots, tx: 1, fill, completion: 1 };
         let socket = Socket::bind(interface, spec.queue, &memory, sizes, !fits(chunk), spec.tuning)?;
         let ring = socket.map_packets(Which::Rx)?.consumer();

@@ -289,10 +289,14 @@ impl Kernel for Socket {
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {
         // A socket whose interface is gone still answers; should it not, there is nothing to add.
         let Ok(statistics) = xsk::statistics(self.fd()) else { return };
-        // rx_fill_ring_empty_descs is not added: what it made the kernel drop is in rx_dropped (copy) or in the NIC's counters.
-        for (reason, packets) in
-            [("rx_dropped", statistics.rx_dropped), ("rx_ring_full", statistics.rx_ring_full)]
-        {
+        // Copying, the kernel counts a packet that found no frame in rx_dropped, too. With zero-copy the driver only tells how often it found none, and what it
+        // dropped then is in the NIC's counters.
+        let no_frame = statistics.rx_fill_ring_empty_descs.min(statistics.rx_dropped);
+        for (reason, packets) in [
+            ("rx_dropped", statistics.rx_dropped - no_frame),
+            ("rx_fill_ring_empty", no_frame),
+            ("rx_ring_full", statistics.rx_ring_full),
+        ] {
             losses.push(QueueLoss { place: "xsk", reason, packets });
         }
     }

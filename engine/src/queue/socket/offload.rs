@@ -8,8 +8,8 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::profile::segments::MAX_SEGMENTS;
 use crate::queue::RxSpec;
@@ -27,6 +27,8 @@ struct Told {
     /// 0: not refused.
     refused: AtomicI32,
     zero_copy: AtomicBool,
+    /// Of the sockets that send.
+    source_ports: OnceLock<Vec<u16>>,
 }
 
 impl Offload {
@@ -35,6 +37,7 @@ impl Offload {
             segments: AtomicU16::new(segments),
             refused: AtomicI32::new(0),
             zero_copy: AtomicBool::new(false),
+            source_ports: OnceLock::new(),
         }))
     }
 
@@ -57,6 +60,15 @@ impl Offload {
             0 => None,
             errno => Some(io::Error::from_raw_os_error(errno)),
         }
+    }
+
+    /// UDP source ports of the sockets that send: those of buffers with several packets name no run where the kernel drops them.
+    pub fn source_ports(&self) -> Vec<u16> {
+        self.0.source_ports.get().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn set_source_ports(&self, ports: Vec<u16>) {
+        let _ = self.0.source_ports.set(ports);
     }
 
     /// Whether buffers leave that the kernel does not copy (uring).

@@ -55,6 +55,8 @@ impl Outgoing {
     pub(super) fn open(spec: &TxSpec, batches: usize) -> Result<Self> {
         let sockets = setup::senders(spec)?;
         let segmentation = segmentation(spec, &sockets);
+        let port = |socket: &Socket| Some(socket.local_addr().ok()?.as_socket()?.port());
+        segmentation.offload().set_source_ports(sockets.iter().filter_map(port).collect());
         let segments = segmentation.limit();
         let size = usize::from(segments) * usize::from(spec.max_payload);
         let caps = TxCaps { batch: batch(spec, segments), segments, max_payload: spec.max_payload };

@@ -186,6 +186,11 @@ fn allow_fragments(socket: &Socket, ipv6: bool) -> io::Result<()> {
     }
 }
 
+/// Bytes of receive buffer that `spec` asks for.
+pub(super) fn wanted_buffer(spec: &RxSpec) -> usize {
+    spec.tuning.receive_buffer.map_or(RECEIVE_BUFFER, |bytes| bytes as usize)
+}
+
 /// Opens the socket that receives the target of `spec`, asking for `buffer` bytes of receive buffer.
 ///
 /// For a group it is bound to the group's address, so that other groups on the port do not arrive; with an

@@ -14,7 +14,7 @@ use crate::queue::socket::busy_poll::{self, Polled};
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::wait_for;
 use crate::queue::socket::received::{Addressing, CONTROL_LEN, NAME_LEN, buffer_len};
-use crate::queue::socket::setup::{self, RECEIVE_BUFFER};
+use crate::queue::socket::setup;
 use crate::queue::socket::slots::stride;
 use crate::queue::socket::spin::Spin;
 use crate::queue::socket::{BATCH, SocketDrops};
@@ -63,7 +63,7 @@ impl MmsgRx {
     /// Usage: the target does not fit. Environment: interface missing or down, address or port not to be had,
     /// membership refused.
     pub fn open(spec: &RxSpec) -> Result<Self> {
-        Self::with_buffer(spec, RECEIVE_BUFFER)
+        Self::with_buffer(spec, setup::wanted_buffer(spec))
     }
 
     /// As [`open`](Self::open), asking for so many bytes of receive buffer.

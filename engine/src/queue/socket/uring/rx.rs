@@ -17,7 +17,7 @@ use crate::queue::socket::SocketDrops;
 use crate::queue::socket::busy_poll::Polled;
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::received::{Addressing, NAME_LEN, buffer_len};
-use crate::queue::socket::setup::{self, RECEIVE_BUFFER};
+use crate::queue::socket::setup;
 use crate::queue::socket::spin::Spin;
 use crate::queue::spec::Interface;
 use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
@@ -81,7 +81,7 @@ impl UringRx {
     /// membership refused.
     pub fn open(spec: &RxSpec) -> Result<Self> {
         let count = if spec.segments.most() > 1 { SUPER_BUFFERS } else { BUFFERS };
-        Self::with_sizes(spec, RECEIVE_BUFFER, count)
+        Self::with_sizes(spec, setup::wanted_buffer(spec), count)
     }
 
     /// As [`open`](Self::open), asking for so many bytes of receive buffer and so many buffers, a power of two.

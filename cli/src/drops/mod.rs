@@ -1,5 +1,9 @@
 //! `wirerate drops`.
 
+mod live;
+mod rows;
+mod screen;
+
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -20,6 +24,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 pub fn run(args: &Drops) -> Result<Status> {
     for name in &args.interfaces {
         interface::lookup(name)?;
+    }
+    if args.watch {
+        return live::run(args);
     }
     let mut ready = ReadyFd::open(args.ready_fd)?;
     let stop = stop_on_signals()?;
@@ -54,9 +61,13 @@ pub fn run(args: &Drops) -> Result<Status> {
     Ok(Status::Finished)
 }
 
-/// Those on the interfaces asked for, most packets first; all of them when none is.
+/// Those on the interfaces asked for, which are of this namespace, most packets first; all of them when none is.
 fn wanted(mut drops: Vec<DropCount>, interfaces: &[String]) -> Vec<DropCount> {
-    drops.retain(|d| interfaces.is_empty() || d.interface.as_ref().is_some_and(|i| interfaces.contains(i)));
+    let here = current_netns_inode().unwrap_or(0);
+    drops.retain(|d| {
+        let asked = d.interface.as_ref().is_some_and(|i| interfaces.contains(i));
+        interfaces.is_empty() || (d.netns_inode == here && asked)
+    });
     drops.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| a.reason.cmp(&b.reason)));
     drops
 }
@@ -68,6 +79,11 @@ fn interface_of(drop: &DropCount) -> String {
         (None, 0) => "-".to_owned(),
         (None, index) => format!("index {index}"),
     }
+}
+
+/// The kernel's reason, and where it gave none its function.
+fn reason_of(drop: &DropCount) -> String {
+    drop.symbol.as_ref().map_or_else(|| drop.reason.clone(), |symbol| format!("{} {symbol}", drop.reason))
 }
 
 fn namespace_of(drop: &DropCount, here: u64) -> String {
@@ -84,7 +100,7 @@ fn line(elapsed: Duration, drop: &DropCount) -> String {
         elapsed.as_secs_f64(),
         interface_of(drop),
         drop.place,
-        drop.reason,
+        reason_of(drop),
         count(drop.packets)
     )
 }
@@ -105,7 +121,7 @@ fn render(drops: &[DropCount]) -> String {
             namespace_of(drop, here),
             interface_of(drop),
             drop.place.to_owned(),
-            drop.reason.clone(),
+            reason_of(drop),
             count(drop.packets),
             count(drop.skbs),
         ]);
@@ -123,6 +139,7 @@ fn report(drops: &[DropCount], missing: &[String], elapsed: Duration) -> Value {
                 "interface": d.interface,
                 "place": d.place,
                 "reason": d.reason,
+                "symbol": d.symbol,
                 "packets": d.packets,
                 "buffers": d.skbs,
             });

@@ -1,4 +1,10 @@
+use std::collections::BTreeSet;
+use std::slice::from_ref;
+
 use super::*;
+use crate::drops::place::UNREAD;
+use crate::drops::{Origin, Way};
+use crate::queue::QueueLoss;
 
 /// A drop of a datagram to the receiver.
 fn dropped(place: &'static str, reason: &str, content: Content, packets: u64) -> DropCount {
@@ -12,6 +18,7 @@ fn dropped(place: &'static str, reason: &str, content: Content, packets: u64) ->
         content,
         skbs: packets,
         packets,
+        ..DropCount::default()
     }
 }
 
@@ -25,7 +32,7 @@ fn told(drops: &[Drop]) -> Vec<(&str, &str, u64)> {
 }
 
 fn sockets<'a>(queue: &'a [QueueLoss], kernel: &'a [DropCount]) -> Losses<'a> {
-    Losses { afxdp: false, queue, kernel, other_formats: false }
+    Losses { afxdp: false, queue, kernel, other_formats: false, runs: None }
 }
 
 fn afxdp<'a>(queue: &'a [QueueLoss], kernel: &'a [DropCount]) -> Losses<'a> {
@@ -53,13 +60,13 @@ fn what_a_sink_counted_and_dropped_is_no_loss() {
             dropped("qdisc", reason, Content::Data, 100),
             dropped("netfilter", "NETFILTER_DROP", Content::Data, 10),
         ];
-        leave_out_sunk(&mut kernel, Sunk { place, packets: 98 });
+        leave_out_sunk(&mut kernel, Sunk { place, packets: 98 }, 1, Some(2));
         assert_eq!(
             kernel.each_ref().map(|drop| drop.packets),
             [3, 2, 10],
             "another program dropped two more"
         );
-        leave_out_sunk(&mut kernel, Sunk { place, packets: 98 });
+        leave_out_sunk(&mut kernel, Sunk { place, packets: 98 }, 1, Some(2));
         assert_eq!(kernel.each_ref().map(|drop| drop.packets), [3, 0, 10]);
     }
 }
@@ -150,8 +157,6 @@ fn the_kernel_names_what_the_sender_was_refused() {
     assert_eq!(told(&refusals(10, 0)), [("sender", "refused by the sender's host", 10)]);
     assert_eq!(told(&refusals(10, 8)), [("sender", "refused by the sender's host", 2)]);
     assert_eq!(told(&refusals(10, 12)), []);
-    assert!(is_local("127.0.0.1:9".parse().unwrap()));
-    assert!(!is_local("192.0.2.1:9".parse().unwrap()));
 }
 
 #[test]
@@ -195,4 +200,132 @@ fn sockets_beside_afxdp_tell_their_own() {
     let wanted = [("xsk", "rx_ring_full", 9), ("socket", "SOCKET_RCVBUFF", 5), ("xdp", "passed", 3)];
     assert_eq!(told(&losses.at_the_queue(None)), wanted);
     assert_eq!(told(&losses.on_the_way(|_| None)), []);
+}
+
+/// As [`dropped`], elsewhere on the host, going some way.
+fn elsewhere(place: &'static str, origin: Origin, way: Way, packets: u64) -> DropCount {
+    let netns_inode = 77;
+    DropCount { netns_inode, origin, way, ..dropped(place, "R", Content::Data, packets) }
+}
+
+const OUT: Way = Way { leaving: true, came_in: false, of_frames: false, addressed: false };
+
+fn sent<'a>(kernel: &'a [DropCount], ports: &'a BTreeSet<u16>, refused: u64) -> Sent<'a> {
+    Sent {
+        run: 9,
+        ports,
+        groups: false,
+        here: 1,
+        interface: Some(("wr0", 2)),
+        sent: 100,
+        refused,
+        live: false,
+        kernel,
+    }
+}
+
+#[test]
+fn a_sender_counts_its_own_run_everywhere_and_its_ports_where_it_is() {
+    let mine = elsewhere("ip", Origin::Run(9), Way::default(), 3);
+    let others = elsewhere("ip", Origin::Run(8), Way::default(), 5);
+    let by_port = DropCount { netns_inode: 1, ..elsewhere("qdisc", Origin::Port(4000), OUT, 7) };
+    let of_other_port = DropCount { origin: Origin::Port(4001), ..by_port.clone() };
+    let not_connected = elsewhere("qdisc", Origin::Port(4000), OUT, 11);
+    let message = DropCount { content: Content::Message, ..mine.clone() };
+    let capture = elsewhere("tap", Origin::Run(9), Way::default(), 13);
+    let kernel = [mine, others, by_port, of_other_port, not_connected, message, capture];
+    let ledger = of_sender(&sent(&kernel, &BTreeSet::from([4000]), 2));
+    let sending = ledger.sending.unwrap();
+    let wanted = [("sender", "refused by the sender's host", 2), ("ip", "R", 3), ("qdisc", "R", 7)];
+    assert_eq!(told(&sending.drops), wanted);
+    assert_eq!((sending.drops[1].netns, sending.drops[2].netns), (Some(77), None));
+}
+
+#[test]
+fn what_the_call_told_is_among_the_refused_and_no_more() {
+    let none = BTreeSet::new();
+    let filtered = elsewhere("netfilter", Origin::Run(9), OUT, 30);
+    let drops = |kernel: &[DropCount], refused| {
+        told_owned(&of_sender(&sent(kernel, &none, refused)).sending.unwrap().drops)
+    };
+    assert_eq!(drops(from_ref(&filtered), 40), [("sender".to_owned(), 10), ("netfilter".to_owned(), 30)]);
+    // Buffers that were tried again one by one.
+    assert_eq!(drops(from_ref(&filtered), 20), [("netfilter".to_owned(), 20)]);
+    // A socket's own refusal is the sender's.
+    let by_socket = DropCount { place: "socket", ..filtered.clone() };
+    assert_eq!(drops(&[by_socket], 30), [("sender".to_owned(), 30)]);
+    // A filter further on tells nobody.
+    let later = DropCount { way: Way { came_in: true, ..OUT }, ..filtered.clone() };
+    assert_eq!(drops(&[later], 20), [("sender".to_owned(), 20), ("netfilter".to_owned(), 30)]);
+    // A queueing discipline does not tell a socket, and tells AF_XDP.
+    let queue = DropCount { place: "qdisc", ..filtered };
+    assert_eq!(drops(from_ref(&queue), 5), [("sender".to_owned(), 5), ("qdisc".to_owned(), 30)]);
+    let of_frames = DropCount { way: Way { of_frames: true, ..OUT }, ..queue };
+    assert_eq!(drops(&[of_frames], 30), [("qdisc".to_owned(), 30)]);
+}
+
+fn told_owned(drops: &[Drop]) -> Vec<(String, u64)> {
+    drops.iter().map(|d| (d.place.clone(), d.packets)).collect()
+}
+
+#[test]
+fn what_a_sink_of_the_driver_dropped_was_received() {
+    let by_program = DropCount {
+        symbol: Some("veth_xdp_rcv_skb".to_owned()),
+        ..elsewhere("veth", Origin::Run(9), Way::default(), 50)
+    };
+    let none = BTreeSet::new();
+    assert_eq!(of_sender(&sent(&[by_program], &none, 0)).sending.unwrap().drops, []);
+}
+
+#[test]
+fn frames_that_an_interface_did_not_take_are_the_refused_ones() {
+    let none = BTreeSet::new();
+    let ring = DropCount {
+        netns_inode: 1,
+        reason: "xdp_devmap_xmit".to_owned(),
+        port: None,
+        ..elsewhere("xdp", Origin::Unknown, Way::default(), 30)
+    };
+    let other = DropCount { ifindex: 3, ..ring.clone() };
+    let kernel = [ring, other];
+    let live = Sent { live: true, ..sent(&kernel, &none, 25) };
+    assert_eq!(told(&of_sender(&live).sending.unwrap().drops), [("xdp", "xdp_devmap_xmit", 25)]);
+    let of_socket = Sent { live: false, ..live };
+    assert_eq!(
+        told(&of_sender(&of_socket).sending.unwrap().drops)[0].0,
+        "sender",
+        "a socket's are not XDP's"
+    );
+}
+
+#[test]
+fn of_packets_to_groups_only_what_was_not_yet_copied_is_a_senders_loss() {
+    let none = BTreeSet::new();
+    let own = elsewhere("qdisc", Origin::Run(9), OUT, 3);
+    let copy = elsewhere("netfilter", Origin::Run(9), Way { came_in: true, ..OUT }, 5);
+    let kernel = [own, copy];
+    let groups = Sent { groups: true, ..sent(&kernel, &none, 0) };
+    assert_eq!(told(&of_sender(&groups).sending.unwrap().drops), [("qdisc", "R", 3)]);
+}
+
+#[test]
+fn data_of_unknown_runs_is_not_ours() {
+    let heard = BTreeSet::from([9]);
+    let own = DropCount { origin: Origin::Run(9), ..dropped("ip", "R", Content::Data, 3) };
+    let kernel = [own.clone(), DropCount { origin: Origin::Run(8), ..own }];
+    let losses = Losses { runs: Some(&heard), ..sockets(&[], &kernel) };
+    assert_eq!(told(&losses.on_the_way(|_| None)), [("ip", "R", 3)]);
+    assert_eq!(told(&sockets(&[], &kernel).on_the_way(|_| None)), [("ip", "R", 6)]);
+}
+
+#[test]
+fn copies_for_a_capture_are_no_losses() {
+    let kernel = [dropped("tap", "PACKET_SOCK_ERROR", Content::Data, 3)];
+    assert_eq!(told(&sockets(&[], &kernel).on_the_way(|_| None)), []);
+    let flooded = elsewhere("ip", Origin::Run(9), Way::default(), 1);
+    let flooded = DropCount { reason: "OTHERHOST".to_owned(), ..flooded };
+    assert!(whose::is_copy(&flooded));
+    let in_a_vlan = DropCount { way: Way { addressed: true, ..Way::default() }, ..flooded };
+    assert!(!whose::is_copy(&in_a_vlan));
 }
