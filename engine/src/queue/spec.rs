@@ -114,7 +114,6 @@ impl Default for Tuning {
             rx_ring: None,
             rx_frames: None,
             receive_buffer: None,
-            kernel_stamps: false,
             zero_copy: true,
         }
     }
