@@ -66,6 +66,7 @@ impl Sessions {
         }
         let session = self.0.entry(key).or_default();
         session.last_ns = now_ns;
+        // Of the times only patterns are made, which are not told here.
         session.packets.arrive(sequence.into(), &When::default());
         Some(session)
     }
