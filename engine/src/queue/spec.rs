@@ -110,6 +110,7 @@ impl Default for Tuning {
         Self {
             busy_poll: None,
             huge_pages: HugePages::default(),
+            kernel_stamps: false,
             rx_ring: None,
             rx_frames: None,
             receive_buffer: None,
