@@ -322,8 +322,8 @@ pub struct Recv {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     pub ready_fd: Option<i32>,
 
-    /// Take the packets from this capture (pcap or pcapng), and its time stamps as their arrivals, instead of receiving. 0.0.0.0:PORT and
-    /// [::]:PORT stand for every address. --duration and --interval are by the capture's time
+    /// Take the packets from this capture (pcap or pcapng), and its time stamps as their arrivals, instead of receiving. 0.0.0.0:PORT, and
+    /// the same of IPv6, stand for every address. --duration and --interval are by the capture's time
     #[arg(long, value_name = "FILE", conflicts_with_all = ["iface", "backend", "queues", "segments", "busy_poll", "huge_pages",
         "cpus", "on_irq_cpu", "sched", "steer", "idle", "keep", "sink", "ready_fd"])]
     pub pcap: Option<PathBuf>,

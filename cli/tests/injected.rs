@@ -10,7 +10,7 @@ use wirerate_engine::packet::probe::MESSAGE_LEN;
 mod common;
 
 use common::Running;
-use common::inject::{Injection, split_super_packets};
+use common::inject::{self, Injection, split_super_packets};
 
 const IPV4: &str = "udp://10.77.0.11:5001";
 const IPV6: &str = "udp://[fd77::b]:5001";
@@ -34,7 +34,9 @@ struct Way {
 struct Scene {
     sent: u64,
     rx: Value,
-    /// Packets that the ends lost themselves, by the receiver's ledger.
+    /// Packets that were lost in the middle, by the receiver's ledger.
+    told: u64,
+    /// Packets that the ends lost themselves, by the same.
     own: u64,
     mode: String,
 }
@@ -53,6 +55,7 @@ impl Scene {
     #[track_caller]
     fn misses(&self, dropped: u64) {
         assert!(dropped > 0, "nothing was injected");
+        assert_eq!(self.told, dropped, "{}", self.rx);
         assert_eq!(self.missing(), dropped + self.own, "{}", self.rx);
         assert_eq!(self.count("unique") + self.missing(), self.sent, "{}", self.rx);
         assert_eq!(self.count("before_start"), 0);
@@ -81,13 +84,11 @@ impl Way {
         args.extend(more);
         let sent = common::report_on(&lab.sender, &args);
         let mut report = receiver.report();
-        let drops = report["ledger"]["paths"].as_array().expect("a ledger").iter();
-        let drops = drops.flat_map(|path| path["drops"].as_array().expect("drops"));
-        let own = drops.map(|drop| drop["packets"].as_u64().expect("a number")).sum();
+        let (told, own) = inject::told(&report, &lab.middle);
         let tx = &sent["tx"];
         assert_eq!(tx["packets"].as_u64().unwrap() + tx["errors"].as_u64().unwrap(), packets);
         let mode = sent["backend"]["mode"].as_str().expect("a mode").to_owned();
-        Scene { sent: packets, rx: report["rx"].take(), own, mode }
+        Scene { sent: packets, rx: report["rx"].take(), told, own, mode }
     }
 
     /// As often as it takes for the ends to lose nothing themselves: what is asked of the order of losses can then be answered.

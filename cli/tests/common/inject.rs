@@ -61,6 +61,21 @@ impl<'a> Injection<'a> {
     }
 }
 
+/// What the receiver's ledger says was dropped in `middle`, and anywhere else; all that is missing must be one or the other.
+#[track_caller]
+pub fn told(report: &Value, middle: &Netns) -> (u64, u64) {
+    let middle = middle.inode().unwrap();
+    let (mut there, mut elsewhere) = (0, 0);
+    for path in report["ledger"]["paths"].as_array().expect("a ledger") {
+        assert_eq!(path["unaccounted"], 0, "{path:#}");
+        for drop in path["drops"].as_array().expect("drops") {
+            let packets = drop["packets"].as_u64().expect("a number");
+            *if drop["netns"] == middle { &mut there } else { &mut elsewhere } += packets;
+        }
+    }
+    (there, elsewhere)
+}
+
 impl Drop for Injection<'_> {
     fn drop(&mut self) {
         let deleted = self.middle.command("nft").args(["delete", "table", "netdev", "inject"]).status();

@@ -1,6 +1,6 @@
 //! RTCP at both ends (RFC 3550 §6): what is said about the streams of a run, and heard of others.
 //!
-//! [`session`] is pure: it is told the time, what came and what the streams are at, and says what is to be sent. [`endpoint`] is its socket and its
+//! `session` is pure: it is told the time, what came and what the streams are at, and says what is to be sent. `endpoint` is its socket and its
 //! thread, away from the datapath, whose counters it is given every few tens of milliseconds.
 #![forbid(unsafe_code)]
 
