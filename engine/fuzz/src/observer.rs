@@ -75,6 +75,8 @@ pub fn check(input: &[u8]) {
     assert_eq!((a.messages, a.negative_latency, a.untracked), (b.messages, b.negative_latency, b.untracked));
     assert_eq!(a.latency, b.latency);
     assert_eq!(a.gaps, b.gaps);
+    let steps = |t: &RxTally| (t.steps.sizes.clone(), t.steps.lowest, t.steps.highest);
+    assert_eq!(steps(&a), steps(&b));
     for (a, b) in a.streams.iter().zip(&b.streams) {
         assert_eq!((a.key, a.counters, a.jitter_ns, a.end), (b.key, b.counters, b.jitter_ns, b.end));
     }

@@ -45,7 +45,7 @@ impl Default for Spread {
 
 impl Spread {
     /// Takes in `count` packets with this transit time.
-    #[inline]
+    #[inline(always)]
     pub fn record(&mut self, transit: i64, count: u64) {
         if transit != self.last {
             self.settle();
@@ -54,7 +54,7 @@ impl Spread {
         self.waiting += count;
     }
 
-    #[inline]
+    #[inline(never)]
     fn settle(&mut self) {
         if self.waiting > 0 {
             self.put(self.last, self.waiting);
@@ -175,7 +175,7 @@ impl Spreads {
     }
 
     /// Takes in `count` packets of the sender at `place` with this transit time.
-    #[inline]
+    #[inline(always)]
     pub fn record(&mut self, place: u8, transit: i64, count: u64) {
         if let Some(sender) = self.senders.get_mut(usize::from(place)) {
             sender.spread.record(transit, count);
@@ -204,11 +204,21 @@ pub struct Steps {
     pub highest: i64,
     /// Those of 0 that the histogram does not know of.
     zeros: u64,
+    /// The last other than those, and how often it came that the histogram does not know of: streams that take turns have it in common.
+    last: i64,
+    waiting: u64,
 }
 
 impl Default for Steps {
     fn default() -> Self {
-        Self { sizes: latency_histogram(), lowest: i64::MAX, highest: i64::MIN, zeros: 0 }
+        Self {
+            sizes: latency_histogram(),
+            lowest: i64::MAX,
+            highest: i64::MIN,
+            zeros: 0,
+            last: 0,
+            waiting: 0,
+        }
     }
 }
 
@@ -216,9 +226,21 @@ impl Steps {
     /// Takes in a difference.
     #[inline]
     pub fn record(&mut self, step: i64) {
-        self.lowest = self.lowest.min(step);
-        self.highest = self.highest.max(step);
-        self.sizes.saturating_record(step.unsigned_abs());
+        if step != self.last {
+            self.settle();
+            self.last = step;
+        }
+        self.waiting += 1;
+    }
+
+    #[inline(never)]
+    fn settle(&mut self) {
+        let waiting = [(self.last, std::mem::take(&mut self.waiting)), (0, std::mem::take(&mut self.zeros))];
+        for (step, count) in waiting.into_iter().filter(|(_, count)| *count > 0) {
+            self.lowest = self.lowest.min(step);
+            self.highest = self.highest.max(step);
+            self.sizes.saturating_record_n(step.unsigned_abs(), count);
+        }
     }
 
     /// Takes in `count` differences of 0.
@@ -229,12 +251,10 @@ impl Steps {
 
     /// Hands over what was recorded since the last time and starts anew; what `into` held is gone.
     pub fn hand_over(&mut self, into: &mut Self) {
-        if self.zeros > 0 {
-            self.sizes.saturating_record_n(0, std::mem::take(&mut self.zeros));
-            (self.lowest, self.highest) = (self.lowest.min(0), self.highest.max(0));
-        }
+        self.settle();
         into.sizes.reset();
-        (into.lowest, into.highest, into.zeros) = (i64::MAX, i64::MIN, 0);
+        (into.lowest, into.highest, into.zeros, into.waiting) = (i64::MAX, i64::MIN, 0, 0);
+        (into.last, self.last) = (0, 0);
         std::mem::swap(into, self);
     }
 

@@ -8,7 +8,7 @@ const MAX_DIFFERENCE: u64 = 1 << 56;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Jitter {
     /// Arrival minus sending time of the last datagram; the clocks' offset is in it and falls out.
-    transit: Option<u64>,
+    transit: Option<i64>,
     /// The average, 16 times as large, as in RFC 3550 appendix A.8.
     scaled: u64,
     max_scaled: u64,
@@ -18,9 +18,14 @@ impl Jitter {
     /// Takes in a datagram that was sent at `sent_ns` by the sender's clock and arrived at `arrived_ns` by ours.
     #[inline]
     pub fn arrive(&mut self, sent_ns: u64, arrived_ns: u64) {
-        let transit = arrived_ns.wrapping_sub(sent_ns);
+        self.arrive_after(arrived_ns.wrapping_sub(sent_ns).cast_signed());
+    }
+
+    /// Takes in a datagram that arrived `transit` ns after it was sent, by clocks that may differ by any amount.
+    #[inline]
+    pub fn arrive_after(&mut self, transit: i64) {
         if let Some(last) = self.transit.replace(transit) {
-            let difference = transit.wrapping_sub(last).cast_signed().unsigned_abs().min(MAX_DIFFERENCE);
+            let difference = transit.wrapping_sub(last).unsigned_abs().min(MAX_DIFFERENCE);
             self.scaled = self.scaled + difference - ((self.scaled + 8) >> 4);
             self.max_scaled = self.max_scaled.max(self.scaled);
         }

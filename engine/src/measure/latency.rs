@@ -40,7 +40,7 @@ impl Recorder {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn settle(&mut self) {
         // None at all would still count as a minimum.
         if self.waiting > 0 {

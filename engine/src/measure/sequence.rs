@@ -342,7 +342,7 @@ impl<const WORDS: usize, const RUNS: usize> Disorder<WORDS, RUNS> {
     }
 
     /// Lets the numbers `from..to`, of which all (`arrived` all ones) or none (0) have arrived, take the places of those a window lower.
-    #[inline]
+    #[inline(never)]
     fn shift(&mut self, from: u64, to: u64, arrived: u64) {
         let mut m = from;
         while m < to {

@@ -18,7 +18,6 @@ pub(super) struct Ahead {
     /// Came, and not yet entered.
     count: u64,
     meta: RxMeta,
-    sent_ns: u64,
 }
 
 impl Default for Ahead {
@@ -26,16 +25,16 @@ impl Default for Ahead {
         const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
         let meta = RxMeta { source: NOBODY, destination: NOBODY, arrived_ns: 0, overhead: 0, frames: 1 };
         let probe = Probe { kind: Kind::Data, run: 0, stream: 0, sequence: 0, time: 0 };
-        Self { series: Series::new(&probe), length: NEVER, count: 0, meta, sent_ns: 0 }
+        Self { series: Series::new(&probe), length: NEVER, count: 0, meta }
     }
 }
 
 impl Ahead {
-    /// What has to follow the datagram with this header and length, sent at `sent_ns`.
+    /// What has to follow the datagram with this header and length.
     #[inline]
-    pub(super) fn after(probe: &Probe, meta: &RxMeta, length: usize, sent_ns: u64) -> Self {
+    pub(super) fn after(probe: &Probe, meta: &RxMeta, length: usize) -> Self {
         let next = Probe { sequence: probe.sequence + 1, ..*probe };
-        Self { series: Series::new(&next), length, count: 0, meta: *meta, sent_ns }
+        Self { series: Series::new(&next), length, count: 0, meta: *meta }
     }
 
     /// Takes the next datagram if it is the one foreseen. Its meta data has to be that of the one before.
@@ -79,10 +78,10 @@ impl Ahead {
         std::mem::take(&mut self.count)
     }
 
-    /// What is the same for all that were taken: meta data, length, sending time.
+    /// What is the same for all that were taken: meta data and length.
     #[inline]
-    pub(super) fn alike(&self) -> (&RxMeta, usize, u64) {
-        (&self.meta, self.length, self.sent_ns)
+    pub(super) fn alike(&self) -> (&RxMeta, usize) {
+        (&self.meta, self.length)
     }
 
     /// Foresees nothing any more.

@@ -5,6 +5,7 @@ mod ahead;
 mod arrivals;
 mod config;
 mod ending;
+mod moment;
 mod observer;
 mod offline;
 mod pairs;

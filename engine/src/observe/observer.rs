@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use self::media::Candidates;
 use super::FormatChoice;
 use super::ahead::Ahead;
+use super::moment::Moment;
 use super::pairs::Pairs;
 use super::rtcp::Inbox;
 use super::senders::Senders;
@@ -65,7 +66,8 @@ pub struct ObserverSpec {
 ///
 /// Packets that a sender wrote in one batch differ in their number only, and they often arrive together. So while the next header is, byte
 /// for byte, the one that has to follow, it has been checked, and nothing but its coming is noted; what that
-/// means for the figures is worked out once for all of them, to the same result.
+/// means for the figures is worked out once for all of them, to the same result. Where streams take turns, that is so for what follows from the times of sending and
+/// arrival.
 pub struct Observer {
     spec: ObserverSpec,
     hexdump: Option<Hexdump>,
@@ -93,8 +95,12 @@ pub struct Observer {
     last_arrival_ns: u64,
     /// What has to follow in the stream `last`; closed while anything else may.
     ahead: Ahead,
+    /// When the last datagrams were sent and arrived, where they went the short way.
+    moment: Moment,
     /// Flows that may turn out to be media streams.
     candidates: Candidates,
+    /// Of a good probe header nothing but its number is looked at: neither what is behind it nor whether it is one by chance.
+    only_numbers: bool,
     /// An RTP source was recognised: what looks like a probe by chance may be its packet.
     rtp_heard: bool,
     /// A transport stream was: what is out of sync may be its datagram.
@@ -114,7 +120,9 @@ impl fmt::Debug for Observer {
 impl Observer {
     /// An observer that has seen nothing.
     pub fn new(spec: ObserverSpec) -> Self {
+        let probes = matches!(spec.format, FormatChoice::Auto | FormatChoice::Wirerate);
         Self {
+            only_numbers: probes && spec.verify.is_none(),
             spec,
             hexdump: None,
             streams: Vec::new(),
@@ -135,6 +143,7 @@ impl Observer {
             gaps: Gaps::default(),
             last_arrival_ns: 0,
             ahead: Ahead::default(),
+            moment: Moment::default(),
             candidates: Candidates::default(),
             rtp_heard: false,
             ts_heard: false,
@@ -144,6 +153,7 @@ impl Observer {
     /// Shows every datagram to `hexdump` from now on.
     pub fn set_hexdump(&mut self, hexdump: Hexdump) {
         self.close();
+        self.only_numbers = false;
         self.hexdump = Some(hexdump);
     }
 
@@ -159,7 +169,7 @@ impl Observer {
 
     /// Datagrams of recognised formats so far: unique and duplicate.
     pub fn packets(&self) -> u64 {
-        self.packets + self.ahead.count()
+        self.packets + self.moment.count + self.ahead.count()
     }
 
     /// Streams heard whose end has not been.
@@ -181,6 +191,7 @@ impl Observer {
     /// `worker`, `at_ns` and `losses`, which the worker knows.
     pub fn tally(&mut self, into: &mut RxTally) {
         self.settle();
+        self.enter();
         let foreign = self.foreign + self.candidates.datagrams();
         into.counters = RxCounters { foreign, ..RxCounters::default() };
         for (n, stream) in self.streams.iter().enumerate() {
@@ -213,9 +224,70 @@ impl Observer {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn datagram(&mut self, meta: &RxMeta, payload: &[u8]) {
         self.close();
+        if !self.follows(meta, payload) {
+            self.carefully(meta, payload);
+        }
+    }
+
+    /// Counts a datagram that has the next number of a stream whose place is known, where nothing else is asked of it: the same as
+    /// [`carefully`](Self::carefully), with less to look at. Whether it was one.
+    #[inline(always)]
+    fn follows(&mut self, meta: &RxMeta, payload: &[u8]) -> bool {
+        if !self.only_numbers {
+            return false;
+        }
+        let Ok(probe) = Probe::parse(payload) else { return false };
+        let at = self.recent[self.place(probe.run, probe.stream)] as usize;
+        let stream = match self.streams.get(at) {
+            Some(stream) if probe.kind == Kind::Data && stream.is_next(meta, &probe) => stream,
+            _ => return false,
+        };
+        if !self.moment.is(probe.time, meta.arrived_ns, stream.sender) {
+            self.begin(Moment::new(probe.time, meta.arrived_ns, stream.sender));
+        }
+        self.moment.count += 1;
+        let step = self.streams[at].next(meta, payload.len(), self.moment.transit());
+        self.steps.record(step);
+        if std::mem::replace(&mut self.last, at) == at {
+            self.look_ahead(&probe, meta, payload.len());
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn look_ahead(&mut self, probe: &Probe, meta: &RxMeta, length: usize) {
+        self.ahead = Ahead::after(probe, meta, length);
+    }
+
+    /// Other datagrams come from now on than those of the last moment.
+    #[inline(never)]
+    fn begin(&mut self, moment: Moment) {
+        self.enter();
+        self.last_arrival_ns = moment.arrived_ns;
+        self.gaps.mark(moment.arrived_ns);
+        self.moment = moment;
+    }
+
+    /// Enters what follows from their moment for datagrams that are counted otherwise.
+    fn enter(&mut self) {
+        let Moment { sender, sent_ns, arrived_ns, .. } = self.moment;
+        let count = std::mem::take(&mut self.moment.count);
+        if count > 0 {
+            self.latency.record(sent_ns, arrived_ns, count);
+            if let Some(sender) = sender {
+                self.spreads.record(sender, self.moment.transit(), count);
+            }
+            self.packets += count;
+        }
+    }
+
+    #[inline(never)]
+    fn carefully(&mut self, meta: &RxMeta, payload: &[u8]) {
+        self.enter();
+        self.moment.close();
         if let Some(hexdump) = &mut self.hexdump {
             hexdump(meta, payload);
         }
@@ -231,7 +303,6 @@ impl Observer {
         }
     }
 
-    #[inline]
     fn probe(&mut self, meta: &RxMeta, payload: &[u8], probe: &Probe) {
         let before = self.last;
         let Some(at) = self.stream(&probe_key(meta, probe)) else { return };
@@ -259,7 +330,8 @@ impl Observer {
         // Where streams take turns it would never come true.
         let looks_ahead = before == at && arrival == Arrival::InOrder && number < MAX_NUMBER / 2;
         if looks_ahead && self.spec.verify.is_none() && self.hexdump.is_none() {
-            self.ahead = Ahead::after(probe, meta, payload.len(), sent_ns);
+            self.moment = Moment::new(probe.time, meta.arrived_ns, self.streams[at].sender);
+            self.look_ahead(probe, meta, payload.len());
         }
     }
 
@@ -277,25 +349,23 @@ impl Observer {
     }
 
     /// Enters what came as foreseen.
-    #[inline]
+    #[inline(never)]
     fn settle(&mut self) {
         let count = self.ahead.take_count();
         if count > 0 {
-            let (meta, length, sent_ns) = self.ahead.alike();
+            let (meta, length) = self.ahead.alike();
             self.streams[self.last].numbered_alike(meta, length, count);
-            self.latency.record(sent_ns, meta.arrived_ns, count);
             self.steps.record_none(count);
-            if let Some(sender) = self.streams[self.last].sender {
-                self.spreads.record(sender, transit(sent_ns, meta.arrived_ns), count);
-            }
-            self.packets += count;
+            self.moment.count += count;
         }
     }
 
     /// Enters what came as foreseen, and foresees nothing any more.
     #[inline]
     fn close(&mut self) {
-        self.settle();
+        if self.ahead.count() > 0 {
+            self.settle();
+        }
         self.ahead.close();
     }
 
@@ -458,7 +528,7 @@ impl Observer {
 
     #[inline]
     fn known(&mut self, key: &StreamKey) -> Option<usize> {
-        let place = self.place(key);
+        let place = self.place(key.run, key.stream);
         let at = self.recent[place] as usize;
         if self.streams.get(at).is_some_and(|stream| stream.key == *key) {
             self.last = at;
@@ -472,8 +542,8 @@ impl Observer {
 
     /// The place of a stream in `recent`. The streams of one run have places of their own.
     #[inline]
-    fn place(&self, key: &StreamKey) -> usize {
-        (u32::from(key.stream) ^ key.run) as usize & (self.recent.len() - 1)
+    fn place(&self, run: u32, stream: u16) -> usize {
+        (u32::from(stream) ^ run) as usize & (self.recent.len() - 1)
     }
 
     #[cold]
@@ -496,11 +566,11 @@ impl Observer {
         if self.streams.len() > self.recent.len() {
             self.recent = vec![0; 2 * self.recent.len()];
             for (at, stream) in self.streams.iter().enumerate() {
-                let place = self.place(&stream.key);
+                let place = self.place(stream.key.run, stream.key.stream);
                 self.recent[place] = at as u32;
             }
         }
-        let place = self.place(key);
+        let place = self.place(key.run, key.stream);
         self.recent[place] = at as u32;
         Some(at)
     }
@@ -509,6 +579,9 @@ impl Observer {
 impl Sink for Observer {
     #[inline]
     fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize) {
+        if count == 1 {
+            return self.datagram(meta, &buf[..stride.min(buf.len())]);
+        }
         let from = |n: usize| n.saturating_mul(stride).min(buf.len());
         let mut n = 0;
         while n < count {

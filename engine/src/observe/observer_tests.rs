@@ -431,12 +431,12 @@ fn oddity() -> impl Strategy<Value = Oddity> {
     ]
 }
 
-/// Buffers of consecutive packets of 64 bytes with oddities among them: each with its meta data and its payloads.
+/// Buffers of consecutive packets of 64 bytes, of one stream or of several in turn, with oddities among them: each with its meta data and its payloads.
 fn buffers() -> impl Strategy<Value = Vec<(RxMeta, Vec<Vec<u8>>)>> {
     let segment = prop_oneof![12 => Just(None), 1 => oddity().prop_map(Some)];
     let buffer = (prop::collection::vec(segment, 1..80), 0u64..3, 0u64..1000, any::<bool>());
     let start = prop_oneof![0u64..100, (1u64 << 40) - 100..1 << 40];
-    (start, prop::collection::vec(buffer, 1..6)).prop_map(|(start, buffers)| {
+    (start, 1u64..4, prop::collection::vec(buffer, 1..6)).prop_map(|(start, turn, buffers)| {
         let (mut next, mut stream_id, mut sent) = (start, 0, START);
         let mut build = |(segments, pause, delay, elsewhere): (Vec<Option<Oddity>>, u64, u64, bool)| {
             sent += pause;
@@ -459,7 +459,8 @@ fn buffers() -> impl Strategy<Value = Vec<(RxMeta, Vec<Vec<u8>>)>> {
                     Some(Oddity::Foreign) => return vec![0xaa; 64],
                     Some(Oddity::Short) => length = 20,
                 }
-                let mut payload = data(run, stream_id, next, sent, length);
+                let in_turn = stream_id + (next % turn) as u16;
+                let mut payload = data(run, in_turn, next / turn, sent, length);
                 if let Some(bit) = damage {
                     payload[bit / 8 % length] ^= 1 << (bit % 8);
                 }
@@ -488,7 +489,7 @@ proptest! {
     fn batches_count_as_their_packets_one_by_one(
         buffers in buffers(), verify: bool, dumped: bool, tallies in prop::collection::vec(any::<bool>(), 6),
     ) {
-        let make = || {
+        let make = |dumped| {
             let verify = verify.then(|| Payload::pattern().into());
             let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify, media: MediaSpec::default(), inbox: None });
             if dumped {
@@ -496,9 +497,12 @@ proptest! {
             }
             o
         };
-        let (mut one_by_one, mut buffered, mut framed) = (make(), make(), make());
+        // An observer that shows datagrams takes no short way.
+        let mut one_by_one = make(true);
+        let (mut quick, mut buffered, mut framed) = (make(dumped), make(dumped), make(dumped));
         for ((meta, payloads), tally_now) in buffers.into_iter().zip(tallies) {
             payloads.iter().for_each(|payload| give(&mut one_by_one, &meta, payload));
+            payloads.iter().for_each(|payload| give(&mut quick, &meta, payload));
             // A short segment ends a super-buffer.
             for group in payloads.split_inclusive(|payload| payload.len() < 64) {
                 buffered.run(&meta, &group.concat(), 64, group.len());
@@ -507,11 +511,13 @@ proptest! {
             payloads[1..].iter().for_each(|payload| framed.one_more(&meta, payload));
             if tally_now {
                 let expected = said(&mut one_by_one);
+                prop_assert_eq!(&said(&mut quick), &expected);
                 prop_assert_eq!(&said(&mut buffered), &expected);
                 prop_assert_eq!(&said(&mut framed), &expected);
             }
         }
         let expected = said(&mut one_by_one);
+        prop_assert_eq!(&said(&mut quick), &expected);
         prop_assert_eq!(&said(&mut buffered), &expected);
         prop_assert_eq!(&said(&mut framed), &expected);
     }

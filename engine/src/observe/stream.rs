@@ -2,20 +2,24 @@
 #![forbid(unsafe_code)]
 
 mod media;
+mod volume;
 
 use self::media::MediaStream;
+use self::volume::Volume;
 use super::arrivals::Arrivals;
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
 use crate::measure::media::MediaFigures;
-use crate::measure::sequence::{Arrival, Detail, Tracker, When};
+use crate::measure::sequence::{Arrival, Detail, MAX_NUMBER, Tracker, When};
 use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
-use crate::packet::probe::{End, Message};
-use crate::profile::size::MIN_FRAME;
+use crate::packet::probe::{End, Message, Probe};
 use crate::queue::RxMeta;
 
 /// Silence in ns after which iperf may have been started again without an end having been heard.
 const SILENCE_NS: u64 = 1_000_000_000;
+
+/// The bits of a number that a header has, and those that no number has before it comes near the highest.
+const TOLD: u64 = ((1 << 40) - 1) | !(MAX_NUMBER / 2 - 1);
 
 /// The figures of one stream.
 #[derive(Debug)]
@@ -40,13 +44,9 @@ pub(super) struct Stream {
     with_copies: Option<Box<Jitter>>,
     /// Datagrams, where they have no numbers (`raw`).
     unnumbered: u64,
-    payload_bytes: u64,
-    frame_bytes: u64,
-    frames: u64,
+    volume: Volume,
     first_ns: u64,
     last_ns: u64,
-    shortest: usize,
-    longest: usize,
     end: Option<End>,
     announced: u64,
     ended_ns: u64,
@@ -69,13 +69,9 @@ impl Stream {
             newest: 0,
             with_copies: None,
             unnumbered: 0,
-            payload_bytes: 0,
-            frame_bytes: 0,
-            frames: 0,
+            volume: Volume::default(),
             first_ns: 0,
             last_ns: 0,
-            shortest: usize::MAX,
-            longest: 0,
             end: None,
             announced: 0,
             ended_ns: 0,
@@ -117,6 +113,41 @@ impl Stream {
         (arrival, step)
     }
 
+    /// Whether this datagram of a run with probe headers is the one that comes next, and neither the first nor one of the last that can be.
+    #[inline]
+    pub(super) fn is_next(&self, meta: &RxMeta, probe: &Probe) -> bool {
+        let (key, next) = (&self.key, self.tracker.next());
+        next & TOLD == probe.sequence
+            && (key.run, key.stream) == (probe.run, probe.stream)
+            && self.tracker.unique() > 0
+            && key.format == Format::Wirerate
+            && key.source == meta.source
+            && key.destination == meta.destination
+    }
+
+    /// Takes in the datagram that comes next, as [`numbered`](Self::numbered). Tells by how much its delay differs from that of the number before it.
+    #[inline]
+    pub(super) fn next(&mut self, meta: &RxMeta, length: usize, transit: i64) -> i64 {
+        self.count(meta, length, 1);
+        if self.arrivals.is_some() || self.with_copies.is_some() {
+            self.besides(meta, transit);
+        }
+        self.tracker.follow(1);
+        self.jitter.arrive_after(transit);
+        transit.saturating_sub(std::mem::replace(&mut self.newest, transit))
+    }
+
+    /// What few streams need of the datagram that comes next.
+    #[inline(never)]
+    fn besides(&mut self, meta: &RxMeta, transit: i64) {
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.put(self.tracker.next(), meta.arrived_ns);
+        }
+        if let Some(jitter) = &mut self.with_copies {
+            jitter.arrive_after(transit);
+        }
+    }
+
     /// The sender's clock is another from now on.
     fn begin_clock_anew(&mut self) {
         self.jitter.begin_anew();
@@ -149,20 +180,16 @@ impl Stream {
 
     #[inline]
     fn count(&mut self, meta: &RxMeta, length: usize, count: u64) {
-        self.payload_bytes += length as u64 * count;
-        self.frames += u64::from(meta.frames) * count;
-        self.frame_bytes += (length as u64 + u64::from(meta.overhead)).max(u64::from(MIN_FRAME)) * count;
+        self.volume.add(meta, length, count);
         if self.first_ns == 0 {
             self.first_ns = meta.arrived_ns;
         }
         self.last_ns = meta.arrived_ns;
-        self.shortest = self.shortest.min(length);
-        self.longest = self.longest.max(length);
     }
 
     /// Whether datagrams of this stream have had such a length.
     pub(super) fn has_length(&self, length: usize) -> bool {
-        (self.shortest..=self.longest).contains(&length)
+        self.volume.spans(length)
     }
 
     /// The sender's end was heard; whether for the first time. `ready_ns`: when this receiver was ready.
@@ -205,11 +232,12 @@ impl Stream {
 
     /// The figures so far; those of a media stream in `spare`, if there is one.
     pub(super) fn tally(&self, spare: Option<Box<MediaFigures>>) -> StreamTally {
+        let volume = self.volume.sums();
         let mut counters = RxCounters {
             corrupt: self.corrupt,
-            payload_bytes: self.payload_bytes,
-            frame_bytes: self.frame_bytes,
-            frames: self.frames,
+            payload_bytes: volume.payload_bytes,
+            frame_bytes: volume.frame_bytes,
+            frames: volume.frames,
             first_ns: self.first_ns,
             last_ns: self.last_ns,
             ..RxCounters::default()

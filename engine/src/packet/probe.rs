@@ -118,7 +118,7 @@ impl Probe {
     #[inline]
     pub fn parse(payload: &[u8]) -> Result<Self, NotAProbe> {
         let words = Words::read(payload.first_chunk().ok_or(NotAProbe::Short)?);
-        if words.sum() != CHECK_SUM {
+        if !words.is_checked() {
             return Err(NotAProbe::Check);
         }
         words.fields()
@@ -165,6 +165,16 @@ impl Words {
         // With a carry the sum is small enough for one more.
         let sum = sum + u64::from(carry);
         fold((sum >> 32) + (sum & 0xffff_ffff) + u64::from(self.third))
+    }
+
+    /// Whether the sum is [`CHECK_SUM`]. Folding keeps the remainder modulo 0xffff, and no other sum has that of CHECK_SUM, so it is enough to ask for this: with the
+    /// complement of CHECK_SUM added, none remains.
+    #[inline]
+    fn is_checked(self) -> bool {
+        let (sum, carry) = self.first.overflowing_add(self.second);
+        let (sum, again) =
+            sum.overflowing_add(u64::from(carry) + u64::from(self.third) + u64::from(!CHECK_SUM));
+        (sum + u64::from(again)).is_multiple_of(0xffff)
     }
 
     #[inline]

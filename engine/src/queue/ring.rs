@@ -308,6 +308,14 @@ impl<T: Copy> Iterator for Filled<'_, T> {
     }
 }
 
+impl<T: Copy> Filled<'_, T> {
+    /// How many are still to be read.
+    #[inline]
+    pub fn left(&self) -> u32 {
+        self.end.wrapping_sub(self.next)
+    }
+}
+
 impl<T> Drop for Filled<'_, T> {
     #[inline]
     fn drop(&mut self) {

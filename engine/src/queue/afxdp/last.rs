@@ -1,7 +1,8 @@
-//! Headers of frames: those of a flow's packets of one size are the same, and are read once.
+//! Headers of frames: those of a flow's packets of one size are the same, and are read once. Where flows take turns, they differ in what names the
+//! flow, and only that is read.
 #![forbid(unsafe_code)]
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::packet::ethernet::FCS_LEN;
 use crate::packet::frame::parse_udp;
@@ -28,6 +29,8 @@ pub(super) struct Last {
     headers: [u8; KEPT],
     /// Bytes of its frame; 0: it cannot come again, because there was none in this batch or its headers were too long.
     len: usize,
+    /// Bytes of the last frame whose headers are kept, in this batch or before; 0: there is none.
+    kept: usize,
     /// Bytes of the headers.
     start: usize,
     /// Bytes of the payload behind them.
@@ -39,7 +42,7 @@ impl Default for Last {
     fn default() -> Self {
         const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
         let meta = RxMeta { source: NOBODY, destination: NOBODY, arrived_ns: 0, overhead: 0, frames: 1 };
-        Self { headers: [0; KEPT], len: 0, start: ADDRESSES, payload: 0, meta }
+        Self { headers: [0; KEPT], len: 0, kept: 0, start: ADDRESSES, payload: 0, meta }
     }
 }
 
@@ -73,7 +76,90 @@ impl Last {
     /// Takes any other frame, or a piece of a packet whose `beginning` may have come before. When that is the whole of it, hands the
     /// datagram in it to the sink; whether there was one.
     #[inline(never)]
-    pub(super) fn piece<S: Sink>(
+    pub(super) fn other<S: Sink>(
+        &mut self,
+        bytes: &[u8],
+        desc: Desc,
+        beginning: &mut Vec<u8>,
+        sink: &mut S,
+    ) -> Option<bool> {
+        if desc.options & MORE == 0 && beginning.is_empty() && self.alike(bytes, sink) {
+            return Some(true);
+        }
+        self.piece(bytes, desc, beginning, sink)
+    }
+
+    /// Hands the datagram in `bytes`, a whole frame without FCS, to the sink if its headers are laid out as those of the last one, whatever flow they name; whether
+    /// they were.
+    #[inline]
+    fn alike<S: Sink>(&mut self, bytes: &[u8], sink: &mut S) -> bool {
+        if bytes.len() != self.kept {
+            return false;
+        }
+        // IPv4 with options may end where IPv6 does.
+        let flow_only = match self.start {
+            V4 => self.v4(bytes),
+            V6 if self.meta.source.is_ipv6() => self.v6(bytes),
+            _ => false,
+        };
+        if !flow_only {
+            return false;
+        }
+        let Some(payload) = bytes.get(self.start..self.start + self.payload) else { return false };
+        self.len = bytes.len();
+        sink.run(&self.meta, payload, payload.len().max(1), 1);
+        true
+    }
+
+    /// Reads the flow of `frame`, if it differs in nothing else that is read from the last one, which was of IPv4; whether that is so.
+    #[inline]
+    fn v4(&mut self, frame: &[u8]) -> bool {
+        let (Some(a), Some(b)) = (frame.first_chunk::<V4>(), self.headers.first_chunk_mut::<V4>()) else {
+            return false;
+        };
+        // EtherType, version and length, total length; flags and offset, protocol; length of UDP.
+        let differ = differ(a, b, 12) & 0xffff_ff00_ffff_0000
+            | differ(a, b, 20) & 0xffff_00ff_0000_0000
+            | differ(a, b, V4 - 8) & 0xffff_0000;
+        if differ != 0 {
+            return false;
+        }
+        *b = *a;
+        let end = |address: usize, port: usize| {
+            let octets: [u8; 4] = a[address..address + 4].try_into().expect("four bytes");
+            SocketAddr::V4(SocketAddrV4::new(octets.into(), u16::from_be_bytes([a[port], a[port + 1]])))
+        };
+        self.meta.source = end(26, V4 - 8);
+        self.meta.destination = end(30, V4 - 6);
+        true
+    }
+
+    /// As [`v4`](Self::v4), of IPv6.
+    #[inline]
+    fn v6(&mut self, frame: &[u8]) -> bool {
+        let (Some(a), Some(b)) = (frame.first_chunk::<V6>(), self.headers.first_chunk_mut::<V6>()) else {
+            return false;
+        };
+        // EtherType, version, payload length; next header; length of UDP.
+        let differ = differ(a, b, 12) & 0xffff_f000_0000_ffff
+            | differ(a, b, 20) & 0xff00_0000_0000_0000
+            | differ(a, b, V6 - 8) & 0xffff_0000;
+        if differ != 0 {
+            return false;
+        }
+        *b = *a;
+        let end = |address: usize, port: usize| {
+            let octets: [u8; 16] = a[address..address + 16].try_into().expect("sixteen bytes");
+            SocketAddr::V6(SocketAddrV6::new(octets.into(), u16::from_be_bytes([a[port], a[port + 1]]), 0, 0))
+        };
+        self.meta.source = end(22, V6 - 8);
+        self.meta.destination = end(38, V6 - 6);
+        true
+    }
+
+    /// As [`other`](Self::other), with all headers to be read.
+    #[inline(never)]
+    fn piece<S: Sink>(
         &mut self,
         bytes: &[u8],
         desc: Desc,
@@ -107,6 +193,7 @@ impl Last {
             }
             None => 0,
         };
+        self.kept = self.len;
         let payload = &bytes[found.payload];
         self.start = start;
         self.payload = payload.len();
@@ -124,17 +211,21 @@ impl Last {
 fn same<'a, const END: usize>(frame: &'a [u8], headers: &[u8; KEPT]) -> Option<&'a [u8]> {
     let (a, behind) = frame.split_first_chunk::<END>()?;
     let b = headers.first_chunk::<END>()?;
-    let eight =
-        |bytes: &[u8; END], at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    let differ = |at: usize| eight(a, at) ^ eight(b, at);
     // The last eight overlap those before.
-    let mut all = differ(END - 8);
+    let mut all = differ(a, b, END - 8);
     let mut at = ADDRESSES;
     while at + 8 <= END {
-        all |= differ(at);
+        all |= differ(a, b, at);
         at += 8;
     }
     (all == 0).then_some(behind)
+}
+
+/// Which bits of the eight bytes at `at` are not the same, in the order in which they are sent.
+#[inline]
+fn differ<const END: usize>(a: &[u8; END], b: &[u8; END], at: usize) -> u64 {
+    let eight = |bytes: &[u8; END]| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    eight(a) ^ eight(b)
 }
 
 #[cfg(test)]
@@ -158,9 +249,9 @@ mod tests {
 
     fn frame() -> impl Strategy<Value = Vec<u8>> {
         let address = |v6: bool, last: u8| {
-            if v6 { format!("[2001:db8::{last}]:9") } else { format!("10.0.0.{last}:9") }
+            if v6 { format!("[2001:db8::{last}]:{last}") } else { format!("10.0.0.{last}:{last}") }
         };
-        (any::<bool>(), 1u8..3, 18u16..22, prop_oneof![Just(None), Just(Some(7))], 0usize..3).prop_map(
+        (any::<bool>(), 1u8..4, 18u16..20, prop_oneof![Just(None), Just(Some(7))], 0usize..3).prop_map(
             move |(v6, last, len, vlan, padding)| {
                 let flow = Flow {
                     stream: 0,
@@ -191,7 +282,7 @@ mod tests {
                     other.batch(now);
                     let (whole, mut none) = (Desc::default(), Vec::new());
                     let delivered = last.again(&frame, &mut kept)
-                        || last.piece(&frame, whole, &mut none, &mut kept) == Some(true);
+                        || last.other(&frame, whole, &mut none, &mut kept) == Some(true);
                     let expected = other.piece(&frame, whole, &mut none, &mut anew);
                     prop_assert_eq!(Some(delivered), expected);
                     prop_assert_eq!(kept, anew);

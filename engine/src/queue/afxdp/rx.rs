@@ -168,23 +168,27 @@ impl<K: Kernel> Receive for FrameRx<K> {
         self.fill.reserve(BATCH);
         let mut fill = self.fill.slots();
         let mut frames = self.frames.look();
-        let mut payloads = 0;
-        for desc in self.ring.filled(BATCH) {
+        let filled = self.ring.filled(BATCH);
+        // Counted are the few that hold no payload or not the whole of one.
+        let mut payloads = filled.left() as usize;
+        for desc in filled {
             // A packet in several frames has one before the first.
-            if let Some(unstamped) = self.unstamped.as_mut().filter(|_| self.beginning.is_empty()) {
+            if let Some(unstamped) = &mut self.unstamped
+                && self.beginning.is_empty()
+            {
                 let stamp = stamp_of(&mut frames, desc).filter(|&stamp_ns| stamp_ns <= now_ns);
                 *unstamped += u64::from(stamp.is_none());
                 self.last.batch(stamp.unwrap_or(now_ns));
             }
             let Some(bytes) = frames.bytes(desc) else {
-                self.ignored += 1;
+                skip(&mut self.ignored);
+                payloads -= 1;
                 continue;
             };
-            if desc.options & MORE == 0 && self.last.again(bytes, sink) {
-                payloads += 1;
-            } else if let Some(delivered) = self.last.piece(bytes, desc, &mut self.beginning, sink) {
-                payloads += usize::from(delivered);
-                self.ignored += u64::from(!delivered);
+            if desc.options & MORE != 0 || !self.last.again(bytes, sink) {
+                let delivered = self.last.other(bytes, desc, &mut self.beginning, sink);
+                payloads -= usize::from(delivered != Some(true));
+                self.ignored += u64::from(delivered == Some(false));
             }
             fill.write(desc.address);
         }
@@ -201,6 +205,13 @@ impl<K: Kernel> Receive for FrameRx<K> {
     fn unstamped(&self) -> u64 {
         self.unstamped.unwrap_or(0)
     }
+}
+
+/// Out of line, so that the loop over frames is about those that are counted.
+#[cold]
+#[inline(never)]
+fn skip(ignored: &mut u64) {
+    *ignored += 1;
 }
 
 /// The time that the program wrote before a frame, if it did.
