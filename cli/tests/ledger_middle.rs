@@ -45,6 +45,23 @@ fn a_filter_in_the_middle() {
 }
 
 #[test]
+fn rtp_with_a_probe_is_told_from_other_packets_too() {
+    common::require_root!();
+    for sender in [SENDERS[0], SENDERS[3]] {
+        let what = format!("{sender:?}");
+        let lab = Lab::bridge(1).unwrap();
+        every_fifth(&lab, "counter drop");
+        let target = BRIDGED.replace("udp:", "rtp:");
+        let receiver = receiver(&lab.receivers[0], &target, "mmsg", "--rtcp off");
+        sender.send(&lab.sender, &target, PPS, COUNT, "--rtcp off");
+        let report = receiver.report();
+        let missing = balanced(&report, COUNT, &what);
+        let lost = lost_only(&report, "netfilter", "NETFILTER_DROP", "r1", Some(&lab.middle), &what);
+        assert_eq!((lost, missing), (nft_counted(&lab.middle), lost), "{what}");
+    }
+}
+
+#[test]
 fn a_group_has_one_path_for_each_member() {
     common::require_root!();
     let group = "239.1.2.3:5001";

@@ -323,7 +323,12 @@ fn tshark_reads_what_both_ends_write() {
     assert_eq!(rows.len(), 20);
     for (n, pair) in rows.chunks(2).enumerate() {
         let n = n.to_string();
-        assert_eq!(pair[0][..3], ["862".to_owned(), n.clone(), "0".to_owned()], "{pair:?}");
+        // Without a control session tshark takes a request for an answer, and shows both of its estimates.
+        assert_eq!(
+            (&*pair[0][0], &pair[0][1], pair[0][2].split(',').next()),
+            ("862", &n, Some("0")),
+            "{pair:?}"
+        );
         assert_eq!((&pair[1][1], &pair[1][3], &pair[1][4]), (&n, &n, &"255".to_owned()), "{pair:?}");
         for row in pair {
             assert_eq!(row[5..], ["46".to_owned(), "255".to_owned(), String::new()], "{row:?}");

@@ -34,6 +34,12 @@ const PROBE_END: u8 = 0x11;
 const PROBE_ANNOUNCE: u8 = 0x12;
 const PROBE_FOLLOW_UP: u8 = 0x13;
 
+/// RTP's fixed header (`packet::rtp` of the engine): its length, and its first byte without the padding flag, when it has neither CSRCs
+/// nor an extension.
+const RTP: u32 = 12;
+const RTP_PLAIN: u8 = 0xdf;
+const RTP_VERSION: u8 = 0x80;
+
 /// The linear part of an skb: offsets count from `head`.
 struct Linear {
     head: u64,
@@ -130,7 +136,9 @@ fn in_datagram(linear: &Linear, offset: u32) -> Option<u64> {
     let (content, run) = content(linear, transport.wrapping_add(UDP), payload);
     let origin = match run {
         Some(run) => ORIGIN_RUN | run,
-        None => ORIGIN_PORT | u32::from(linear.read_u16(transport)?),
+        // What a super-buffer holds lies where it cannot be read. Strangers' ports are nobody's business, and many.
+        None if matches!(content, Content::Data) => ORIGIN_PORT | u32::from(linear.read_u16(transport)?),
+        None => 0,
     };
     Some(u64::from(destination.port) << 48 | (content as u64) << 32 | u64::from(origin))
 }
@@ -142,14 +150,40 @@ fn content(linear: &Linear, offset: u32, length: u32) -> (Content, Option<u32>) 
         return (Content::Other, None);
     }
     let Some(header) = linear.read::<[u8; PROBE as usize]>(offset) else { return (Content::Data, None) };
+    if is_probe_sum(sum(&header)) {
+        return kind(&header);
+    }
+    // The probe may stand behind an RTP header, which its check takes up, too.
+    if header[0] & RTP_PLAIN == RTP_VERSION
+        && length >= RTP + PROBE
+        && let Some(behind) = linear.read::<[u8; PROBE as usize]>(offset.wrapping_add(RTP))
+    {
+        let rtp = header.first_chunk::<{ RTP as usize }>();
+        if rtp.is_some_and(|rtp| is_probe_sum(sum(rtp) + sum(&behind))) {
+            return kind(&behind);
+        }
+    }
+    (Content::Other, None)
+}
+
+#[inline(always)]
+fn sum<const N: usize>(bytes: &[u8; N]) -> u32 {
     let mut sum = 0;
-    for word in 0..PROBE as usize / 2 {
-        sum += u32::from(u16::from_be_bytes([header[2 * word], header[2 * word + 1]]));
+    for word in 0..N / 2 {
+        sum += u32::from(u16::from_be_bytes([bytes[2 * word], bytes[2 * word + 1]]));
     }
+    sum
+}
+
+#[inline(always)]
+fn is_probe_sum(sum: u32) -> bool {
     // Folding once may leave a carry, but never next to this sum.
-    if (sum & 0xffff) + (sum >> 16) != PROBE_SUM {
-        return (Content::Other, None);
-    }
+    (sum & 0xffff) + (sum >> 16) == PROBE_SUM
+}
+
+/// What a probe header says that it is of.
+#[inline(always)]
+fn kind(header: &[u8; PROBE as usize]) -> (Content, Option<u32>) {
     let run = u32::from_be_bytes([0, header[3], header[4], header[5]]);
     match header[2] {
         PROBE_DATA => (Content::Data, Some(run)),

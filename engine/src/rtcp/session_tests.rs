@@ -172,12 +172,13 @@ fn who_reports_seldom_is_not_forgotten_by_who_reports_often() {
     other.receiver_report(0xb, &[]);
     other.description(&[0xb], "slow");
     sender.receive(at(0), address("192.0.2.2:5005"), other.bytes(), &[]);
+    // Enough bandwidth for the shortest interval.
     for second in 1..=24 {
-        sender.due(at(second * SECOND), &sending(second));
+        sender.due(at(second * SECOND), &sending(1000 * second));
     }
     assert_eq!(sender.members.len(), 1);
     for second in 25..=30 {
-        sender.due(at(second * SECOND), &sending(second));
+        sender.due(at(second * SECOND), &sending(1000 * second));
     }
     assert_eq!(sender.members.len(), 0, "five intervals of 5 s");
 }
