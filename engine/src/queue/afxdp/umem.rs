@@ -307,28 +307,18 @@ impl Frames {
         let (base, size, chunk) = (self.region.base, self.size() as usize, self.region.chunk);
         let lent = &mut self.lent[..];
         let rest = free.len() - count;
-        if len <= chunk {
-            // One chunk each.
-            for frame in &free[rest..] {
-                let lent =
-                    lent.get_mut(frame.index()).filter(|lent| **lent == 0).expect("a frame that is ours");
-                let address = frame.index() * size;
-                // SAFETY: as below.
-                write(frame.index(), unsafe {
-                    std::slice::from_raw_parts_mut(base.as_ptr().add(address), size)
-                });
-                hand_over(Desc { address: address as u64, len, options: 0 });
-                *lent = 1;
-            }
-            free.truncate(rest);
-            return;
-        }
+        // One loop for all: `write` stands in it, and is called where there are two.
         for frame in &free[rest..] {
             let lent = lent.get_mut(frame.index()).filter(|lent| **lent == 0).expect("a frame that is ours");
             let address = frame.index() * size;
             // SAFETY: as in `bytes_mut`; the kernel learns of it by the descriptors.
             write(frame.index(), unsafe { std::slice::from_raw_parts_mut(base.as_ptr().add(address), size) });
-            *lent = pieces(address as u64, len, chunk, &mut hand_over);
+            *lent = if len <= chunk {
+                hand_over(Desc { address: address as u64, len, options: 0 });
+                1
+            } else {
+                pieces(address as u64, len, chunk, &mut hand_over)
+            };
         }
         // Their tokens are used up.
         free.truncate(rest);
