@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 use wirerate_engine::packet::stamp;
+use wirerate_engine::report::Distribution;
 use wirerate_engine::stamp::Timestamps;
-use wirerate_engine::stamp::report::{Interval, Percentiles, Report};
+use wirerate_engine::stamp::report::{Interval, Report};
 use wirerate_engine::stamp::sender::{self, Config, Event, Numbering};
 use wirerate_engine::{Error, report::Warning};
 
@@ -177,8 +178,8 @@ fn render(report: &Report) -> String {
         ("reflector", times.reflector_ns),
         ("left after", times.departure_lag_ns),
     ] {
-        if let Some(percentiles) = value {
-            line(name, distribution(&percentiles));
+        if let Some(times) = value {
+            line(name, distribution(&times));
         }
     }
     if let Some(error) = times.one_way_error_ns {
@@ -219,7 +220,7 @@ pub fn taken_by(by: wirerate_engine::stamp::report::By) -> String {
     if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
-fn distribution(p: &Percentiles) -> String {
+fn distribution(p: &Distribution) -> String {
     let mut text = format!("min {}, mean {}, p50 {}", time(p.min), time(p.mean), time(p.p50));
     for (name, value) in
         [("p90", p.p90), ("p99", p.p99), ("p99.9", p.p999), ("p99.99", p.p9999), ("p99.999", p.p99999)]

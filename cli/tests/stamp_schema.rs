@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use serde_json::{Value, json};
-use wirerate_engine::report::{Check, Outcome, Verdict, Warning};
+use wirerate_engine::report::{Check, Distribution, Outcome, Verdict, Warning};
 use wirerate_engine::stamp::report::*;
 
 fn schemas() -> [Value; 2] {
@@ -10,9 +10,9 @@ fn schemas() -> [Value; 2] {
     [read(include_str!("../../docs/stamp.schema.json")), read(include_str!("../../docs/reflect.schema.json"))]
 }
 
-fn percentiles() -> Percentiles {
+fn distribution() -> Distribution {
     let some = Some(5);
-    Percentiles {
+    Distribution {
         count: 1,
         min: 1,
         mean: 2,
@@ -32,7 +32,7 @@ fn warning() -> Warning {
 
 /// Both reports with every optional field.
 fn full() -> [Value; 2] {
-    let p = Some(percentiles());
+    let p = Some(distribution());
     let check = Check { name: "loss", want: "< 1 %".into(), got: "0 %".into(), outcome: Outcome::Pass };
     let report = Report {
         schema: SCHEMA,

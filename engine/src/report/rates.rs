@@ -58,7 +58,7 @@ fn saturate(n: u128) -> u64 {
 }
 
 /// The figures of a histogram of ns; `None` when it is empty. A percentile is told when one sample lies above it on average.
-pub(super) fn distribution(histogram: &Histogram<u64>) -> Option<Distribution> {
+pub(crate) fn distribution(histogram: &Histogram<u64>) -> Option<Distribution> {
     let at = |quantile: f64, needed: u64| {
         (histogram.len() >= needed).then(|| histogram.value_at_quantile(quantile))
     };

@@ -42,7 +42,7 @@ fn receiving(expected: u64, received: u64, last_ns: u64) -> Figures {
         ssrc: 0xa,
         source: address("192.0.2.1:40000"),
         destination: address("192.0.2.2:5004"),
-        highest_seq: 65_535 + expected as u32,
+        highest_seq: (65_535 + expected) as u32,
         expected,
         received,
         octets: received * 160,

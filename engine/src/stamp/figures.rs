@@ -3,8 +3,8 @@
 
 use hdrhistogram::Histogram;
 
-use super::report::Percentiles;
 use crate::measure::tally::MAX_LATENCY_NS;
+use crate::report::{Distribution, distribution};
 
 /// Times from 1 ns to a minute, exact to 0.1 %; longer ones count as a minute.
 #[derive(Debug)]
@@ -25,22 +25,8 @@ impl Times {
         self.0.reset();
     }
 
-    /// Where a percentile has fewer than one time above it, it is the highest by another name, and absent.
-    pub(super) fn percentiles(&self) -> Option<Percentiles> {
-        let h = &self.0;
-        let tail = |quantile: f64, least: u64| (h.len() >= least).then(|| h.value_at_quantile(quantile));
-        (!h.is_empty()).then(|| Percentiles {
-            count: h.len(),
-            min: h.min(),
-            mean: h.mean().round() as u64,
-            p50: h.value_at_quantile(0.5),
-            p90: tail(0.9, 10),
-            p99: tail(0.99, 100),
-            p999: tail(0.999, 1000),
-            p9999: tail(0.9999, 10_000),
-            p99999: tail(0.99999, 100_000),
-            max: h.max(),
-        })
+    pub(super) fn distribution(&self) -> Option<Distribution> {
+        distribution(&self.0)
     }
 }
 
@@ -150,12 +136,12 @@ mod tests {
         figures.enter(&trip, 900, false, None);
         figures.enter(&next, 2000, false, None);
         figures.vary(&trip, &next);
-        let max = |times: &Times| times.percentiles().unwrap().max;
+        let max = |times: &Times| times.distribution().unwrap().max;
         assert_eq!((max(&figures.round_trip), max(&figures.from_schedule)), (700, 800));
         assert_eq!(figures.variation.iter().map(max).collect::<Vec<_>>(), [50, 50, 100]);
-        assert!(figures.forward.percentiles().is_none());
+        assert!(figures.forward.distribution().is_none());
         figures.enter(&trip, 900, false, Some(1050));
-        assert_eq!(figures.round_trip.percentiles().unwrap().min, 650, "by the NIC");
+        assert_eq!(figures.round_trip.distribution().unwrap().min, 650, "by the NIC");
     }
 
     #[test]
@@ -165,7 +151,7 @@ mod tests {
         figures.enter(&RoundTrip { t1: 1000, t2: 10, t3: 9, t4: 1100 }, 1000, false, None);
         figures.enter(&RoundTrip { t1: 1000, t2: 900, t3: 950, t4: 1100 }, 1000, true, None);
         assert_eq!(figures.negative, 3, "two round trips, one way");
-        assert_eq!(figures.round_trip.percentiles().unwrap().count, 1);
+        assert_eq!(figures.round_trip.distribution().unwrap().count, 1);
     }
 
     #[test]
@@ -174,12 +160,12 @@ mod tests {
         for n in 1..=999 {
             times.record(n);
         }
-        let p = times.percentiles().unwrap();
+        let p = times.distribution().unwrap();
         assert_eq!((p.p99.is_some(), p.p999, p.p99999), (true, None, None));
         for n in 0..100_000 {
             times.record(n);
         }
-        let p = times.percentiles().unwrap();
+        let p = times.distribution().unwrap();
         assert!(p.p999.unwrap() <= p.p9999.unwrap() && p.p99999.unwrap() <= p.max);
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
-use crate::report::{Check, Outcome, Verdict, Warning};
+use crate::report::{Check, Distribution, Outcome, Verdict, Warning};
 
 /// The value of [`Report::schema`].
 pub const SCHEMA: &str = "wirerate.stamp/1";
@@ -110,66 +110,36 @@ pub struct Split {
 pub struct Times {
     /// (T4 − T1) − (T3 − T2): without the time in the reflector.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rtt_ns: Option<Percentiles>,
+    pub rtt_ns: Option<Distribution>,
     /// The same from the time at which the packet was to leave, whether this host was in time or not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rtt_from_schedule_ns: Option<Percentiles>,
+    pub rtt_from_schedule_ns: Option<Distribution>,
     /// T3 − T2: in the reflector.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reflector_ns: Option<Percentiles>,
+    pub reflector_ns: Option<Distribution>,
     /// From the time at which a packet was to leave to its T1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub departure_lag_ns: Option<Percentiles>,
+    pub departure_lag_ns: Option<Distribution>,
     /// How much one round trip differs from that of the packet before (RFC 3393).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub variation_ns: Option<Percentiles>,
+    pub variation_ns: Option<Distribution>,
     /// The same of the way there; the clocks need not agree.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub variation_forward_ns: Option<Percentiles>,
+    pub variation_forward_ns: Option<Distribution>,
     /// The same of the way back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub variation_backward_ns: Option<Percentiles>,
+    pub variation_backward_ns: Option<Distribution>,
     /// T2 − T1, only where both ends say that their clocks are synchronised.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub one_way_forward_ns: Option<Percentiles>,
+    pub one_way_forward_ns: Option<Distribution>,
     /// T4 − T3, likewise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub one_way_backward_ns: Option<Percentiles>,
+    pub one_way_backward_ns: Option<Distribution>,
     /// How far off one-way times may be: the sum of both ends' error estimates at their largest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_way_error_ns: Option<u64>,
     /// Times that came out negative, because a clock was set; in no figure.
     pub negative: u64,
-}
-
-/// How times are distributed, to 0.1 %. A percentile that the count does not support is absent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Percentiles {
-    /// Times measured.
-    pub count: u64,
-    /// Lowest.
-    pub min: u64,
-    /// Mean.
-    pub mean: u64,
-    /// Median.
-    pub p50: u64,
-    /// 90th percentile, of 10 and more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p90: Option<u64>,
-    /// 99th percentile, of 100 and more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p99: Option<u64>,
-    /// 99.9th percentile, of 1,000 and more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p999: Option<u64>,
-    /// 99.99th percentile, of 10,000 and more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p9999: Option<u64>,
-    /// 99.999th percentile, of 100,000 and more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub p99999: Option<u64>,
-    /// Highest.
-    pub max: u64,
 }
 
 /// What the answers tell of the other end.
@@ -226,7 +196,7 @@ pub struct Interval {
     pub lost: u64,
     /// Round trips.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rtt_ns: Option<Percentiles>,
+    pub rtt_ns: Option<Distribution>,
 }
 
 /// What a session-reflector did.

@@ -407,7 +407,7 @@ impl<'a> Session<'a> {
         let lost = sent - self.rx.answered - self.rx.late;
         let split = self.numbers.split(sent, self.config.reflector);
         let f = &self.figures;
-        let of = Times::percentiles;
+        let of = Times::distribution;
         let times = report::Times {
             rtt_ns: of(&f.round_trip),
             rtt_from_schedule_ns: of(&f.from_schedule),
@@ -502,7 +502,7 @@ impl Told {
             sent: sent - self.sent,
             answered: answered - self.answered,
             lost: overdue - self.overdue,
-            rtt_ns: session.figures.recent.percentiles(),
+            rtt_ns: session.figures.recent.distribution(),
         };
         session.figures.recent.reset();
         *self = Self { at_ns: now.max(self.at_ns), sent, answered, overdue };
