@@ -77,6 +77,34 @@ fn a_group_has_one_path_for_each_member() {
     assert_eq!(lost_only(&first, "netfilter", "NETFILTER_DROP", "r1", Some(&lab.middle), "group"), dropped);
 }
 
+/// Only one of two senders is filtered: each has a path of its own, and the drops are in the right one.
+#[test]
+fn senders_have_a_path_each() {
+    common::require_root!();
+    for backend in ["mmsg", "afxdp"] {
+        let lab = Lab::bridge(2).unwrap();
+        every_fifth(&lab, "ip saddr 10.77.0.1 counter drop");
+        let receiver = receiver(&lab.receivers[0], BRIDGED, backend, "--keep");
+        std::thread::scope(|scope| {
+            scope.spawn(|| SENDERS[0].send(&lab.sender, BRIDGED, PPS, COUNT, "--src-port 40000"));
+            scope.spawn(|| SENDERS[3].send(&lab.receivers[1], BRIDGED, PPS, COUNT, "--src-port 40000"));
+        });
+        receiver.signal("INT");
+        let report = receiver.report();
+        let paths = report["ledger"]["paths"].as_array().unwrap();
+        let senders: Vec<_> = paths.iter().map(|path| path["sender"].as_str().unwrap()).collect();
+        assert_eq!(senders, ["10.77.0.1", "10.77.0.12"], "{backend}: {:#}", report["ledger"]);
+        let dropped = nft_counted(&lab.middle);
+        assert!(dropped > 0, "{backend}");
+        for (path, missing) in paths.iter().zip([dropped, 0]) {
+            let figures = ["sent", "received", "unaccounted"].map(|key| path[key].as_u64());
+            assert_eq!(figures, [COUNT, COUNT - missing, 0].map(Some), "{backend}: {path:#}");
+        }
+        let lost = ("netfilter".to_owned(), "NETFILTER_DROP".to_owned(), dropped);
+        assert_eq!((told(&paths[0]["drops"]), told(&paths[1]["drops"])), (vec![lost], vec![]), "{backend}");
+    }
+}
+
 /// Packets that the queueing discipline of `r1` has dropped, by its own count.
 fn dropped_by_qdisc(lab: &Lab) -> u64 {
     let qdiscs: Value = serde_json::from_str(&tc(&lab.middle, "-s -j qdisc show dev r1")).unwrap();
