@@ -135,11 +135,13 @@ fn strangers_sockets_are_nothing_to_afxdp() {
 #[test]
 fn redirects_that_xdp_statistics_do_not_count() {
     let redirect =
-        |reason, packets| DropCount { port: None, ..dropped("xsk", reason, Content::Other, packets) };
-    let kernel = [redirect("xdp_redirect_err:ENXIO", 3), redirect("xdp_redirect_err:ENOBUFS", 4)];
+        |reason: &str, packets| DropCount { port: None, ..dropped("xsk", reason, Content::Other, packets) };
+    let kernel = [("ENXIO", 3), ("EINVAL", 2), ("ENOBUFS", 4), ("ENOSPC", 5)]
+        .map(|(errno, packets)| redirect(&format!("xdp_redirect_err:{errno}"), packets));
     let queue = [loss("xsk", "rx_dropped", 0), loss("xsk", "rx_ring_full", 4)];
     let losses = afxdp(&queue, &kernel);
-    assert_eq!(told(&losses.on_the_way(|_| None)), [("xsk", "xdp_redirect_err:ENXIO", 3)]);
+    let added = [("xsk", "xdp_redirect_err:ENXIO", 3), ("xsk", "xdp_redirect_err:EINVAL", 2)];
+    assert_eq!(told(&losses.on_the_way(|_| None)), added);
     assert_eq!(told(&losses.at_the_queue(None)), [("xsk", "rx_ring_full", 4)]);
     assert_eq!(told(&sockets(&[], &kernel).on_the_way(|_| None)), [], "not ours");
 }
