@@ -8,6 +8,7 @@ pub mod frame;
 pub mod headers;
 pub mod iperf2;
 pub mod observer;
+pub mod pcap;
 pub mod probe;
 pub mod rtcp;
 pub mod rtp;
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("headers", headers::check),
     ("iperf2", iperf2::check),
     ("observer", observer::check),
+    ("pcap", pcap::check),
     ("probe", probe::check),
     ("rtcp", rtcp::check),
     ("rtp", rtp::check),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -35,10 +36,25 @@ const LINUX_SLL2: Linktype = Linktype(276);
 /// # Errors
 /// When the file cannot be opened or is no capture. What was read before a capture breaks off is in the report, and a warning says so.
 pub fn analyse(config: &RecvConfig, file: &Path, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
-    let broken = |what: String| Error::usage(format!("--pcap {}: {what}", file.display()));
-    let opened = File::open(file).map_err(|e| broken("cannot be read".to_owned()).because(e))?;
-    let mut capture = create_reader(BUFFER, opened)
-        .map_err(|e| broken(said(&e)).fix("name a pcap or pcapng file, such as tcpdump -w writes"))?;
+    let opened = File::open(file)
+        .map_err(|e| Error::usage(format!("--pcap {}: cannot be read", file.display())).because(e))?;
+    analyse_from(config, opened, file, on_event)
+}
+
+/// As [`analyse`], of the bytes of a capture, wherever they come from; `name` is what it is called.
+///
+/// # Errors
+/// When it is no capture.
+pub fn analyse_from(
+    config: &RecvConfig,
+    bytes: impl Read + Send,
+    name: &Path,
+    on_event: &mut dyn FnMut(Event<'_>),
+) -> Result<Outcome> {
+    let mut capture = create_reader(BUFFER, bytes).map_err(|e| {
+        Error::usage(format!("--pcap {}: {}", name.display(), said(&e)))
+            .fix("name a pcap or pcapng file, such as tcpdump -w writes")
+    })?;
     let mut reader = Reader::new(config)?;
     let mut report = Report::begin("recv", config.describe(), None);
     on_event(Event::Ready);
@@ -67,7 +83,7 @@ pub fn analyse(config: &RecvConfig, file: &Path, on_event: &mut dyn FnMut(Event<
     }
     if let Some(why) = ended {
         let text =
-            format!("{}: the capture breaks off ({why}): the report covers what is before", file.display());
+            format!("{}: the capture breaks off ({why}): the report covers what is before", name.display());
         report.warn(Warning { code: "capture-broken-off", text, fix: None }, on_event);
     }
     reader.conclude(&mut report, on_event);
