@@ -592,9 +592,9 @@ impl Sink for Observer {
     }
 
     #[inline]
-    fn one_more(&mut self, meta: &RxMeta, payload: &[u8]) {
-        if !self.ahead.take(payload) {
-            self.datagram(meta, payload);
+    fn more<'a>(&mut self, meta: &RxMeta, mut payloads: impl Iterator<Item = &'a [u8]>) {
+        while let Some(other) = self.ahead.take_each(&mut payloads) {
+            self.datagram(meta, other);
         }
     }
 }

@@ -508,7 +508,7 @@ proptest! {
                 buffered.run(&meta, &group.concat(), 64, group.len());
             }
             give(&mut framed, &meta, &payloads[0]);
-            payloads[1..].iter().for_each(|payload| framed.one_more(&meta, payload));
+            framed.more(&meta, payloads[1..].iter().map(|payload| &payload[..]));
             if tally_now {
                 let expected = said(&mut one_by_one);
                 prop_assert_eq!(&said(&mut quick), &expected);

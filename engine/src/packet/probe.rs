@@ -256,6 +256,13 @@ impl Series {
         true
     }
 
+    /// How many headers this one has gone on since it was `earlier`.
+    #[inline]
+    pub fn since(&self, earlier: &Self) -> u64 {
+        let number = |series: &Self| series.second.swap_bytes() >> 24;
+        number(self).wrapping_sub(number(earlier)) & FORTY_BITS
+    }
+
     #[inline]
     fn advance(&mut self) {
         let (steps, carries) = self.steps.overflowing_sub(1);
@@ -391,6 +398,7 @@ mod tests {
                 }
                 prop_assert!(!expected.take(&one[..LEN - 1]));
                 prop_assert!(expected.take(&one), "header {}", n);
+                prop_assert_eq!(expected.since(&Series::new(&p)), n + 1);
             }
         }
 

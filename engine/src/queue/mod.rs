@@ -242,11 +242,11 @@ pub trait Sink {
     /// `count` payloads lie in `buf`, each `stride` bytes, the last possibly shorter.
     fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize);
 
-    /// One more payload by itself, whose `meta` is the same in every field as in the call before: there need not be looked at it again.
+    /// More payloads, each by itself, whose `meta` is the same in every field as in the call before: there need not be looked at it again.
     #[inline]
-    fn one_more(&mut self, meta: &RxMeta, payload: &[u8]) {
+    fn more<'a>(&mut self, meta: &RxMeta, payloads: impl Iterator<Item = &'a [u8]>) {
         // Chunks of 0 bytes are none, and cannot be asked for.
-        self.run(meta, payload, payload.len().max(1), 1);
+        payloads.for_each(|payload| self.run(meta, payload, payload.len().max(1), 1));
     }
 }
 
