@@ -90,6 +90,12 @@ impl Ahead {
         (&self.meta, self.length)
     }
 
+    /// Whether something is foreseen, or has come and was not entered.
+    #[inline(always)]
+    pub(super) fn is_open(&self) -> bool {
+        self.length != NEVER
+    }
+
     /// Foresees nothing any more.
     #[inline]
     pub(super) fn close(&mut self) {

@@ -324,9 +324,11 @@ pub struct Relay<'a, T, U> {
     mask: u32,
     into: NonNull<U>,
     into_mask: u32,
-    /// Slots read so far, and how many of them were not passed on.
+    /// The slot of `from` that was the first to be read, and that of `to` which it would have gone to if all slots read had been passed on.
+    first: u32,
+    first_into: u32,
+    /// Slots read so far.
     read: u32,
-    kept: u32,
     /// Slots that can be read, and as many can be written.
     count: u32,
 }
@@ -341,8 +343,9 @@ impl<'a, T: Copy, U: Copy> Relay<'a, T, U> {
             mask: from.ring.size - 1,
             into: to.ring.slots,
             into_mask: to.ring.size - 1,
+            first: from.next,
+            first_into: to.next,
             read: 0,
-            kept: 0,
             count: filled.min(free).min(most),
             from,
             to,
@@ -361,7 +364,7 @@ impl<'a, T: Copy, U: Copy> Relay<'a, T, U> {
         if self.read == self.count {
             return None;
         }
-        let at = self.from.next.wrapping_add(self.read) & self.mask;
+        let at = self.first.wrapping_add(self.read) & self.mask;
         // SAFETY: masked to less than the ring's slots, which are there as long as the consumer. It is one of the filled ones, of which there are
         // `count`, and the producer leaves them alone until `release`, which cannot be called meanwhile.
         Some(unsafe { self.slots.add(at as usize).read() })
@@ -374,7 +377,7 @@ impl<'a, T: Copy, U: Copy> Relay<'a, T, U> {
     #[inline(always)]
     pub fn pass_on(&mut self, value: U) {
         assert!(self.read != self.count, "nothing is left to be passed on");
-        let at = self.to.next.wrapping_add(self.read.wrapping_sub(self.kept)) & self.into_mask;
+        let at = self.first_into.wrapping_add(self.read) & self.into_mask;
         // SAFETY: masked to less than the ring's slots, which are there as long as the producer. No more are written than were read, of which there are
         // `count` at most, and as many are free; the producer is borrowed.
         unsafe { self.into.add(at as usize).write(value) };
@@ -389,15 +392,15 @@ impl<'a, T: Copy, U: Copy> Relay<'a, T, U> {
     pub fn keep(&mut self) {
         assert!(self.read != self.count, "nothing is left to be kept");
         self.read += 1;
-        self.kept += 1;
+        self.first_into = self.first_into.wrapping_sub(1);
     }
 }
 
 impl<T, U> Drop for Relay<'_, T, U> {
     #[inline]
     fn drop(&mut self) {
-        self.from.next = self.from.next.wrapping_add(self.read);
-        self.to.next = self.to.next.wrapping_add(self.read - self.kept);
+        self.from.next = self.first.wrapping_add(self.read);
+        self.to.next = self.first_into.wrapping_add(self.read);
     }
 }
 

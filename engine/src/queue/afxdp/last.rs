@@ -18,6 +18,9 @@ const V6: usize = 62;
 const V4_TAGGED: usize = V4 + TAG_LEN;
 const V6_TAGGED: usize = V6 + TAG_LEN;
 
+/// Where addresses and ports over IPv4 are.
+const ENDS: usize = 26;
+
 /// Where the addresses of Ethernet end, which say nothing that is read here.
 const ADDRESSES: usize = 12;
 
@@ -83,6 +86,24 @@ impl Last {
             })
         });
         sink.more(&self.meta, payloads);
+    }
+
+    /// Hands the datagrams in frames that come next to the sink, as long as they are laid out as the last one over IPv4 and the sink knows them by their flow, which
+    /// may be any.
+    #[inline(always)]
+    pub(super) fn turns<'a, F: NextFrame<'a>, S: Sink>(&self, frames: &mut F, sink: &mut S) {
+        if self.start != V4 || !sink.turns(self.meta.arrived_ns) {
+            return;
+        }
+        let Some(layout) = self.headers.first_chunk().map(layout_v4) else { return };
+        let (len, payload) = (self.kept as u32, self.payload);
+        let mut taken = |frame: &'a [u8]| {
+            let headers = frame.first_chunk()?;
+            let ends = headers[ENDS..].first_chunk()?;
+            let behind = frame.get(V4..V4 + payload)?;
+            (layout_v4(headers) == layout && sink.turn(ends, behind)).then_some(())
+        };
+        while frames.next_if(len, &mut taken).is_some() {}
     }
 
     /// Takes any other frame, or a piece of a packet whose `beginning` may have come before. When that is the whole of it, hands the
@@ -229,13 +250,13 @@ fn same<const END: usize>(a: &[u8; END], b: &[u8; END]) -> bool {
     all == 0
 }
 
-/// What is read from headers over IPv4 besides the flow: EtherType, version and length, total length; flags and offset, protocol; length of UDP.
+/// What is read from headers over IPv4 besides the flow: EtherType, version and length; total length, flags and offset, protocol; length of UDP.
 #[inline(always)]
-fn layout_v4(headers: &[u8; V4]) -> (u64, u32, u16) {
+fn layout_v4(headers: &[u8; V4]) -> (u32, u64, u16) {
     (
-        eight(headers, 12) & 0xffff_ff00_ffff_0000u64.to_be(),
-        u32::from_ne_bytes([headers[20], headers[21], 0, headers[23]]),
-        u16::from_ne_bytes([headers[V4 - 4], headers[V4 - 3]]),
+        u32::from_ne_bytes(some(headers, 12)) & 0xffff_ff00u32.to_be(),
+        u64::from_ne_bytes(some(headers, 16)) & 0xffff_0000_ffff_00ffu64.to_be(),
+        u16::from_ne_bytes(some(headers, V4 - 4)),
     )
 }
 
@@ -243,31 +264,31 @@ fn layout_v4(headers: &[u8; V4]) -> (u64, u32, u16) {
 #[inline(always)]
 fn layout_v6(headers: &[u8; V6]) -> (u64, u8, u16) {
     (
-        eight(headers, 12) & 0xffff_f000_0000_ffffu64.to_be(),
+        u64::from_ne_bytes(some(headers, 12)) & 0xffff_f000_0000_ffffu64.to_be(),
         headers[20],
-        u16::from_ne_bytes([headers[V6 - 4], headers[V6 - 3]]),
+        u16::from_ne_bytes(some(headers, V6 - 4)),
     )
 }
 
-/// The eight bytes at `at`.
+/// The bytes at `at`.
 #[inline(always)]
-fn eight<const END: usize>(headers: &[u8; END], at: usize) -> u64 {
-    u64::from_ne_bytes(headers[at..at + 8].try_into().expect("eight bytes"))
+fn some<const END: usize, const LEN: usize>(headers: &[u8; END], at: usize) -> [u8; LEN] {
+    headers[at..at + LEN].try_into().expect("as many bytes")
 }
 
 /// Which bits of the sixteen bytes at `at` are not the same.
 #[inline(always)]
 fn differ<const END: usize>(a: &[u8; END], b: &[u8; END], at: usize) -> u128 {
-    let wide = |bytes: &[u8; END]| u128::from_ne_bytes(bytes[at..at + 16].try_into().expect("sixteen bytes"));
-    wide(a) ^ wide(b)
+    u128::from_ne_bytes(some(a, at)) ^ u128::from_ne_bytes(some(b, at))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::ends::Ends;
     use crate::packet::frame::{FrameTemplate, Marks};
     use crate::profile::payload::Payload;
-    use crate::queue::Flow;
+    use crate::queue::{Flow, PLAIN_OVERHEAD};
     use proptest::prelude::*;
 
     /// Everything as it was given.
@@ -278,6 +299,34 @@ mod tests {
         fn run(&mut self, meta: &RxMeta, buf: &[u8], _: usize, count: usize) {
             assert_eq!(count, 1);
             self.0.push((meta.source, meta.destination, meta.arrived_ns, meta.overhead, buf.to_vec()));
+        }
+    }
+
+    /// As [`Given`], of which it takes all that it can by turns.
+    #[derive(Debug, Default)]
+    struct InTurn {
+        given: Given,
+        arrived_ns: u64,
+    }
+
+    impl Sink for InTurn {
+        fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize) {
+            self.given.run(meta, buf, stride, count);
+        }
+
+        fn turns(&mut self, arrived_ns: u64) -> bool {
+            self.arrived_ns = arrived_ns;
+            true
+        }
+
+        fn turn(&mut self, ends: &Ends, payload: &[u8]) -> bool {
+            let end = |address: usize, port: usize| {
+                SocketAddr::from((some::<_, 4>(ends, address), u16::from_be_bytes(some(ends, port))))
+            };
+            let (source, destination) = (end(0, 8), end(4, 10));
+            assert_eq!(crate::packet::ends::ends(source, destination).as_ref(), Some(ends));
+            self.given.0.push((source, destination, self.arrived_ns, PLAIN_OVERHEAD, payload.to_vec()));
+            true
         }
     }
 
@@ -318,9 +367,10 @@ mod tests {
         fn what_was_read_before_changes_nothing(
             frames in prop::collection::vec((frame(), 1usize..4, any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 1..40),
         ) {
-            let mut last = Last::default();
+            let (mut last, mut last_in_turn) = (Last::default(), Last::default());
             for (now, (mut frame, times, at, value, damage)) in (1..).zip(frames) {
                 last.batch(now);
+                last_in_turn.batch(now);
                 for _ in 0..times {
                     let (mut kept, mut anew) = (Given::default(), Given::default());
                     let mut other = Last::default();
@@ -332,7 +382,13 @@ mod tests {
                         || last.other(&frame, whole, &mut none, &mut kept) == Some(true);
                     let expected = other.piece(&frame, whole, &mut none, &mut anew);
                     prop_assert_eq!(Some(delivered), expected);
-                    prop_assert_eq!(kept, anew);
+                    prop_assert_eq!(&kept, &anew);
+                    let (mut next, mut in_turn) = (One(Some(&frame)), InTurn::default());
+                    last_in_turn.turns(&mut next, &mut in_turn);
+                    if next.0.is_some() {
+                        last_in_turn.other(&frame, whole, &mut none, &mut in_turn);
+                    }
+                    prop_assert_eq!(&in_turn.given, &anew);
                     if damage == 0 {
                         let at = at.index(frame.len());
                         frame[at] = value;

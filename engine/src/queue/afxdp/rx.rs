@@ -170,7 +170,12 @@ impl<K: Kernel> Receive for FrameRx<K> {
         // Counted are the few that hold no payload or not the whole of one.
         let mut payloads = rings.left() as usize;
         let mut arrived = Arrived { rings, frames: self.frames.look() };
-        while let Some(desc) = arrived.rings.peek() {
+        loop {
+            // Each frame has a time of its own where the program stamps them, and pieces of a packet have headers in the first only.
+            if self.unstamped.is_none() && self.beginning.is_empty() {
+                self.last.turns(&mut arrived, sink);
+            }
+            let Some(desc) = arrived.rings.peek() else { break };
             // A packet in several frames has one before the first.
             if let Some(unstamped) = &mut self.unstamped
                 && self.beginning.is_empty()
@@ -189,7 +194,6 @@ impl<K: Kernel> Receive for FrameRx<K> {
             payloads -= usize::from(delivered != Some(true));
             self.ignored += u64::from(delivered == Some(false));
             arrived.rings.pass_on(desc.address);
-            // Each frame has a time of its own where the program stamps them, and pieces of a packet have headers in the first only.
             if self.unstamped.is_none() && self.beginning.is_empty() {
                 self.last.again(&mut arrived, sink);
             }
