@@ -11,7 +11,7 @@ use wirerate_engine::observe::sink::SinkChoice;
 use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
 use wirerate_engine::queue::{RxMeta, Tuning};
 
-use crate::args::{Backend, Format, Media, Recv, SinkProgram, Steer, Timestamps};
+use crate::args::{Backend, Format, KernelDrops, Media, Recv, SinkProgram, Steer, Timestamps};
 use crate::output::{self, ReadyFd, Sink};
 use crate::send::{choice, payload, tuning};
 use crate::signals::stop_on_signals;
@@ -67,6 +67,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
     Ok(RecvConfig {
         interface: d.iface.clone(),
         backend: choice(d.backend),
+        kernel_drops: d.kernel_drops == KernelDrops::On,
         sink: match args.sink {
             SinkProgram::Auto => SinkChoice::Auto,
             SinkProgram::Xdp => SinkChoice::Xdp,

@@ -9,7 +9,7 @@ use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::queue::{HugePages, Tuning};
 use wirerate_engine::target::Scheme;
 
-use crate::args::{self, Backend, PayloadKind, Send, Timestamps, ZeroCopy};
+use crate::args::{self, Backend, KernelDrops, PayloadKind, Send, Timestamps, ZeroCopy};
 use crate::output::{self, Sink};
 use crate::signals::stop_on_signals;
 use crate::{Result, Status, rtp};
@@ -40,6 +40,7 @@ pub fn configuration(args: &Send) -> Result<SendConfig> {
     let mut config = SendConfig {
         interface: d.iface.clone(),
         backend: choice(d.backend),
+        kernel_drops: d.kernel_drops == KernelDrops::On,
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
         tuning: Tuning {
             zero_copy: args.zero_copy == ZeroCopy::Auto,
