@@ -4,3 +4,4 @@
 pub mod mac;
 pub mod membership;
 pub mod message;
+pub mod snoop;
