@@ -55,10 +55,6 @@ static REPLICATE_FATES: PerCpuArray<Count> = PerCpuArray::with_max_entries(FATES
 #[map]
 static REPLICATE_TRANSMITTED: PerCpuHashMap<u32, Transmitted> = PerCpuHashMap::with_max_entries(PORTS, 0);
 
-/// 1 when some entry names a source.
-#[unsafe(no_mangle)]
-static REPLICATE_BY_SOURCE: Global<u32> = Global::new(1);
-
 /// 1 when an AF_XDP socket makes the copies.
 #[unsafe(no_mangle)]
 static REPLICATE_TO_SOCKETS: Global<u32> = Global::new(0);
@@ -80,8 +76,8 @@ pub fn replicate(ctx: XdpContext) -> u32 {
     let mut action = XDP_PASS;
     if let Fate::Replicated = fate {
         (fate, action) = match way(&mut key) {
-            Some(way) => copy(&ctx, way, bytes),
-            None => (Fate::NoMember, XDP_DROP),
+            Some(way) if way.set != Way::NOBODY => copy(&ctx, way, bytes),
+            _ => (Fate::NoMember, XDP_DROP),
         };
     }
     count(&REPLICATE_FATES, fate as u32, bytes);
@@ -152,18 +148,19 @@ fn ipv6(frame: &Frame, bytes: usize, key: &mut GroupKey) -> Option<Fate> {
     Some(Fate::Replicated)
 }
 
-/// The way for this source, or for any.
+/// The way for any source, or the one for this.
 #[inline(always)]
 fn way(key: &mut GroupKey) -> Option<Way> {
-    if REPLICATE_BY_SOURCE.load() != 0 {
-        // SAFETY: entries stay until no program reads them any more.
-        if let Some(way) = unsafe { REPLICATE_GROUPS.get(&*key) } {
-            return Some(*way);
-        }
-    }
+    let source = key.source;
     key.source = ANY_SOURCE;
+    // SAFETY: entries stay until no program reads them any more.
+    let any = *unsafe { REPLICATE_GROUPS.get(&*key) }?;
+    if any.sources == 0 {
+        return Some(any);
+    }
+    key.source = source;
     // SAFETY: as above.
-    unsafe { REPLICATE_GROUPS.get(&*key) }.copied()
+    Some(unsafe { REPLICATE_GROUPS.get(&*key) }.copied().unwrap_or(any))
 }
 
 /// Sends copies to all members but the one that the frame came from.

@@ -8,8 +8,7 @@ pub const PORTS: u32 = 1024;
 /// Interfaces that frames may come from.
 pub const SOURCES: u32 = 64;
 
-/// What selects a set of members. A frame is looked up with its own source first, when some entry names one, then with
-/// [`ANY_SOURCE`].
+/// What selects a set of members. A frame is looked up with [`ANY_SOURCE`] first, then with its own source, if the group has entries for some.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GroupKey {
@@ -33,10 +32,17 @@ impl GroupKey {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {
-    /// The set of members.
+    /// The set of members, or [`NOBODY`](Self::NOBODY).
     pub set: u32,
     /// The counter of frames of this group that went to this set.
     pub counter: u32,
+    /// 1 in the entry for any source, when there are entries for some sources, too.
+    pub sources: u32,
+}
+
+impl Way {
+    /// The set of those groups, or sources in a group, that have no member.
+    pub const NOBODY: u32 = u32::MAX;
 }
 
 /// What became of a frame.
@@ -87,4 +93,5 @@ pub struct Transmitted {
     pub errno: u64,
 }
 
-const _: () = assert!(size_of::<GroupKey>() == 36 && size_of::<Transmitted>() == 24 && size_of::<Way>() == 8);
+const _: () =
+    assert!(size_of::<GroupKey>() == 36 && size_of::<Transmitted>() == 24 && size_of::<Way>() == 12);

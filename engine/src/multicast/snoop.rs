@@ -19,6 +19,15 @@ const HOSTS: usize = 256;
 /// Sources that are kept for a host in a group; a report that names more counts as one for any source.
 const SOURCES: usize = 256;
 
+/// Whether packets of `group` never leave their link, and so go to every port whatever is reported: 224.0.0.0/24 (RFC 4541 §2.1.2) and IPv6 scopes up to the link
+/// (RFC 4291 §2.7).
+pub fn stays_on_link(group: IpAddr) -> bool {
+    match group {
+        IpAddr::V4(v4) => v4.octets()[..3] == [224, 0, 0],
+        IpAddr::V6(v6) => v6.is_multicast() && v6.octets()[1] & 0x0f <= 2,
+    }
+}
+
 /// What a host says of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
@@ -112,10 +121,11 @@ impl Table {
         self.groups.keys().copied()
     }
 
-    /// Takes what a host said. Claims from ports that there are not, and of addresses that are no groups, change nothing.
+    /// Takes what a host said. Claims from ports that there are not, and of addresses that are no groups or groups of the link, change nothing.
     pub fn hear(&mut self, claim: &Claim, now: Instant) -> Effect {
         let Claim { port, host, group, ref said } = *claim;
-        if port >= self.ports || !group.is_multicast() || host.is_ipv4() != group.is_ipv4() {
+        let follows = group.is_multicast() && !stays_on_link(group) && host.is_ipv4() == group.is_ipv4();
+        if port >= self.ports || !follows {
             return Effect::default();
         }
         if !self.groups.contains_key(&group) && self.groups.len() >= self.most_groups {

@@ -44,7 +44,7 @@ fn older_hosts_are_asked_and_have_time_to_object() {
     assert!(table.expire(now + LAST_MEMBER_TIME).is_empty());
     table.hear(&heard(0, "10.0.0.2", Said::Leaves), objection);
     assert_eq!(table.expire(objection + LAST_MEMBER_TIME), [ip("239.1.2.3")]);
-    assert_eq!(ports(&table), []);
+    assert!(ports(&table).is_empty());
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn what_is_not_repeated_ends() {
     assert_eq!(table.expire(now + LIFETIME), [ip("239.1.2.3")]);
     assert_eq!(ports(&table), [2]);
     assert_eq!(table.forget_port(2), [ip("239.1.2.3")]);
-    assert_eq!(ports(&table), []);
+    assert!(ports(&table).is_empty());
 }
 
 #[test]
@@ -107,6 +107,8 @@ fn nonsense_changes_nothing() {
         heard(4, "10.0.0.1", Said::Exclude(vec![])),
         heard(0, "fe80::1", Said::Exclude(vec![])),
         Claim { group: ip("10.0.0.1"), ..heard(0, "10.0.0.1", Said::Member) },
+        Claim { group: ip("224.0.0.251"), ..heard(0, "10.0.0.1", Said::Member) },
+        Claim { group: ip("ff02::fb"), ..heard(0, "fe80::1", Said::Member) },
     ] {
         assert_eq!(table.hear(&wrong, now), Effect::default());
     }

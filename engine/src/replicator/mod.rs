@@ -24,7 +24,7 @@ pub mod xdp;
 use std::time::{Duration, Instant};
 
 pub use control::{Control, Membership};
-pub use report::{Group, Port, Report};
+pub use report::{Fate, Group, Memberships, Port, Report, SCHEMA};
 
 use crate::control::Stop;
 use crate::error::{Error, Result};
@@ -138,13 +138,18 @@ impl Replicator {
                 counts
             }
         };
+        let warnings = match &self.datapath {
+            Datapath::Xdp(handle) | Datapath::Afxdp(handle, _) => handle.warnings(),
+            Datapath::Socket(_) => Vec::new(),
+        };
         let state = self.control.state();
         if let Some(failure) = &state.failure {
             return Err(Error::failed(format!(
                 "replicator: memberships are not followed any more: {failure}"
             )));
         }
-        Ok(Report::new(self.by, &self.from, &self.to, self.started.elapsed(), &state, counts))
+        let elapsed = self.started.elapsed();
+        Ok(Report { warnings, ..Report::new(self.by, &self.from, &self.to, elapsed, &state, counts) })
     }
 }
 

@@ -10,6 +10,10 @@ use super::By;
 use super::control::State;
 use super::counters::Counts;
 use crate::queue::spec::Interface;
+use crate::report::Warning;
+
+/// Name and version of the report's schema.
+pub const SCHEMA: &str = "wirerate.replicator/1";
 
 /// What was copied.
 #[derive(Debug, Clone, Serialize)]
@@ -30,6 +34,8 @@ pub struct Report {
     pub groups: Vec<Group>,
     /// The membership messages that were read and sent.
     pub memberships: Memberships,
+    /// What a reader should know.
+    pub warnings: Vec<Warning>,
 }
 
 /// Frames with one fate.
@@ -68,7 +74,7 @@ pub struct Group {
     pub source: Option<IpAddr>,
     /// The ports that a copy each was made for.
     pub ports: Vec<String>,
-    /// Frames that arrived (buffers, where `socket` passes several segments on as one).
+    /// Frames that arrived; datagrams, where `socket` passes several on as one buffer.
     pub frames: u64,
     /// Their bytes, without FCS.
     pub bytes: u64,
@@ -102,7 +108,7 @@ impl Report {
                 as u64
         };
         Self {
-            schema: "wirerate.replicator/1",
+            schema: SCHEMA,
             by: by.name(),
             from: from.iter().map(|i| i.name.clone()).collect(),
             duration_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
@@ -137,6 +143,7 @@ impl Report {
                 queries: state.queries,
                 refused: state.table.refused(),
             },
+            warnings: Vec::new(),
         }
     }
 

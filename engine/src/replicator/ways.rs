@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use wirerate_ebpf_types::replicate::Way;
+
 use super::counters::{Count, Key};
 use crate::error::{Error, Result};
 use crate::multicast::snoop::Entry;
@@ -24,6 +26,8 @@ pub(super) struct To {
     pub ports: BTreeSet<usize>,
     /// The set is to be made first.
     pub new_set: bool,
+    /// Some sources have entries beside this one.
+    pub sources: bool,
 }
 
 /// A change of a group's entries.
@@ -101,15 +105,22 @@ impl Ways {
         let mut changes = Changes::default();
         let mut old = self.live.remove(&group).unwrap_or_default();
         let mut new = BTreeMap::new();
+        let some_have = entries.iter().any(|entry| entry.source.is_some());
         for entry in entries {
-            if let Some(same) = old.get(&entry.source).filter(|to| to.ports == entry.ports) {
-                new.insert(entry.source, To { new_set: false, ..same.clone() });
-                old.remove(&entry.source);
+            let sources = some_have && entry.source.is_none();
+            if old.get(&entry.source).is_some_and(|to| to.ports == entry.ports)
+                && let Some(same) = old.remove(&entry.source)
+            {
+                let to = To { new_set: false, sources, ..same };
+                if same.sources != sources {
+                    changes.changes.push(Change { source: entry.source, to: Some(to.clone()) });
+                }
+                new.insert(entry.source, to);
                 continue;
             }
             let (set, new_set) = self.set_for(&entry.ports)?;
             let counter = self.counter(&read, &mut changes.cleared)?;
-            let to = To { set, counter, ports: entry.ports.clone(), new_set };
+            let to = To { set, counter, ports: entry.ports.clone(), new_set, sources };
             changes.changes.push(Change { source: entry.source, to: Some(to.clone()) });
             new.insert(entry.source, to);
         }
@@ -132,6 +143,9 @@ impl Ways {
 
     /// The set with these members, and whether it has to be made.
     fn set_for(&mut self, ports: &BTreeSet<usize>) -> Result<(u32, bool)> {
+        if ports.is_empty() {
+            return Ok((Way::NOBODY, false));
+        }
         if let Some(&number) = self.by_ports.get(ports) {
             self.sets[number as usize].used_by += 1;
             return Ok((number, false));
@@ -245,5 +259,11 @@ mod tests {
         assert_eq!(sources, [Some("10.0.0.1".parse().unwrap()), None]);
         let rest = ways.change(group(1), &[entry(None, &[0, 1])], ten).unwrap();
         assert!(rest.changes[0].to.is_some() && rest.changes[1].to.is_none());
+        // The rest has the same members, and is told that a source goes elsewhere.
+        let one = [entry(Some("10.0.0.1"), &[0]), entry(None, &[0, 1])];
+        let told = ways.change(group(1), &one, ten).unwrap().changes;
+        let flags: Vec<_> =
+            told.iter().map(|c| (c.source.is_some(), c.to.as_ref().unwrap().sources)).collect();
+        assert_eq!(flags, [(true, false), (false, true)]);
     }
 }

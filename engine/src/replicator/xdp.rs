@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::multicast::snoop::Entry;
 use crate::queue::afxdp::steer::{is_final, map_mut, reason_of, refused, words};
 use crate::queue::spec::Interface;
+use crate::report::Warning;
 use crate::sys::netns::Netns;
 
 const CAPABILITIES: &str = "CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON";
@@ -268,7 +269,8 @@ impl Program {
                         .set(way.set, &set, 0)
                         .map_err(|error| explain(&what(), &error, CAPABILITIES))?;
                 }
-                let value = maps::Way(Way { set: way.set, counter: way.counter });
+                let value =
+                    maps::Way(Way { set: way.set, counter: way.counter, sources: u32::from(way.sources) });
                 self.groups.insert(key, value, 0).map_err(|error| explain(&what(), &error, CAPABILITIES))
             }
         }
@@ -301,6 +303,11 @@ impl Handle {
 
     pub(super) fn fates(&self) -> Result<Vec<(&'static str, u64)>> {
         lock(&self.0).fates()
+    }
+
+    pub(super) fn warnings(&self) -> Vec<Warning> {
+        let warn = |text: &String| Warning { code: "generic-xdp", text: text.clone(), fix: None };
+        lock(&self.0).generic().iter().map(warn).collect()
     }
 }
 

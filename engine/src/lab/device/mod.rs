@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use super::{Host, INTERFACE, Lab, Netns, ip};
 use crate::error::{Error, Result};
+use crate::multicast::snoop::stays_on_link;
 use crate::replicator::{self, Control};
 
 pub use ends::Options;
@@ -96,10 +97,7 @@ impl Kind {
 
     /// Why the device cannot forward `group` from `source`; `None`: it can.
     pub fn cannot(self, group: IpAddr, source: Option<IpAddr>) -> Option<String> {
-        let local = match group {
-            IpAddr::V4(v4) => v4.octets()[..3] == [224, 0, 0],
-            IpAddr::V6(v6) => v6.octets()[1] & 0x0f <= 2,
-        };
+        let local = stays_on_link(group);
         if !group.is_multicast() {
             return Some(format!("{group} is not a group"));
         }
