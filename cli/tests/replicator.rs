@@ -1,5 +1,4 @@
 //! `wirerate replicator`: copies to those who have joined, by every datapath, and tells what it did when it is interrupted.
-#![forbid(unsafe_code)]
 
 use serde_json::Value;
 use wirerate_engine::lab::{INTERFACE, Lab};

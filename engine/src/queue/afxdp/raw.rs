@@ -86,9 +86,9 @@ impl RawRx {
         self.fill.reserve(BATCH);
         let mut fill = self.fill.slots();
         let mut frames = self.frames.look();
-        let filled = self.ring.filled(BATCH);
-        let count = filled.left() as usize;
-        for desc in filled {
+        let mut count = 0;
+        for desc in self.ring.filled(BATCH) {
+            count += 1;
             // A frame in several pieces is longer than any that the interface may have.
             if desc.options & MORE == 0
                 && let Some(bytes) = frames.bytes(desc)
