@@ -224,7 +224,7 @@ impl Program {
         let mut groups = self.ways.settled();
         for (counter, key) in self.ways.counting() {
             let count = sum(&self.counts, counter)?;
-            let total = groups.entry(key).or_insert_with(Count::default);
+            let total = groups.entry(key).or_default();
             total.frames += count.frames;
             total.bytes += count.bytes;
         }

@@ -85,7 +85,7 @@ impl RawRx {
         }
         self.fill.reserve(BATCH);
         let mut fill = self.fill.slots();
-        let mut frames = self.frames.look();
+        let frames = self.frames.look();
         let mut count = 0;
         for desc in self.ring.filled(BATCH) {
             count += 1;
