@@ -8,6 +8,7 @@ mod drops;
 mod output;
 mod recv;
 mod reflect;
+mod replicator;
 mod rtp;
 mod send;
 mod signals;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Stamp(args) => stamp::run(args),
         Command::Reflect(args) => reflect::run(args),
+        Command::Replicator(args) => replicator::run(args),
     };
     match ended {
         Ok(status) => status.into(),

@@ -24,6 +24,7 @@ pub mod pacing;
 pub mod packet;
 pub mod profile;
 pub mod queue;
+pub mod replicator;
 pub mod report;
 pub mod rtcp;
 pub mod stamp;

@@ -3,3 +3,5 @@
 
 pub mod mac;
 pub mod membership;
+pub mod message;
+pub mod snoop;
