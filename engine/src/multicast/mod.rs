@@ -1,6 +1,10 @@
 //! What multicast needs beyond unicast: who gets what, and by which hardware address.
 #![forbid(unsafe_code)]
 
+pub mod listen;
 pub mod mac;
 pub mod membership;
 pub mod message;
+pub mod own;
+pub mod report;
+pub mod state;
