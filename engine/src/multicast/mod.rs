@@ -4,7 +4,9 @@
 pub mod listen;
 pub mod mac;
 pub mod membership;
+pub mod memberships;
 pub mod message;
 pub mod own;
 pub mod report;
 pub mod state;
+pub mod version;
