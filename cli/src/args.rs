@@ -1,6 +1,7 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod groups;
 pub mod stamp;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub enum Command {
     Stamp(stamp::Stamp),
     /// Answer STAMP test packets (RFC 8762) until Ctrl-C: a session-reflector
     Reflect(stamp::Reflect),
+    /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture
+    Groups(groups::Groups),
 }
 
 const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT, or rtp://[SOURCE@]ADDR:PORT, which recv takes for --format rtp; IPv6 in brackets. A multicast group is \

@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod doctor;
 mod drops;
+mod groups;
 mod output;
 mod recv;
 mod reflect;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Stamp(args) => stamp::run(args),
         Command::Reflect(args) => reflect::run(args),
+        Command::Groups(args) => groups::run(args),
     };
     match ended {
         Ok(status) => status.into(),
