@@ -207,6 +207,50 @@ fn what_passes_is_told_in_both_directions() {
 }
 
 #[test]
+fn reports_of_older_versions_are_learnt_from() {
+    common::require_root!();
+    let lab = Lab::bridge(1).unwrap();
+    for (group, version) in [("239.14.0.1", "igmpv2"), ("ff15::14:1", "mldv1")] {
+        let args =
+            ["groups", "--join", group, "--groups", "3", "--emit", "--speak", version, "--rate", "100"];
+        let running = Running::ready_on(&lab.receivers[0], &[&args[..], &["--iface", INTERFACE]].concat());
+        let prefix = group.trim_end_matches('1');
+        until(version, || groups(&lab, "r1", prefix) == 3);
+        running.signal("INT");
+        let report = running.report();
+        // Joins, perhaps repeated, and a leave for each.
+        assert!(
+            (6..20).contains(&report["joined"]["reports_sent"].as_u64().unwrap()),
+            "{}",
+            report["joined"]
+        );
+        until("left", || groups(&lab, "r1", prefix) == 0);
+    }
+}
+
+#[test]
+fn an_interface_that_vanishes_ends_it_with_what_was_heard() {
+    common::require_root!();
+    let lab = Lab::bridge(1).unwrap();
+    let args = ["groups", "--join", "239.15.0.1", "--groups", "2", "--iface", INTERFACE];
+    let emitted = Running::ready_on(&lab.receivers[0], &[&args[..], &["--emit"]].concat());
+    let kernel = Running::ready_on(&lab.receivers[0], &args);
+    let mut both = [emitted, kernel];
+    for running in &mut both {
+        running.wait_for("message");
+    }
+    common::ip(&lab.middle, "link delete r1");
+    for running in both {
+        let (report, ended) = running.end();
+        assert_eq!(ended.code, 1, "{}", ended.stderr);
+        assert!(ended.stderr.contains(INTERFACE), "{}", ended.stderr);
+        let report = report.expect("what was heard is told");
+        assert_eq!(report["joined"]["held"], 2);
+        assert!(report["heard"]["reports"].as_u64().unwrap() > 0);
+    }
+}
+
+#[test]
 fn a_bridge_without_a_querier_learns_by_ours() {
     common::require_root!();
     let lab = Lab::bridge(2).unwrap();

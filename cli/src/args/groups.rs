@@ -27,7 +27,7 @@ pub struct Groups {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["watch", "iface", "duration", "ready_fd"])]
     pub pcap: Option<PathBuf>,
 
-    /// Be a member of this group until Ctrl-C or --duration: [SOURCE@]GROUP, a port is ignored. The kernel joins, so that its limits hold
+    /// Be a member of this group until Ctrl-C or --duration: GROUP or SOURCE@GROUP, a port is ignored. The kernel joins, so that its limits hold
     /// (net.ipv4.igmp_max_memberships a socket: more sockets are opened); traffic comes to the interface, and nobody reads it
     #[arg(long, value_name = "TARGET", value_parser = parse_group, requires = "iface", conflicts_with_all = ["watch", "pcap"])]
     pub join: Option<Target>,
@@ -44,7 +44,7 @@ pub struct Groups {
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "join")]
     pub exclude: Vec<IpAddr>,
 
-    /// With --join: joins a second, and leaves at the end, 0.001 to 1000000. Default: all at once
+    /// With --join: joins a second, and leaves after --duration, 0.001 to 1000000. Default, and leaves after Ctrl-C: all at once
     #[arg(long, value_name = "N", requires = "join", value_parser = parse_rate)]
     pub rate: Option<f64>,
 

@@ -10,7 +10,7 @@ use wirerate_engine::host::interface;
 use wirerate_engine::multicast::listen::{self, Config, Event};
 use wirerate_engine::multicast::memberships::{SourceFilter, Wanted};
 use wirerate_engine::multicast::message::Version;
-use wirerate_engine::multicast::report::Report;
+use wirerate_engine::multicast::report::{Line, Report};
 use wirerate_engine::multicast::state::Timers;
 use wirerate_engine::multicast::station::{self, By, Join, Query};
 use wirerate_engine::target::Target;
@@ -24,14 +24,16 @@ use crate::{Result, Status};
 /// Shows memberships: this host's, those on the wire, or those of a capture.
 pub fn run(args: &Groups) -> Result<Status> {
     let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?;
-    let report = report(args, &mut sink)?;
+    let (report, failure) = report(args, &mut sink)?;
     sink.result(&report, text::report)?;
-    Ok(Status::Finished)
+    failure.map_or(Ok(Status::Finished), Err)
 }
 
-fn report(args: &Groups, sink: &mut Sink) -> Result<Report> {
+/// The report, and why it ended before it should.
+fn report(args: &Groups, sink: &mut Sink) -> Result<(Report, Option<Error>)> {
     if let Some(file) = &args.pcap {
-        return listen::read(file, &mut |event| tell(sink, None, &event));
+        let report = listen::read(file, &mut |event| tell(sink, None, text::lines, &event))?;
+        return Ok((report, None));
     }
     if args.join.is_some() || args.querier {
         return station(args, sink);
@@ -41,16 +43,18 @@ fn report(args: &Groups, sink: &mut Sink) -> Result<Report> {
         let interface = args.iface.as_deref().map(interface::lookup).transpose()?;
         let config = Config { interface, duration: args.duration };
         let stop = stop_on_signals()?;
-        return listen::watch(&config, &stop, &mut |event| tell(sink, Some(&mut ready), &event));
+        let report =
+            listen::watch(&config, &stop, &mut |event| tell(sink, Some(&mut ready), text::lines, &event))?;
+        return Ok((report, None));
     }
     if args.duration.is_some() || args.ready_fd.is_some() {
         return Err(Error::usage("groups: --duration and --ready-fd are for something that lasts")
             .fix("add --watch, --join or --querier, or leave them out to see this host's own memberships"));
     }
-    listen::host(args.iface.as_deref())
+    Ok((listen::host(args.iface.as_deref())?, None))
 }
 
-fn station(args: &Groups, sink: &mut Sink) -> Result<Report> {
+fn station(args: &Groups, sink: &mut Sink) -> Result<(Report, Option<Error>)> {
     let name = args.iface.as_deref().expect("clap asks for it");
     let config = station::Config {
         interface: interface::require_up(name)?.interface(),
@@ -60,7 +64,9 @@ fn station(args: &Groups, sink: &mut Sink) -> Result<Report> {
     };
     let mut ready = ReadyFd::open(args.ready_fd)?;
     let stop = stop_on_signals()?;
-    station::run(&config, &stop, &mut |event| tell(sink, Some(&mut ready), &event))
+    let outcome =
+        station::run(&config, &stop, &mut |event| tell(sink, Some(&mut ready), text::brief, &event))?;
+    Ok((outcome.report, outcome.failure))
 }
 
 fn join(args: &Groups, target: &Target) -> Result<Join> {
@@ -133,7 +139,7 @@ fn version(speak: Speak) -> Version {
     }
 }
 
-fn tell(sink: &mut Sink, ready: Option<&mut ReadyFd>, event: &Event<'_>) {
+fn tell(sink: &mut Sink, ready: Option<&mut ReadyFd>, shown: fn(&Line) -> String, event: &Event<'_>) {
     match event {
         Event::Ready => {
             sink.line(&json!({"event": "ready"}));
@@ -143,7 +149,7 @@ fn tell(sink: &mut Sink, ready: Option<&mut ReadyFd>, event: &Event<'_>) {
         }
         Event::Message(line) => {
             sink.line(&json!({"event": "message", "message": line}));
-            sink.passage(|| text::lines(line));
+            sink.passage(|| shown(line));
         }
         Event::Warning(what) => {
             sink.line(&json!({"event": "warning", "warning": what}));

@@ -11,8 +11,20 @@ use wirerate_engine::multicast::state::Mode;
 
 use crate::text::{count, time};
 
+/// Groups of one interface that a table shows.
+const MOST_GROUPS: usize = 200;
+
 /// A line for each statement of a message: time (UTC), interface, direction, host, version, what it says.
 pub fn lines(line: &Line) -> String {
+    shown(line, usize::MAX)
+}
+
+/// One line for a message: its first statement, and how many more there are.
+pub fn brief(line: &Line) -> String {
+    shown(line, 1)
+}
+
+fn shown(line: &Line, most: usize) -> String {
     let at = humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_nanos(line.at_ns)).to_string();
     // The time of day.
     let at = at.get(11..26).unwrap_or(&at);
@@ -28,7 +40,12 @@ pub fn lines(line: &Line) -> String {
     if line.says.is_empty() {
         return format!("{head} report without records{defects}");
     }
-    line.says.iter().map(|said| format!("{head} {}{defects}", say(said))).collect::<Vec<_>>().join("\n")
+    let more = match line.says.len().saturating_sub(most) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let one = |said| format!("{head} {}{more}{defects}", say(said));
+    line.says.iter().take(most).map(one).collect::<Vec<_>>().join("\n")
 }
 
 fn say(said: &Said) -> String {
@@ -227,7 +244,7 @@ fn of_link(link: &Link) -> String {
     }
     let mut table =
         table(&["group", "wants", "version", "expires in", "host", "its own wants", "reports", "last heard"]);
-    for group in &link.groups {
+    for group in link.groups.iter().take(MOST_GROUPS) {
         let mut first = [
             group.group.to_string(),
             filter(group.mode, &group.sources, &group.excluded),
@@ -254,6 +271,9 @@ fn of_link(link: &Link) -> String {
         }
     }
     let _ = writeln!(text, "{table}");
+    if let more @ 1.. = link.groups.len().saturating_sub(MOST_GROUPS) {
+        let _ = writeln!(text, "and {} groups more, which --json has", count(more as u64));
+    }
     let old = |group: &Group| !group.version.names_sources();
     if link.groups.iter().any(old) {
         text += "where versions before IGMPv3 and MLDv2 are spoken, a member that hears another's report keeps silent: there may be more\n";

@@ -254,11 +254,20 @@ struct Station<'a> {
     voice: Option<Voice>,
 }
 
+/// What a station came to. When it failed on the way, what was heard by then is still in the report.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The report.
+    pub report: Report,
+    /// Why it ended before it should.
+    pub failure: Option<Error>,
+}
+
 /// Runs until the time is up or `stop` is requested, and takes everything back.
 ///
 /// # Errors
-/// Usage: a group that is none, a version without an address to speak from. Environment: no privilege, limits of the kernel. Failed: the interface went away.
-pub fn run(config: &Config, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Report> {
+/// When it cannot begin. Usage: a group that is none, a version without an address to speak from. Environment: no privilege. What fails later, joins among it, is the outcome's.
+pub fn run(config: &Config, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
     let mut report = begin();
     // The first that is made and the last that goes: leaves are of the forced version, too.
     let forced = config.join.as_ref().filter(|join| join.by == By::Kernel).and_then(|join| join.version);
@@ -266,21 +275,12 @@ pub fn run(config: &Config, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) ->
     let mut station = Station::open(config)?;
     let mut memberships = Memberships::new(&config.interface);
     let start = Instant::now();
-    let joined = config.join.as_ref().map(|join| match join.by {
-        By::Kernel => station.join_by_kernel(join, &mut memberships, stop, on_event),
-        By::Emitted => station.join_by_reports(join, stop, on_event),
+    let mut joined = config.join.as_ref().map(|join| Joined {
+        by: if join.by == By::Kernel { "kernel" } else { "emitted" },
+        groups: join.wanted.len() as u64,
+        ..Joined::default()
     });
-    let mut joined = joined.transpose()?;
-    on_event(Event::Ready);
-    let over = || stop.is_requested() || config.duration.is_some_and(|duration| start.elapsed() >= duration);
-    while !over() {
-        let rest = config.duration.map_or(PATIENCE, |duration| duration.saturating_sub(start.elapsed()));
-        station.step(rest.min(PATIENCE), on_event)?;
-    }
-    let rate = config.join.as_ref().and_then(|join| join.rate);
-    // A second signal ends the program: from here on nobody asks to stop.
-    memberships.leave_all(rate, stop, &mut |_| {})?;
-    station.farewell(on_event)?;
+    let failure = station.live(&mut memberships, joined.as_mut(), start, stop, on_event).err();
     if let (Some(joined), Some(reporter)) = (&mut joined, &station.reporter) {
         joined.reports_sent = reporter.sent;
         joined.queries_answered = reporter.hosts.iter().map(Host::queries_answered).sum();
@@ -288,7 +288,7 @@ pub fn run(config: &Config, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) ->
     report.joined = joined;
     report.queried = config.query.is_some().then(|| queried(&station.queriers));
     let missed = station.tap.dropped().map_or(0, u64::from);
-    let mut wire = station.listener.conclude(now_ns());
+    let mut wire = std::mem::take(&mut station.listener).conclude(now_ns());
     (wire.duration_ns, wire.missed) = (start.elapsed().as_nanos() as u64, missed);
     if missed > 0 {
         let text =
@@ -296,7 +296,7 @@ pub fn run(config: &Config, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) ->
         warn(&mut report, Warning { code: "messages-missed", text, fix: None }, on_event);
     }
     report.heard = Some(wire);
-    Ok(report)
+    Ok(Outcome { report, failure })
 }
 
 fn queried(queriers: &[Querier]) -> Queried {
@@ -338,54 +338,56 @@ impl<'a> Station<'a> {
         Ok(Self { config, tap, buffer, listener, queriers, reporter, voice })
     }
 
-    fn join_by_kernel(
+    /// Joins, goes on until the end, and leaves.
+    fn live(
+        &mut self,
+        memberships: &mut Memberships,
+        joined: Option<&mut Joined>,
+        start: Instant,
+        stop: &Stop,
+        on_event: &mut dyn FnMut(Event<'_>),
+    ) -> Result<()> {
+        let config = self.config;
+        if let Some((join, joined)) = config.join.as_ref().zip(joined) {
+            let made = self.join(join, memberships, stop, on_event);
+            let reported = self.reporter.as_ref().map_or(0, Reporter::len);
+            joined.held = (memberships.len() + reported) as u64;
+            joined.sockets = memberships.sockets() as u64;
+            joined.joining_ns = start.elapsed().as_nanos() as u64;
+            made?;
+        }
+        on_event(Event::Ready);
+        let over =
+            || stop.is_requested() || config.duration.is_some_and(|duration| start.elapsed() >= duration);
+        while !over() {
+            let rest = config.duration.map_or(PATIENCE, |duration| duration.saturating_sub(start.elapsed()));
+            self.step(rest.min(PATIENCE), on_event)?;
+        }
+        // A request to stop was the reason, or is one to make haste.
+        let rate = config.join.as_ref().and_then(|join| join.rate);
+        memberships.leave_all(rate, stop, &mut |_| {})?;
+        self.farewell(on_event)
+    }
+
+    fn join(
         &mut self,
         join: &Join,
         memberships: &mut Memberships,
         stop: &Stop,
         on_event: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Joined> {
+    ) -> Result<()> {
         let start = Instant::now();
-        // In pieces, so that a querier of ours goes on meanwhile.
+        // One by one, so that a querier of ours goes on meanwhile.
         for (n, wanted) in join.wanted.iter().enumerate() {
             if !self.wait(n, join.rate, start, stop, on_event)? {
                 break;
             }
-            memberships.join(wanted)?;
-        }
-        Ok(Joined {
-            by: "kernel",
-            groups: join.wanted.len() as u64,
-            held: memberships.len() as u64,
-            sockets: memberships.sockets() as u64,
-            joining_ns: start.elapsed().as_nanos() as u64,
-            ..Joined::default()
-        })
-    }
-
-    fn join_by_reports(
-        &mut self,
-        join: &Join,
-        stop: &Stop,
-        on_event: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Joined> {
-        let start = Instant::now();
-        for (n, wanted) in join.wanted.iter().enumerate() {
-            if !self.wait(n, join.rate, start, stop, on_event)? {
-                break;
-            }
-            if let Some(reporter) = &mut self.reporter {
-                reporter.set(wanted.group, &wanted.filter)?;
+            match &mut self.reporter {
+                None => _ = memberships.join(wanted)?,
+                Some(reporter) => reporter.set(wanted.group, &wanted.filter)?,
             }
         }
-        self.speak()?;
-        Ok(Joined {
-            by: "emitted",
-            groups: join.wanted.len() as u64,
-            held: self.reporter.as_ref().map_or(0, |reporter| reporter.len() as u64),
-            joining_ns: start.elapsed().as_nanos() as u64,
-            ..Joined::default()
-        })
+        self.speak()
     }
 
     /// Goes on until step `n` is due; false when `stop` was requested.
