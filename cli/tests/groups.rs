@@ -267,9 +267,14 @@ fn a_bridge_without_a_querier_learns_by_ours() {
         ["groups", "--querier", "--query-interval", "2s", "--response-time", "500ms", "--iface", INTERFACE];
     let lower = Running::ready_on(&lab.sender, &querier);
     let higher = Running::ready_on(&lab.receivers[1], &querier);
+    // A member of our own on the querier's host is asked, too.
+    let beside =
+        Running::ready_on(&lab.sender, &["groups", "--join", "239.16.0.1", "--emit", "--iface", INTERFACE]);
     until("learnt", || ours() == 5);
     sleep(Duration::from_secs(6));
-    until("still there", || ours() == 5);
+    until("still there", || ours() + groups(&lab, "s0", "239.16.") == 6);
+    beside.signal("INT");
+    assert!(beside.report()["joined"]["queries_answered"].as_u64().unwrap() >= 1);
     let table = table(&lab);
     let routers = table[0]["router"]["br0"].as_array().cloned().unwrap_or_default();
     assert!(routers.iter().any(|router| router["port"] == "s0"), "{table}");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::host::Host;
 use super::listen::{Event, Listener, begin, now_ns, tap, warn};
 use super::memberships::{Memberships, SourceFilter, Wanted};
-use super::message::{Heard, Message, Version, parse};
+use super::message::{Body, Heard, Message, Version, parse};
 use super::querier::Querier;
 use super::report::{Election, Joined, Queried, Report};
 use super::state::{Mode, Timers};
@@ -451,20 +451,16 @@ impl<'a> Station<'a> {
                 }
             }
         }
-        if let Some(reporter) =
-            self.reporter.as_mut().filter(|_| !passed.outgoing || !self.queriers.is_empty())
-        {
-            // What we say as a member is not another member's word.
-            let query = matches!(heard.message.body, super::message::Body::Query(_));
-            if !passed.outgoing || query {
-                reporter.hear(now, &heard);
-            }
+        // What this host says as a member is not another member's word, but a querier on this host is one like others.
+        let query = matches!(heard.message.body, Body::Query(_));
+        if let Some(reporter) = self.reporter.as_mut().filter(|_| !passed.outgoing || query) {
+            reporter.hear(now, &heard);
         }
     }
 
     /// Whether our querier said it.
     fn is_ours(&self, heard: &Heard) -> bool {
-        matches!(heard.message.body, super::message::Body::Query(_))
+        matches!(heard.message.body, Body::Query(_))
             && self.queriers.iter().any(|querier| querier.address() == heard.source)
     }
 
