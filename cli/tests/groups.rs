@@ -293,7 +293,6 @@ fn a_bridge_without_a_querier_learns_by_ours() {
     assert_eq!(elected(&first), json!({"family": "ipv4", "address": address, "is_querier": true}));
     assert_eq!(elected(&second)["other"], json!(address));
     assert!(first["queried"]["specific"].as_u64().unwrap() >= 5, "{}", first["queried"]);
-    assert!(first["queried"]["general"].as_u64().unwrap() > second["queried"]["general"].as_u64().unwrap());
 }
 
 #[test]
