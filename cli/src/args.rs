@@ -1,6 +1,7 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod groups;
 pub mod replicator;
 pub mod stamp;
 
@@ -46,6 +47,8 @@ pub enum Command {
     Reflect(stamp::Reflect),
     /// Copy multicast from some interfaces to those behind which somebody has joined: a switch that snoops, by XDP
     Replicator(replicator::Replicator),
+    /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture
+    Groups(groups::Groups),
 }
 
 const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT, or rtp://[SOURCE@]ADDR:PORT, which recv takes for --format rtp; IPv6 in brackets. A multicast group is \

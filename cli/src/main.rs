@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod doctor;
 mod drops;
+mod groups;
 mod output;
 mod recv;
 mod reflect;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         Command::Stamp(args) => stamp::run(args),
         Command::Reflect(args) => reflect::run(args),
         Command::Replicator(args) => replicator::run(args),
+        Command::Groups(args) => groups::run(args),
     };
     match ended {
         Ok(status) => status.into(),

@@ -81,6 +81,19 @@ impl Sink {
         }
     }
 
+    /// Tells what is part of the result as it comes: with text in its place, otherwise, as progress, on standard error; to nobody with -q.
+    pub fn passage(&mut self, text: impl FnOnce() -> String) {
+        match (self.quiet, self.form) {
+            // With lines, its event has told it.
+            (true, _) | (_, Form::JsonLines) => {}
+            (false, Form::Text) => {
+                // Somebody who stopped reading still gets the exit status.
+                let _ = writeln!(self.result, "{}", text()).and_then(|()| self.result.flush());
+            }
+            (false, Form::Json) => say(&text()),
+        }
+    }
+
     /// Gives the result.
     pub fn report(&mut self, report: &Report) -> Result<(), Error> {
         self.result(report, text::report)

@@ -10,6 +10,7 @@ pub mod netns;
 pub mod packet;
 pub mod sched;
 pub mod socket;
+pub mod tap;
 pub mod timestamping;
 pub mod timex;
 pub mod tsc;
