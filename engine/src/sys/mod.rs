@@ -8,6 +8,7 @@ pub mod interrupt;
 pub mod netns;
 pub mod packet;
 pub mod sched;
+pub mod session;
 pub mod socket;
 pub mod timestamping;
 pub mod timex;
