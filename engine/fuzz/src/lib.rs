@@ -6,7 +6,9 @@ pub mod btf;
 pub mod fragments;
 pub mod frame;
 pub mod headers;
+pub mod igmp;
 pub mod iperf2;
+pub mod mld;
 pub mod observer;
 pub mod probe;
 pub mod rtcp;
@@ -27,7 +29,9 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("fragments", fragments::check),
     ("frame", frame::check),
     ("headers", headers::check),
+    ("igmp", igmp::check),
     ("iperf2", iperf2::check),
+    ("mld", mld::check),
     ("observer", observer::check),
     ("probe", probe::check),
     ("rtcp", rtcp::check),

@@ -3,3 +3,4 @@
 
 pub mod mac;
 pub mod membership;
+pub mod message;

@@ -3,6 +3,7 @@
 
 mod ahead;
 mod arrivals;
+pub(crate) mod capture;
 mod config;
 mod ending;
 mod moment;
