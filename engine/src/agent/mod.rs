@@ -22,5 +22,6 @@ mod lines;
 pub mod protocol;
 mod remote;
 pub mod serve;
+pub mod watch;
 
 pub use remote::{Agent, Ended, Launch, Pong, Say, Task};

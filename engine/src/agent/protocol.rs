@@ -1,6 +1,8 @@
 //! What both ends say to each other: one JSON object a line. `docs/agent.md` describes it for those who write another end.
 #![forbid(unsafe_code)]
 
+mod watch;
+
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -8,6 +10,8 @@ use serde_json::Value;
 
 use crate::clock::Claim;
 use crate::error::{Error, Kind};
+
+pub use watch::{GroupMoments, Groups, Look, Moved, Others, WATCH_SCHEMA, WatchSpec};
 
 /// Number of the protocol. Both ends have to have the same one.
 pub const PROTOCOL: u32 = 1;
@@ -34,6 +38,14 @@ pub struct Request {
 pub enum Ask {
     /// Run a command: the words that a user would type behind `wirerate`.
     Start(Vec<String>),
+    /// Watch an interface: when groups that are joined and left come and go.
+    Watch(WatchSpec),
+    /// Have a watch join groups.
+    Join(Groups),
+    /// Have a watch leave groups.
+    Leave(Groups),
+    /// Tell what a watch has seen by now.
+    Look(Yes),
     /// End a task; its report follows.
     Stop(Yes),
     /// Say that you are there, and what time it is.
@@ -93,6 +105,12 @@ pub enum Event {
         /// The command's own report.
         report: Value,
     },
+    /// A watch has joined what it was asked to.
+    Joined(Moved),
+    /// A watch has left what it was asked to.
+    Left(Moved),
+    /// What a watch has seen by now.
+    Look(Look),
     /// What went wrong.
     Error(Failure),
     /// The last line about a task.

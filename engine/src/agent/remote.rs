@@ -16,10 +16,12 @@ use serde_json::Value;
 use super::child::Process;
 use super::lines::{Line, Lines};
 use super::protocol::{
-    Ask, Event, Failure, Hello, LONGEST_EVENT, Message, PROTOCOL, Request, Yes, shortened,
+    Ask, Event, Failure, Groups, Hello, LONGEST_EVENT, Look, Message, Moved, PROTOCOL, Request, WatchSpec,
+    Yes, shortened,
 };
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::target::Target;
 
 /// Is handed each line that an agent says on standard error.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
@@ -170,6 +172,8 @@ struct State {
     report: Option<Value>,
     failure: Option<Failure>,
     status: Option<u8>,
+    moved: VecDeque<Moved>,
+    look: Option<Look>,
 }
 
 /// What came from the far end.
@@ -272,6 +276,66 @@ impl Agent {
         }
     }
 
+    /// Begins to watch an interface; [`ready`](Self::ready) tells when it does.
+    ///
+    /// # Errors
+    /// When the agent is gone.
+    pub fn watch(&mut self, spec: &WatchSpec) -> Result<Task> {
+        self.begin(Ask::Watch(spec.clone()))
+    }
+
+    /// Has a watch join groups, `rate` of them a second, or as fast as the kernel takes them; [`moved`](Self::moved) waits until it has.
+    ///
+    /// # Errors
+    /// When the agent is gone.
+    pub fn join(&mut self, watch: Task, groups: &[Target], rate: Option<f64>) -> Result<()> {
+        self.ask(watch, Ask::Join(listed(groups, rate)))
+    }
+
+    /// Has a watch leave groups, as [`join`](Self::join).
+    ///
+    /// # Errors
+    /// When the agent is gone.
+    pub fn leave(&mut self, watch: Task, groups: &[Target], rate: Option<f64>) -> Result<()> {
+        self.ask(watch, Ask::Leave(listed(groups, rate)))
+    }
+
+    /// Waits until the kernel has been asked for all groups of the oldest [`join`](Self::join) or [`leave`](Self::leave) that was not waited for;
+    /// gives their number.
+    ///
+    /// # Errors
+    /// Why it could not join or leave all, that it has not within `timeout`, or that the watch or the agent has ended.
+    pub fn moved(&mut self, watch: Task, timeout: Duration) -> Result<u64> {
+        self.wait(timeout, "the groups are not joined or left", |agent| {
+            let moved = agent.going_on(watch)?.moved.pop_front();
+            match moved {
+                Some(Moved { failure: Some(failure), .. }) => Err(failure.at(&agent.name)),
+                Some(Moved { groups, failure: None }) => Ok(Some(groups)),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// What a watch has seen by now.
+    ///
+    /// # Errors
+    /// When it does not answer within `timeout`, or the watch or the agent has ended.
+    pub fn look(&mut self, watch: Task, timeout: Duration) -> Result<Look> {
+        self.going_on(watch)?.look = None;
+        self.ask(watch, Ask::Look(Yes))?;
+        self.wait(timeout, "the watch does not answer", |agent| Ok(agent.going_on(watch)?.look.take()))
+    }
+
+    /// Ends a watch, which lets its memberships go, and gives all that it has seen.
+    ///
+    /// # Errors
+    /// As [`report`](Self::report).
+    pub fn watched(&mut self, watch: Task, timeout: Duration) -> Result<Look> {
+        self.stop(watch)?;
+        let report = self.report(watch, timeout)?;
+        serde_json::from_value(report).map_err(|e| self.failed(format!("the report of a watch is none: {e}")))
+    }
+
     /// Asks whether it is there, and what time it is there: its clock is between the two readings here.
     ///
     /// # Errors
@@ -324,6 +388,16 @@ impl Agent {
 
     fn state(&self, task: Task) -> Result<&State> {
         self.tasks.get(&task.0).ok_or_else(|| self.failed(format!("there is no task {}", task.0)))
+    }
+
+    /// A task that has to go on.
+    fn going_on(&mut self, task: Task) -> Result<&mut State> {
+        let state = self.state(task)?;
+        match (state.status, state.failure.clone()) {
+            (None, _) => Ok(self.tasks.get_mut(&task.0).expect("just seen")),
+            (Some(_), Some(failure)) => Err(failure.at(&self.name)),
+            (Some(status), None) => Err(self.failed(format!("the task has ended (status {status})"))),
+        }
     }
 
     /// Reads messages until `found` finds something in what is known.
@@ -388,6 +462,13 @@ impl Agent {
             Event::Report { .. } => {
                 if let Event::Report { report } = event {
                     state.report = Some(report);
+                }
+                return Ok(());
+            }
+            Event::Joined(moved) | Event::Left(moved) => state.moved.push_back(moved.clone()),
+            Event::Look(_) => {
+                if let Event::Look(look) = event {
+                    state.look = Some(look);
                 }
                 return Ok(());
             }
@@ -489,6 +570,10 @@ impl Drop for Agent {
         let patience = if self.broken.is_some() { Duration::ZERO } else { DROPPED };
         self.process.end(patience);
     }
+}
+
+fn listed(groups: &[Target], rate: Option<f64>) -> Groups {
+    Groups { groups: groups.iter().map(ToString::to_string).collect(), rate }
 }
 
 /// What is wrong with a line, and what to do about it.

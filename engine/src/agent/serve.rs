@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use nix::poll::PollTimeout;
 
 use super::lines::{Line, Lines};
 use super::protocol::{
     Ask, Event, Failure, FailureKind, Hello, LONGEST_REQUEST, Message, Request, shortened,
 };
+use super::watch::{self, Command};
 use crate::clock;
 use crate::control::Stop;
 use crate::error::{Error, Result};
@@ -154,7 +155,18 @@ struct Running {
     stop: Stop,
     /// Its last line has been told.
     ended: Stop,
+    /// How a watch is asked.
+    commands: Option<Sender<Command>>,
     thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn ask(&self, command: Command, refuse: &dyn Fn(String)) {
+        let asked = self.commands.as_ref().map(|commands| commands.send(command).is_ok());
+        if asked.is_none() {
+            refuse("this task is no watch".to_owned());
+        }
+    }
 }
 
 impl Tasks {
@@ -164,13 +176,31 @@ impl Tasks {
         let known = self.running.get(&id).filter(|task| !task.ended.is_requested());
         match (request.ask, known) {
             (Ask::Ping(_), _) => self.out.tell(Some(id), Event::Pong { tai_ns: clock::tai_ns() }),
-            (Ask::Start(_), Some(_)) => refuse(format!("there is a task {id} already")),
+            (Ask::Start(_) | Ask::Watch(_), Some(_)) => refuse(format!("there is a task {id} already")),
             (Ask::Start(words), None) => match parse(&words) {
-                Ok(job) => self.start(id, job),
+                Ok(job) => self.start(id, job, None),
                 Err(failure) => self.never_began(id, failure),
             },
+            (Ask::Watch(spec), None) => {
+                let (commands, asked) = unbounded();
+                let job: Job = Box::new(move |stop, tell| match watch::run(&spec, &asked, stop, tell) {
+                    Ok(()) => 0,
+                    Err(error) => {
+                        let failure = Failure::from(&error);
+                        let status = failure.status();
+                        tell(Event::Error(failure));
+                        status
+                    }
+                });
+                self.start(id, job, Some(commands));
+            }
+            (Ask::Join(groups), Some(task)) => task.ask(Command::Join(groups), &refuse),
+            (Ask::Leave(groups), Some(task)) => task.ask(Command::Leave(groups), &refuse),
+            (Ask::Look(_), Some(task)) => task.ask(Command::Look, &refuse),
             (Ask::Stop(_), Some(task)) => task.stop.request(),
-            (Ask::Stop(_), None) => refuse(format!("there is no task {id}, or it has ended")),
+            (Ask::Stop(_) | Ask::Join(_) | Ask::Leave(_) | Ask::Look(_), None) => {
+                refuse(format!("there is no task {id}, or it has ended"))
+            }
         }
     }
 
@@ -180,7 +210,7 @@ impl Tasks {
         self.out.tell(Some(id), Event::End { status });
     }
 
-    fn start(&mut self, id: u64, job: Job) {
+    fn start(&mut self, id: u64, job: Job, commands: Option<Sender<Command>>) {
         self.forget_ended();
         if self.running.len() >= MOST_TASKS {
             self.never_began(id, Failure::usage(format!("{MOST_TASKS} tasks run already")));
@@ -199,7 +229,7 @@ impl Tasks {
             ending.request();
             out.tell(Some(id), Event::End { status });
         });
-        self.running.insert(id, Running { stop, ended, thread });
+        self.running.insert(id, Running { stop, ended, commands, thread });
     }
 
     fn forget_ended(&mut self) {

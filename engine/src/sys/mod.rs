@@ -10,6 +10,7 @@ pub mod packet;
 pub mod sched;
 pub mod session;
 pub mod socket;
+pub mod tap;
 pub mod timestamping;
 pub mod timex;
 pub mod tsc;

@@ -71,6 +71,28 @@ pub fn join(fd: BorrowedFd<'_>, index: u32, group: IpAddr, source: Option<IpAddr
     }
 }
 
+/// Leaves `group`, or the channel (`source`, `group`), on the interface with this index (RFC 3678 §5.1).
+///
+/// # Errors
+/// The kernel's own; EADDRNOTAVAIL when the socket is no member.
+pub fn leave(fd: BorrowedFd<'_>, index: u32, group: IpAddr, source: Option<IpAddr>) -> io::Result<()> {
+    let level = if group.is_ipv6() { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
+    match source {
+        None => {
+            let request = libc::group_req { gr_interface: index, gr_group: storage(group) };
+            set(fd, level, libc::MCAST_LEAVE_GROUP, &request)
+        }
+        Some(source) => {
+            let request = libc::group_source_req {
+                gsr_interface: index,
+                gsr_group: storage(group),
+                gsr_source: storage(source),
+            };
+            set(fd, level, libc::MCAST_LEAVE_SOURCE_GROUP, &request)
+        }
+    }
+}
+
 /// The socket's memory figures, by the `SK_MEMINFO_` constants (`SO_MEMINFO`, Linux 4.12).
 ///
 /// # Errors
