@@ -298,3 +298,7 @@ pub fn shortened(line: &[u8]) -> String {
     }
     shown
 }
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;

@@ -168,15 +168,19 @@ impl GroupMoments {
 
     fn came(&mut self, bytes: u64, at_ns: u64) {
         self.bytes += bytes;
-        self.last_data_ns = Some(at_ns);
-        if self.join_asked_ns.is_none_or(|asked| at_ns < asked) {
+        self.last_data_ns = self.last_data_ns.max(Some(at_ns));
+        // Packets of several CPUs may be read in another order than that of their stamps.
+        let is_after = |moment: Option<u64>| moment.is_some_and(|moment| at_ns >= moment);
+        if !is_after(self.join_asked_ns) {
             self.packets_before += 1;
             return;
         }
-        self.first_data_ns.get_or_insert(at_ns);
-        if self.leave_reported_ns.is_some_and(|left| at_ns > left) {
+        if self.join_reported_ns.is_none() || is_after(self.join_reported_ns) {
+            self.first_data_ns.get_or_insert(at_ns);
+        }
+        if is_after(self.leave_reported_ns) {
             self.packets_after += 1;
-        } else if self.join_reported_ns.is_some_and(|joined| at_ns >= joined) {
+        } else if is_after(self.join_reported_ns) {
             self.packets_member += 1;
         } else {
             self.packets_asked += 1;
@@ -192,7 +196,7 @@ impl GroupMoments {
             self.join_reported_ns = Some(at_ns);
             self.join_message = Some(by.to_owned());
             // What came since the request came too early to be its answer.
-            self.first_data_ns = None;
+            self.first_data_ns = self.first_data_ns.filter(|first| *first >= at_ns);
         } else if !joins && is_first(self.leave_asked_ns, self.leave_reported_ns) {
             self.leave_reported_ns = Some(at_ns);
             self.leave_message = Some(by.to_owned());
