@@ -34,7 +34,7 @@ pub fn plan(args: &Send) -> Result<Plan> {
     }))
 }
 
-fn configuration(args: &Send) -> Result<SendConfig> {
+pub fn configuration(args: &Send) -> Result<SendConfig> {
     let d = &args.datapath;
     let sizes = match (&args.frame_size, &args.length) {
         (Some(frame), _) => Some(SizeSpec::Frame(frame.parse()?)),

@@ -202,6 +202,12 @@ fn render(report: &Report) -> String {
     if let Some(error) = times.one_way_error_ns {
         line("  error", format!("one-way times may be off by {}", time(error)));
     }
+    if let (Some(offset), Some(error)) = (times.clock_offset_ns, times.clock_offset_error_ns) {
+        let which = if offset < 0 { "behind" } else { "ahead" };
+        let text =
+            format!("the other end's is {which} by {}, to {}", time(offset.unsigned_abs()), time(error));
+        line("clocks", text);
+    }
     let (t1, t4) = (report.timestamps.transmit, report.timestamps.receive);
     if rx.answered > 0 {
         line("stamps", format!("T1: {}; T4: {}", taken_by(t1), taken_by(t4)));

@@ -157,8 +157,14 @@ fn pollers(name: &str) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// Has the middle take packets from the sender's cable by a ring, whose reader gets no CPU as long as anybody else wants it.
-fn starve(lab: &Lab) {
+/// Has the kernel run thread `id` by another policy.
+fn run_as(policy: &str, id: &str) {
+    let done = Command::new("chrt").args([policy, "-p", "0", id]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
+/// Has the middle take packets from the sender's cable by a ring, whose readers get no CPU as long as anybody else wants it; those.
+fn starve(lab: &Lab) -> Vec<String> {
     for (netns, interface) in [(&lab.middle, "s0"), (&lab.sender.netns, INTERFACE)] {
         let on = netns.command("ethtool").args(["-K", interface, "gro", "on"]).output().unwrap();
         assert!(on.status.success(), "{on:?}");
@@ -166,17 +172,13 @@ fn starve(lab: &Lab) {
     let before = pollers("s0");
     let threaded = lab.middle.command("sh").args(["-c", "echo 1 > /sys/class/net/s0/threaded"]).status();
     assert!(threaded.unwrap().success());
-    for id in pollers("s0").iter().filter(|id| !before.contains(id)) {
-        for (program, words) in [("taskset", ["-p", "1"]), ("chrt", ["--idle", "-p"])] {
-            let mut command = Command::new(program);
-            command.args(words);
-            if program == "chrt" {
-                command.arg("0");
-            }
-            let done = command.arg(id).output().unwrap();
-            assert!(done.status.success(), "{done:?}");
-        }
+    let readers: Vec<String> = pollers("s0").into_iter().filter(|id| !before.contains(id)).collect();
+    for id in &readers {
+        let done = Command::new("taskset").args(["-p", "1", id]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        run_as("--idle", id);
     }
+    readers
 }
 
 #[test]
@@ -184,12 +186,16 @@ fn live_frames_faster_than_the_ring_of_a_veth() {
     common::require_root!();
     for backend in RECEIVERS {
         let lab = Lab::bridge(1).unwrap();
-        starve(&lab);
-        let receiver = receiver(&lab.receivers[0], BRIDGED, backend, "");
+        let readers = starve(&lab);
+        let receiver = receiver(&lab.receivers[0], BRIDGED, backend, "--keep");
         let line = format!(
             "send {BRIDGED} --iface {INTERFACE} --backend xdp --rate max --count 300000 --length 100 --cpus 0"
         );
         let sent = common::report_on(&lab.sender, &line.split_whitespace().collect::<Vec<_>>());
+        // What is in the ring has not arrived yet, and the end does not wait for it there.
+        readers.iter().for_each(|id| run_as("--other", id));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        receiver.signal("INT");
         let report = receiver.report();
         balanced(&report, 300_000, backend);
         let refused = number(&sent["tx"]["errors"]);

@@ -1,10 +1,7 @@
 //! What a user without any privilege gets: both socket datapaths, and a clear word where more is needed.
 
-use std::collections::BTreeMap;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use serde_json::Value;
 use wirerate_engine::lab::Netns;
 
@@ -30,27 +27,11 @@ impl Place {
         self.nobody.become_by(self.netns.command("setpriv"))
     }
 
-    /// The same where io_uring is refused, as container runtimes do by default.
+    /// The same where io_uring is refused.
     fn contained(&self) -> Command {
-        let io_uring_setup = 425;
-        let filter = SeccompFilter::new(
-            BTreeMap::from([(io_uring_setup, vec![])]),
-            SeccompAction::Allow,
-            SeccompAction::Errno(1), // EPERM
-            std::env::consts::ARCH.try_into().unwrap(),
-        );
-        let program = BpfProgram::try_from(filter.unwrap()).unwrap();
         let mut command = self.command();
-        refuse(&mut command, program);
+        common::contained::refuse_io_uring(&mut command);
         command
-    }
-}
-
-#[expect(unsafe_code, reason = "a filter can only be installed between fork and exec")]
-fn refuse(command: &mut Command, program: BpfProgram) {
-    // SAFETY: apply_filter makes two system calls, prctl and seccomp, and does not allocate where they succeed.
-    unsafe {
-        command.pre_exec(move || apply_filter(&program).map_err(std::io::Error::other));
     }
 }
 

@@ -143,6 +143,13 @@ fn the_kernels_times_are_in_order_and_the_schedule_is_kept() {
     assert!(
         report["times"]["rtt_ns"].get("p99").is_some() && report["times"]["rtt_ns"].get("p999").is_none()
     );
+    // One clock is ahead of itself by nothing, as far as can be told.
+    let (offset, error) =
+        (&report["times"]["clock_offset_ns"], number(&report, "/times/clock_offset_error_ns"));
+    assert!(offset.as_i64().unwrap().unsigned_abs() <= error, "{report}");
+    // Half of the shortest round trip, which its distribution holds to 0.1 %.
+    let shortest = number(&report, "/times/rtt_ns/min");
+    assert!((shortest / 2..=shortest / 2 + shortest / 500 + 1).contains(&error), "{report}");
     assert_eq!(number(&report, "/reflector/ttl_min"), 255, "no router between");
     let reflected = end(reflector);
     assert_eq!((number(&reflected, "/received"), number(&reflected, "/answered")), (300, 300));

@@ -60,6 +60,8 @@ fn full() -> [Value; 2] {
             one_way_forward_ns: p,
             one_way_backward_ns: p,
             one_way_error_ns: Some(1),
+            clock_offset_ns: Some(-1),
+            clock_offset_error_ns: Some(1),
             negative: 0,
         },
         reflector: Some(Reflector {

@@ -15,6 +15,7 @@ use serde_json::Value;
 use wirerate_engine::lab::{Host, Netns};
 
 pub mod agents;
+pub mod contained;
 pub mod inject;
 pub mod scene;
 pub mod witness;

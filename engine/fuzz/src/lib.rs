@@ -11,6 +11,7 @@ pub mod igmp;
 pub mod iperf2;
 pub mod mld;
 pub mod observer;
+pub mod pcap;
 pub mod probe;
 pub mod rtcp;
 pub mod rtp;
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("iperf2", iperf2::check),
     ("mld", mld::check),
     ("observer", observer::check),
+    ("pcap", pcap::check),
     ("probe", probe::check),
     ("rtcp", rtcp::check),
     ("rtp", rtp::check),

@@ -51,16 +51,10 @@ impl Losses<'_> {
         let mut drops = Vec::new();
         let covers = |loss: &QueueLoss| !self.afxdp || loss.place == "xsk";
         let queue_total: u64 = self.queue.iter().filter(|loss| covers(loss)).map(|loss| loss.packets).sum();
-        let at_queue = |drop: &&DropCount| {
-            let counted =
-                if self.afxdp { is_generic_xdp(drop) } else { is_of_socket(drop) && drop.reason != UNREAD };
-            drop.port.is_some() && counted
-        };
-        let kernel: Vec<&DropCount> = self.kernel.iter().filter(at_queue).collect();
+        let kernel: Vec<&DropCount> = self.kernel_at_the_queue().collect();
         let kernel_total: u64 = kernel.iter().map(|drop| drop.packets).sum();
         let data: u64 = kernel.iter().filter(|drop| self.is_data(drop)).map(|drop| drop.packets).sum();
-        let buffers: u64 = kernel.iter().map(|drop| drop.skbs).sum();
-        if !self.afxdp && queue_total == buffers {
+        if !self.afxdp && queue_total == self.buffers_at_the_queue() {
             for drop in kernel.iter().filter(|drop| self.is_data(drop)) {
                 add(&mut drops, Drop::of(drop, named()), drop.packets);
             }
@@ -79,6 +73,20 @@ impl Losses<'_> {
             add(&mut drops, Drop::at("xdp", named(), "XDP"), data.saturating_sub(told));
         }
         drops
+    }
+
+    /// What the kernel says was dropped where the queue counts as well.
+    fn kernel_at_the_queue(&self) -> impl Iterator<Item = &DropCount> {
+        self.kernel.iter().filter(|drop| {
+            let counted =
+                if self.afxdp { is_generic_xdp(drop) } else { is_of_socket(drop) && drop.reason != UNREAD };
+            drop.port.is_some() && counted
+        })
+    }
+
+    /// The buffers of that.
+    pub(super) fn buffers_at_the_queue(&self) -> u64 {
+        self.kernel_at_the_queue().map(|drop| drop.skbs).sum()
     }
 
     pub(super) fn is_data(&self, drop: &DropCount) -> bool {

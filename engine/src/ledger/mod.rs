@@ -34,6 +34,8 @@
 //!   Without it the socket's count is the least that was lost there, and the rest is unaccounted.
 //! - Those counts of a queue that cannot leave messages out may explain more than is missing. Then as many messages as never
 //!   arrived are taken off. Foreign packets still count there, so that `unaccounted` can be below zero where a destination is shared.
+//! - Senders on different hosts have a path each, when every drop tells whose it was, by run or port, so that the paths add up to what is known of all. A full AF_XDP ring does not tell; then one
+//!   path has them all.
 //! - A sender's side has what its host refused and what its kernel dropped of its run in any namespace, by the same rules; of packets to groups only what was dropped before it left.
 //!   What a program at tc or XDP dropped is not in it: so a sink drops what it has received.
 //! - Counters that do not know whose packets they count (drivers, interfaces, queueing disciplines, softnet) are evidence beside the ledger and in no sum.

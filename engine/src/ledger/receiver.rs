@@ -8,7 +8,8 @@ use super::whose::{Own, explain};
 use super::{add, messages_in, messages_of, path, refusals, take_off_messages};
 use crate::drops::DropCount;
 use crate::measure::tally::{Format, StreamTally};
-use crate::report::{Drop, Ledger, RxCollector};
+use crate::queue::QueueLoss;
+use crate::report::{Drop, Ledger, Path, RxCollector};
 
 /// What a receiver and its kernel saw.
 #[derive(Debug, Clone, Copy)]
@@ -26,39 +27,102 @@ pub(crate) struct Seen<'a> {
 /// The receiver's side of the ledger; `None` as long as no sender has told how much it sent.
 pub(crate) fn of_receiver(collector: &RxCollector, seen: Seen<'_>) -> Option<Ledger> {
     let streams = collector.streams();
-    let ended: Vec<_> = streams.iter().filter_map(|s| s.end.map(|end| (s, end))).collect();
-    if ended.is_empty() || ended.len() < streams.len() {
+    if streams.is_empty() || streams.iter().any(|s| s.end.is_none()) {
         return None;
     }
-    let senders: BTreeSet<_> = ended.iter().map(|(s, _)| s.key.source.ip().to_string()).collect();
-    let sent = ended.iter().map(|(s, end)| end.issued.saturating_sub(s.counters.before_start)).sum();
-    let received = ended.iter().map(|(s, _)| s.counters.unique).sum();
-    let refused = ended.iter().map(|(_, end)| end.failed).sum();
     let own = Own::of(&streams, seen.here, seen.interface.map(|(_, index)| index));
-    let (mut here, mut elsewhere) = own.sort(seen.kernel);
-    let refused = explain(explain(refused, &mut elsewhere), &mut here);
-    let interface = seen.interface.map(|(name, _)| name);
-    let queue = collector.losses();
-    let losses = Losses {
-        afxdp: seen.afxdp,
-        queue: &queue,
-        kernel: &here,
-        other_formats: streams.iter().any(|s| s.key.format != Format::Wirerate),
-        runs: Some(&own.runs),
-    };
-    let mut on_the_way = losses.on_the_way(|_| interface.map(str::to_owned));
-    for drop in elsewhere.iter().filter(|drop| losses.is_data(drop)) {
-        add(&mut on_the_way, Drop::in_namespace(drop, seen.here), drop.packets);
+    let (here, elsewhere) = own.sort(seen.kernel);
+    let whole = Known { streams, here, elsewhere, queue: collector.losses() };
+    let (mut path, messages_dropped) = whole.path(seen);
+    let messages = messages_of(&whole.streams).saturating_sub(collector.messages());
+    take_off_messages(&mut path, messages.saturating_sub(messages_dropped));
+    let of_each: Vec<Path> = whole.of_each_sender(seen).iter().map(|part| part.path(seen).0).collect();
+    let paths = if of_each.len() > 1 && add_up(&of_each, &path) { of_each } else { vec![path] };
+    Some(Ledger { paths, ..Ledger::default() })
+}
+
+/// What is known of the packets of some streams, all of which have ended.
+struct Known {
+    streams: Vec<StreamTally>,
+    here: Vec<DropCount>,
+    elsewhere: Vec<DropCount>,
+    queue: Vec<QueueLoss>,
+}
+
+impl Known {
+    /// Their path, and the messages on it that the kernel dropped.
+    fn path(&self, seen: Seen<'_>) -> (Path, u64) {
+        let ended = || self.streams.iter().filter_map(|s| Some((s, s.end?)));
+        let senders: BTreeSet<_> = ended().map(|(s, _)| s.key.source.ip().to_string()).collect();
+        let sent = ended().map(|(s, end)| end.issued.saturating_sub(s.counters.before_start)).sum();
+        let received = ended().map(|(s, _)| s.counters.unique).sum();
+        let refused = ended().map(|(_, end)| end.failed).sum();
+        let own = Own::of(&self.streams, seen.here, seen.interface.map(|(_, index)| index));
+        let (mut here, mut elsewhere) = (self.here.clone(), self.elsewhere.clone());
+        let refused = explain(explain(refused, &mut elsewhere), &mut here);
+        let interface = seen.interface.map(|(name, _)| name);
+        let losses = self.losses(seen, &here, &own);
+        let mut on_the_way = losses.on_the_way(|_| interface.map(str::to_owned));
+        for drop in elsewhere.iter().filter(|drop| losses.is_data(drop)) {
+            add(&mut on_the_way, Drop::in_namespace(drop, seen.here), drop.packets);
+        }
+        let mut drops = refusals(refused, 0);
+        drops.extend(on_the_way);
+        drops.extend(losses.at_the_queue(interface));
+        let changed = Drop::at("application", interface.map(str::to_owned), "corrupt");
+        add(&mut drops, changed, corrupt(&self.streams));
+        let senders = senders.into_iter().collect::<Vec<_>>().join(", ");
+        let path = path(senders, "here".to_owned(), sent, received, drops);
+        (path, messages_in(&here) + messages_in(&elsewhere))
     }
-    let mut drops = refusals(refused, 0);
-    drops.extend(on_the_way);
-    drops.extend(losses.at_the_queue(interface));
-    add(&mut drops, Drop::at("application", interface.map(str::to_owned), "corrupt"), corrupt(&streams));
-    let senders = senders.into_iter().collect::<Vec<_>>().join(", ");
-    let mut path = path(senders, "here".to_owned(), sent, received, drops);
-    let messages = messages_of(&streams).saturating_sub(collector.messages());
-    take_off_messages(&mut path, messages.saturating_sub(messages_in(&here) + messages_in(&elsewhere)));
-    Some(Ledger { paths: vec![path], ..Ledger::default() })
+
+    fn losses<'a>(&'a self, seen: Seen<'_>, here: &'a [DropCount], own: &'a Own) -> Losses<'a> {
+        Losses {
+            afxdp: seen.afxdp,
+            queue: &self.queue,
+            kernel: here,
+            other_formats: self.streams.iter().any(|s| s.key.format != Format::Wirerate),
+            runs: Some(&own.runs),
+        }
+    }
+
+    /// The same of each sending host, as far as what was dropped tells whose it was. A queue does not: what it dropped is taken from the kernel's count, where that is of
+    /// the same buffers.
+    fn of_each_sender(&self, seen: Seen<'_>) -> Vec<Self> {
+        let ifindex = seen.interface.map(|(_, index)| index);
+        let whole = Own::of(&self.streams, seen.here, ifindex);
+        let dropped: u64 = self.queue.iter().map(|loss| loss.packets).sum();
+        let agree = dropped == self.losses(seen, &self.here, &whole).buffers_at_the_queue();
+        let senders: BTreeSet<_> = self.streams.iter().map(|s| s.key.source.ip()).collect();
+        let part = |sender| {
+            let streams: Vec<_> =
+                self.streams.iter().filter(|s| s.key.source.ip() == sender).cloned().collect();
+            let own = Own::of(&streams, seen.here, ifindex);
+            let of_it = |drops: &[DropCount]| drops.iter().filter(|d| own.sent(d)).cloned().collect();
+            let (here, elsewhere) = (of_it(&self.here), of_it(&self.elsewhere));
+            let mut part = Self { streams, here, elsewhere, queue: Vec::new() };
+            let buffers = part.losses(seen, &part.here, &own).buffers_at_the_queue();
+            if !seen.afxdp && agree && buffers > 0 {
+                part.queue = vec![QueueLoss { packets: buffers, ..self.queue[0] }];
+            }
+            part
+        };
+        senders.into_iter().map(part).collect()
+    }
+}
+
+/// Whether `paths` are `whole`, told apart: no drop is missing in them, and none is in two.
+fn add_up(paths: &[Path], whole: &Path) -> bool {
+    let together = |paths: &[Path]| {
+        let mut drops = Vec::new();
+        paths.iter().flat_map(|path| &path.drops).for_each(|d| add(&mut drops, d.clone(), d.packets));
+        drops
+    };
+    let (parts, all) = (together(paths), together(std::slice::from_ref(whole)));
+    let is_there = |drop: &Drop| parts.iter().any(|d| d.is_like(drop) && d.packets == drop.packets);
+    parts.len() == all.len()
+        && all.iter().all(is_there)
+        && paths.iter().map(|path| path.unaccounted).sum::<i64>() == whole.unaccounted
 }
 
 /// Packets that arrived changed. A stream has no more of them than it misses: the others were copies.

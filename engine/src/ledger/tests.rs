@@ -1,10 +1,14 @@
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::slice::from_ref;
 
 use super::*;
 use crate::drops::place::UNREAD;
 use crate::drops::{Origin, Way};
+use crate::measure::tally::{RxCounters, RxTally, StreamKey};
+use crate::packet::probe::End;
 use crate::queue::QueueLoss;
+use crate::report::RxCollector;
 
 /// A drop of a datagram to the receiver.
 fn dropped(place: &'static str, reason: &str, content: Content, packets: u64) -> DropCount {
@@ -131,11 +135,13 @@ fn strangers_sockets_are_nothing_to_afxdp() {
 #[test]
 fn redirects_that_xdp_statistics_do_not_count() {
     let redirect =
-        |reason, packets| DropCount { port: None, ..dropped("xsk", reason, Content::Other, packets) };
-    let kernel = [redirect("xdp_redirect_err:ENXIO", 3), redirect("xdp_redirect_err:ENOBUFS", 4)];
+        |reason: &str, packets| DropCount { port: None, ..dropped("xsk", reason, Content::Other, packets) };
+    let kernel = [("ENXIO", 3), ("EINVAL", 2), ("ENOBUFS", 4), ("ENOSPC", 5)]
+        .map(|(errno, packets)| redirect(&format!("xdp_redirect_err:{errno}"), packets));
     let queue = [loss("xsk", "rx_dropped", 0), loss("xsk", "rx_ring_full", 4)];
     let losses = afxdp(&queue, &kernel);
-    assert_eq!(told(&losses.on_the_way(|_| None)), [("xsk", "xdp_redirect_err:ENXIO", 3)]);
+    let added = [("xsk", "xdp_redirect_err:ENXIO", 3), ("xsk", "xdp_redirect_err:EINVAL", 2)];
+    assert_eq!(told(&losses.on_the_way(|_| None)), added);
     assert_eq!(told(&losses.at_the_queue(None)), [("xsk", "rx_ring_full", 4)]);
     assert_eq!(told(&sockets(&[], &kernel).on_the_way(|_| None)), [], "not ours");
 }
@@ -328,4 +334,78 @@ fn copies_for_a_capture_are_no_losses() {
     assert!(whose::is_copy(&flooded));
     let in_a_vlan = DropCount { way: Way { addressed: true, ..Way::default() }, ..flooded };
     assert!(!whose::is_copy(&in_a_vlan));
+}
+
+/// Two hosts send, run 7 by one and run 8 by the other; what is missing of each.
+fn two_senders(missing: [u64; 2], queue: &[QueueLoss], kernel: &[DropCount], afxdp: bool) -> Vec<Path> {
+    let mut tally = RxTally::new(0);
+    for (n, missing) in missing.into_iter().enumerate() {
+        let source = SocketAddr::from(([10, 0, 0, n as u8 + 1], 4000));
+        let key = StreamKey {
+            format: Format::Wirerate,
+            run: 7 + n as u32,
+            stream: 0,
+            source,
+            destination: "10.0.0.9:5001".parse().unwrap(),
+        };
+        let received = 100 - missing;
+        tally.streams.push(StreamTally {
+            key,
+            counters: RxCounters {
+                packets: received,
+                unique: received,
+                lost: missing,
+                ..RxCounters::default()
+            },
+            jitter_ns: None,
+            end: Some(End { issued: 100, failed: 0, first_ns: 1, last_ns: 2 }),
+            announced: 0,
+            ended_ns: 3,
+            detail: None,
+            media: None,
+        });
+    }
+    tally.losses = queue.to_vec();
+    tally.messages = 2 * END_MESSAGES;
+    let mut collector = RxCollector::new();
+    collector.absorb(&tally);
+    let seen = Seen { afxdp, here: 1, interface: Some(("wr0", 2)), kernel };
+    of_receiver(&collector, seen).unwrap().paths
+}
+
+#[test]
+fn senders_have_a_path_each_where_every_drop_tells_whose_it_was() {
+    let of = |run, drop: DropCount| DropCount { origin: Origin::Run(run), ..drop };
+    let filtered = |run, packets| of(run, dropped("netfilter", "NETFILTER_DROP", Content::Data, packets));
+    let full = |run, packets| of(run, dropped("socket", "SOCKET_RCVBUFF", Content::Data, packets));
+    let figures = |paths: &[Path]| -> Vec<(String, u64, u64, i64)> {
+        paths.iter().map(|p| (p.sender.clone(), p.received, total(&p.drops), p.unaccounted)).collect()
+    };
+    let each = |missing: [u64; 2], lost: [u64; 2]| {
+        [0, 1].map(|n| {
+            let unaccounted = (missing[n] - lost[n]).cast_signed();
+            (format!("10.0.0.{}", n + 1), 100 - missing[n], lost[n], unaccounted)
+        })
+    };
+    let paths = two_senders([5, 3], &[], &[filtered(7, 4), filtered(8, 3)], false);
+    assert_eq!(
+        figures(&paths),
+        each([5, 3], [4, 3]),
+        "one packet is unaccounted, and it is the first sender's"
+    );
+    // The queue does not know whose packets it drops; the kernel's count of the same does.
+    let kernel = [full(7, 5), full(8, 2), filtered(8, 1)];
+    let paths = two_senders([5, 3], &[loss("socket", "SOCKET_RCVBUFF", 7)], &kernel, false);
+    assert_eq!(figures(&paths), each([5, 3], [5, 3]));
+    // Where the two counts differ, and where there is only the queue's, nobody knows.
+    let all = |lost: u64| [("10.0.0.1, 10.0.0.2".to_owned(), 192, lost, (8 - lost).cast_signed())];
+    let paths = two_senders([5, 3], &[loss("socket", "SOCKET_RCVBUFF", 6)], &kernel, false);
+    assert_eq!(figures(&paths), all(7));
+    assert_eq!(figures(&two_senders([5, 3], &[loss("xsk", "rx_ring_full", 8)], &[], true)), all(8));
+    // A drop that tells nothing is somebody's.
+    let unknown = dropped("ip", "IP_INHDR", Content::Data, 1);
+    assert_eq!(figures(&two_senders([5, 3], &[], &[filtered(7, 4), filtered(8, 3), unknown], false)), all(8));
+    // Two with one port, of which a drop tells no more.
+    let port = DropCount { origin: Origin::Port(4000), ..filtered(7, 8) };
+    assert_eq!(figures(&two_senders([5, 3], &[], &[port], false)), all(8));
 }

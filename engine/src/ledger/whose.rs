@@ -38,6 +38,15 @@ impl Own {
         }
     }
 
+    /// Whether the drop tells that it was one of theirs.
+    pub(super) fn sent(&self, drop: &DropCount) -> bool {
+        match drop.origin {
+            Origin::Run(run) => self.runs.contains(&run),
+            Origin::Port(port) => self.ports.contains(&port),
+            Origin::Unknown => false,
+        }
+    }
+
     /// What was dropped where the receiver is, of whatever sender; and what was dropped elsewhere of the runs that it has heard.
     pub(super) fn sort(&self, drops: &[DropCount]) -> (Vec<DropCount>, Vec<DropCount>) {
         let here = drops.iter().filter(|drop| self.is_here(drop)).cloned().collect();

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use pcap_parser::traits::PcapReaderIterator;
@@ -56,23 +57,33 @@ impl Packet<'_> {
 }
 
 /// A capture that is being read.
-pub(crate) struct Capture {
-    reader: Box<dyn PcapReaderIterator>,
+pub(crate) struct Capture<'a> {
+    reader: Box<dyn PcapReaderIterator + 'a>,
     links: Vec<Link>,
     file: PathBuf,
 }
 
-impl Capture {
+impl<'a> Capture<'a> {
     /// Opens `file`.
     ///
     /// # Errors
     /// Usage: it cannot be opened, or is no capture.
     pub fn open(file: &Path) -> Result<Self> {
-        let broken = |what: String| Error::usage(format!("--pcap {}: {what}", file.display()));
-        let opened = File::open(file).map_err(|e| broken("cannot be read".to_owned()).because(e))?;
-        let reader = create_reader(BUFFER, opened)
-            .map_err(|e| broken(said(&e)).fix("name a pcap or pcapng file, such as tcpdump -w writes"))?;
-        Ok(Self { reader, links: Vec::new(), file: file.to_owned() })
+        let opened = File::open(file)
+            .map_err(|e| Error::usage(format!("--pcap {}: cannot be read", file.display())).because(e))?;
+        Self::of(opened, file)
+    }
+
+    /// A capture of these bytes, wherever they come from; `name` is what it is called.
+    ///
+    /// # Errors
+    /// Usage: it is no capture.
+    pub fn of(bytes: impl Read + Send + 'a, name: &Path) -> Result<Self> {
+        let reader = create_reader(BUFFER, bytes).map_err(|e| {
+            Error::usage(format!("--pcap {}: {}", name.display(), said(&e)))
+                .fix("name a pcap or pcapng file, such as tcpdump -w writes")
+        })?;
+        Ok(Self { reader, links: Vec::new(), file: name.to_owned() })
     }
 
     /// Hands over packets until there are no more or `take` wants no more. Says so when the capture breaks off, as a sentence.

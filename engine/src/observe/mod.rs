@@ -21,7 +21,7 @@ pub(crate) mod worker;
 
 pub use config::RecvConfig;
 pub use observer::{Hexdump, MAX_STREAMS, Observer, ObserverSpec};
-pub use offline::analyse;
+pub use offline::{analyse, analyse_from};
 pub use recv::run;
 pub(crate) use recv::steered;
 pub use rtcp::Inbox;

@@ -1,6 +1,7 @@
 //! Receiving from a capture: the same figures, with the capture's own time stamps as arrival times.
 #![forbid(unsafe_code)]
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +26,27 @@ use crate::report::{Interval, Report, RxCollector, Warning};
 /// # Errors
 /// When the file cannot be opened or is no capture. What was read before a capture breaks off is in the report, and a warning says so.
 pub fn analyse(config: &RecvConfig, file: &Path, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Outcome> {
-    let capture = Capture::open(file)?;
+    analyse_capture(config, Capture::open(file)?, on_event)
+}
+
+/// As [`analyse`], of the bytes of a capture, wherever they come from; `name` is what it is called.
+///
+/// # Errors
+/// When it is no capture.
+pub fn analyse_from(
+    config: &RecvConfig,
+    bytes: impl Read + Send,
+    name: &Path,
+    on_event: &mut dyn FnMut(Event<'_>),
+) -> Result<Outcome> {
+    analyse_capture(config, Capture::of(bytes, name)?, on_event)
+}
+
+fn analyse_capture(
+    config: &RecvConfig,
+    capture: Capture<'_>,
+    on_event: &mut dyn FnMut(Event<'_>),
+) -> Result<Outcome> {
     let mut reader = Reader::new(config)?;
     let mut report = Report::begin("recv", config.describe(), None);
     on_event(Event::Ready);

@@ -4,10 +4,15 @@ use super::*;
 use crate::packet::rtp::{self, Header};
 use crate::report::Rx;
 
-/// An IPv4 packet with a datagram to 192.0.2.2:5004.
+/// An IPv4 packet from 192.0.2.1 with a datagram to 192.0.2.2:5004.
 fn packet(payload: &[u8]) -> Vec<u8> {
+    packet_from("192.0.2.1", payload)
+}
+
+/// The same from another.
+fn packet_from(source: &str, payload: &[u8]) -> Vec<u8> {
     let udp_len = (udp::HEADER_LEN + payload.len()) as u16;
-    let [source, destination] = ["192.0.2.1", "192.0.2.2"].map(|a| a.parse().unwrap());
+    let [source, destination] = [source, "192.0.2.2"].map(|a| a.parse().unwrap());
     let ip = Ip { source, destination, dscp: 0, ttl: 1, protocol: ip::UDP, payload_len: udp_len };
     let mut bytes = vec![0; ip::V4_LEN + udp::HEADER_LEN];
     ip.emit(&mut bytes);
@@ -27,9 +32,13 @@ fn packets() -> impl Iterator<Item = (u64, Vec<u8>)> {
 }
 
 fn pcap(link: u32, header: &[u8]) -> Vec<u8> {
+    pcap_of(link, header, packets())
+}
+
+fn pcap_of(link: u32, header: &[u8], packets: impl Iterator<Item = (u64, Vec<u8>)>) -> Vec<u8> {
     let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0];
     file.extend(link.to_le_bytes());
-    for (us, packet) in packets() {
+    for (us, packet) in packets {
         let len = (header.len() + packet.len()) as u32;
         for word in [(us / 1_000_000) as u32, (us % 1_000_000) as u32, len, len] {
             file.extend(word.to_le_bytes());
@@ -96,6 +105,33 @@ fn every_kind_of_capture_holds_the_same() {
             assert_eq!((warnings, rx.duration_ns / 1_000_000), (vec![], 179 + u64::from(file[0] != 10)));
         }
     }
+}
+
+/// One SSRC after another on a flow, and one of them from another address, too (RFC 3550 §8.2).
+#[test]
+fn sources_that_change_and_collide_are_told() {
+    let rtp = |n: u16, ssrc| {
+        let mut bytes = [0; rtp::HEADER_LEN + 160];
+        let timestamp = u32::from(n) * 160;
+        Header { marker: false, payload_type: 0, sequence: n, timestamp, ssrc }.emit(&mut bytes);
+        bytes
+    };
+    let told = |sources: &[(&str, u32)]| {
+        let packets = sources.iter().flat_map(|&(source, ssrc)| {
+            (0..3u16).map(move |n| {
+                (1_700_000_000_000_000 + u64::from(n) * 20_000, packet_from(source, &rtp(n, ssrc)))
+            })
+        });
+        let (rx, _) = analysed(&pcap_of(101, &[], packets), "rtp://192.0.2.2:5004", |_| ());
+        assert_eq!((rx.packets, rx.lost, rx.foreign), (3 * sources.len() as u64, 0, 0));
+        let rtp = rx.rtp.unwrap();
+        (rtp.flows, rtp.ssrcs, rtp.ssrc_changes, rtp.ssrc_collisions)
+    };
+    assert_eq!(told(&[("192.0.2.1", 9)]), (1, 1, 0, 0));
+    assert_eq!(told(&[("192.0.2.1", 9), ("192.0.2.1", 10)]), (1, 2, 1, 0));
+    assert_eq!(told(&[("192.0.2.1", 9), ("192.0.2.3", 10)]), (2, 2, 0, 0));
+    assert_eq!(told(&[("192.0.2.1", 9), ("192.0.2.3", 9)]), (2, 2, 0, 1));
+    assert_eq!(told(&[("192.0.2.1", 9), ("192.0.2.1", 10), ("192.0.2.3", 9)]), (2, 3, 1, 1));
 }
 
 #[test]

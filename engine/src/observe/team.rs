@@ -175,7 +175,8 @@ fn open_sockets<Q: Receive + 'static>(
     let specs = targets.iter().map(|&target| (0, target)).collect();
     let opened = open_each(team, config, specs, open)?;
     let smallest = opened.iter().filter_map(|o| o.buffer).min();
-    team.warnings.extend(smallest.and_then(small_buffer));
+    team.warnings
+        .extend(smallest.and_then(|bytes| small_buffer(bytes, config.tuning.receive_buffer.is_some())));
     let offloads = || opened.iter().filter_map(|o| o.granted.offload.as_ref());
     team.backend.segments = offloads().map(Offload::segments).max();
     team.backend.payload_touched = Some(true);
@@ -196,15 +197,17 @@ fn gro_refused(error: std::io::Error) -> Warning {
     }
 }
 
-/// A warning when sockets were granted too small a receive buffer.
-fn small_buffer(bytes: usize) -> Option<Warning> {
+/// A warning when sockets were granted too small a receive buffer; `asked` says that somebody wants one of that size.
+fn small_buffer(bytes: usize, asked: bool) -> Option<Warning> {
+    let fix =
+        if asked { "raise --receive-buffer" } else { "sysctl -w net.core.rmem_max=67108864, or run as root" };
     (bytes < ENOUGH_BUFFER).then(|| Warning {
         code: "small-buffer",
         text: format!(
             "the kernel granted a receive buffer of {} KiB: a short pause of this program loses packets",
             bytes >> 10
         ),
-        fix: Some("sysctl -w net.core.rmem_max=67108864, or run as root".to_owned()),
+        fix: Some(fix.to_owned()),
     })
 }
 
@@ -384,10 +387,12 @@ mod tests {
 
     #[test]
     fn a_small_buffer_is_said() {
-        let warning = small_buffer(212_992).unwrap();
+        let warning = small_buffer(212_992, false).unwrap();
         assert_eq!(warning.code, "small-buffer");
         assert!(warning.text.contains("208 KiB"), "{}", warning.text);
         assert!(warning.fix.is_some_and(|fix| fix.contains("net.core.rmem_max=67108864")));
-        assert_eq!(small_buffer(ENOUGH_BUFFER), None);
+        let asked = small_buffer(4096, true).unwrap();
+        assert_eq!(asked.fix.as_deref(), Some("raise --receive-buffer"));
+        assert_eq!(small_buffer(ENOUGH_BUFFER, false), None);
     }
 }

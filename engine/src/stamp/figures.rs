@@ -63,6 +63,20 @@ impl RoundTrip {
     fn total(&self) -> i64 {
         difference(self.t4, self.t1)
     }
+
+    /// How far the reflector's clock is ahead, if both ways took equally long; `None` when a clock was set meanwhile.
+    fn offset(&self) -> Option<Offset> {
+        let round_trip = u64::try_from(self.ns()).ok()?;
+        let twice = i128::from(self.forward()) - i128::from(self.backward());
+        Some(Offset { ns: i64::try_from(twice / 2).ok()?, error_ns: round_trip.div_ceil(2) })
+    }
+}
+
+/// How far one clock is ahead of another, and by how much that may be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Offset {
+    pub(super) ns: i64,
+    pub(super) error_ns: u64,
 }
 
 fn difference(later: u64, earlier: u64) -> i64 {
@@ -80,6 +94,8 @@ pub(super) struct Figures {
     pub(super) variation: [Times; 3],
     pub(super) forward: Times,
     pub(super) backward: Times,
+    /// How far the reflector's clock is ahead, by the shortest round trip, which leaves least open.
+    pub(super) offset: Option<Offset>,
     /// Round trips of the running interval.
     pub(super) recent: Times,
     /// Round trips and processing times that came out negative: a clock was set.
@@ -99,6 +115,11 @@ impl Figures {
         self.round_trip.record(round_trip);
         self.recent.record(round_trip);
         self.processing.record(processing);
+        if let Some(offset) = trip.offset()
+            && self.offset.is_none_or(|best| offset.error_ns < best.error_ns)
+        {
+            self.offset = Some(offset);
+        }
         let from_schedule = difference(trip.t4, intended).wrapping_sub(trip.processing());
         self.from_schedule.record(u64::try_from(from_schedule).unwrap_or(0));
         if one_way {
@@ -142,6 +163,24 @@ mod tests {
         assert!(figures.forward.distribution().is_none());
         figures.enter(&trip, 900, false, Some(1050));
         assert_eq!(figures.round_trip.distribution().unwrap().min, 650, "by the NIC");
+    }
+
+    #[test]
+    fn the_clocks_offset_is_that_of_the_shortest_round_trip() {
+        let mut figures = Figures::default();
+        let mut enter = |ahead: u64, there, back| {
+            let t2 = 1000u64.wrapping_add(there).wrapping_add(ahead);
+            let trip = RoundTrip { t1: 1000, t2, t3: t2 + 10, t4: 1010 + there + back };
+            figures.enter(&trip, 1000, false, None);
+            let Offset { ns, error_ns } = figures.offset.unwrap();
+            // It is wrong by no more than it says.
+            assert!(ns.abs_diff(ahead.cast_signed()) <= error_ns);
+            (ns, error_ns)
+        };
+        assert_eq!(enter(5_000_000, 300, 100), (5_000_100, 200));
+        assert_eq!(enter(5_000_000, 101, 100), (5_000_000, 101));
+        assert_eq!(enter(5_000_000, 900, 900), (5_000_000, 101), "a longer one tells less");
+        assert_eq!(enter((-7_000i64).cast_unsigned(), 10, 10), (-7_000, 10), "behind");
     }
 
     #[test]

@@ -138,6 +138,12 @@ pub struct Times {
     /// How far off one-way times may be: the sum of both ends' error estimates at their largest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_way_error_ns: Option<u64>,
+    /// How far the other end's clock is ahead of this one's: ((T2 − T1) + (T3 − T4)) / 2 of the shortest round trip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ns: Option<i64>,
+    /// By how much that may be wrong, for ways of which one takes longer than the other: half of that round trip.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_error_ns: Option<u64>,
     /// Times that came out negative, because a clock was set; in no figure.
     pub negative: u64,
 }

@@ -419,6 +419,8 @@ impl<'a> Session<'a> {
             one_way_forward_ns: of(&f.forward),
             one_way_backward_ns: of(&f.backward),
             one_way_error_ns: (self.one_way_error_ns > 0).then_some(self.one_way_error_ns),
+            clock_offset_ns: f.offset.map(|offset| offset.ns),
+            clock_offset_error_ns: f.offset.map(|offset| offset.error_ns),
             negative: f.negative,
         };
         Ok(Report {
