@@ -24,8 +24,8 @@ const LAST_LINES: usize = 6;
 /// Longest line of standard error that is shown, in bytes.
 const LONGEST: usize = 1000;
 
-/// What is left between the requests to end, from the friendliest to the last.
-const BETWEEN: Duration = Duration::from_secs(2);
+/// How long a signal may take to end it before the next is sent.
+const BETWEEN: Duration = Duration::from_secs(1);
 
 /// A child; dropping it ends it and all of its process group.
 #[derive(Debug)]

@@ -54,9 +54,10 @@ impl Table {
     pub(super) fn joined(&mut self, target: &Target, asked_ns: u64) -> Result<()> {
         let place = self.expect(target)?;
         let group = &mut self.groups[place];
-        let before = if group.join_asked_ns.is_none() { group.packets_before } else { 0 };
-        *group = GroupMoments::new(group.group, group.source);
-        group.packets_before = before;
+        // What came before the first time still counts.
+        if group.join_asked_ns.is_some() {
+            *group = GroupMoments::new(group.group, group.source);
+        }
         group.join_asked_ns = Some(asked_ns);
         Ok(())
     }
