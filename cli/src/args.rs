@@ -49,7 +49,17 @@ pub enum Command {
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture
     Groups(groups::Groups),
+    /// Be the far end of a test: take requests and tell events, JSON lines on standard input and output
+    Agent(Agent),
 }
+
+/// Serves the near end of a test, which starts this by whatever command reaches this place: "ip netns exec m1 wirerate agent", "ssh host2 wirerate agent",
+/// "docker exec -i m1 wirerate agent", "kubectl exec -i pod -- wirerate agent". It opens no port: whoever may start it may use it. Requests are lines of JSON on
+/// standard input, as {"id":1,"start":["recv","239.1.2.3:5001"]} and {"id":1,"stop":true}; what happens is told as lines of JSON on standard output, what is for
+/// people on standard error. When standard input ends, it ends all that it runs, lets memberships go, and ends. docs/agent.md describes the lines
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct Agent {}
 
 const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT, or rtp://[SOURCE@]ADDR:PORT, which recv takes for --format rtp; IPv6 in brackets. A multicast group is \
 recognised as one; SOURCE@ makes it source-specific (SSM)";

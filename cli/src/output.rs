@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::json;
 use wirerate_engine::Error;
+use wirerate_engine::agent::protocol;
 use wirerate_engine::control::Event;
 use wirerate_engine::profile::rate::Rate;
-use wirerate_engine::report::Report;
+use wirerate_engine::report::{Report, Warning};
 use wirerate_engine::verdict::Expectations;
 
 use crate::args::Output;
@@ -62,11 +62,9 @@ impl Sink {
 
     /// Tells what happens during a run.
     pub fn event(&mut self, event: &Event<'_>) {
-        self.line(&match event {
-            Event::Ready => json!({"event": "ready"}),
-            Event::Interval(interval) => json!({"event": "interval", "interval": interval}),
-            Event::Warning(warning) => json!({"event": "warning", "warning": warning}),
-        });
+        if self.form == Form::JsonLines {
+            self.line(&told(event));
+        }
         match event {
             Event::Ready => {}
             Event::Interval(interval) => self.progress(|| text::interval(interval)),
@@ -108,22 +106,45 @@ impl Sink {
         match self.form {
             Form::Text => self.write(&render(report)),
             Form::Json => self.write(&pretty(report)),
-            Form::JsonLines => self.write(&format!("{}\n", json!({"event": "report", "report": report}))),
+            Form::JsonLines => self.write(&line(&protocol::Event::Report { report: plain(report) })),
         }
     }
 
     /// Tells an event, where lines are asked for.
-    pub fn line(&mut self, value: &serde_json::Value) {
+    pub fn line(&mut self, event: &impl Serialize) {
         if self.form != Form::JsonLines {
             return;
         }
         // Somebody who stopped reading lines still gets the run's exit status.
-        let _ = writeln!(self.result, "{value}").and_then(|()| self.result.flush());
+        let _ = self.result.write_all(line(event).as_bytes()).and_then(|()| self.result.flush());
     }
 
     fn write(&mut self, result: &str) -> Result<(), Error> {
         finish_write(self.result.write_all(result.as_bytes()).and_then(|()| self.result.flush()))
     }
+}
+
+/// What happens during a run, as a line tells it.
+pub fn told(event: &Event<'_>) -> protocol::Event {
+    match event {
+        Event::Ready => protocol::Event::Ready,
+        Event::Interval(interval) => protocol::Event::Interval { interval: plain(interval) },
+        Event::Warning(warning) => told_warning(warning),
+    }
+}
+
+fn line(event: &impl Serialize) -> String {
+    serde_json::to_string(event).expect("events have string keys only") + "\n"
+}
+
+/// A warning, as a line tells it.
+pub fn told_warning(warning: &Warning) -> protocol::Event {
+    protocol::Event::Warning { warning: plain(warning) }
+}
+
+/// A report or a part of one as plain data.
+pub fn plain(value: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(value).expect("reports have string keys only")
 }
 
 /// Prints a result on standard output.

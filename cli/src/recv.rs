@@ -15,31 +15,37 @@ use crate::args::{Backend, Format, KernelDrops, Media, Recv, SinkProgram, Steer,
 use crate::output::{self, ReadyFd, Sink};
 use crate::send::{choice, payload, tuning};
 use crate::signals::stop_on_signals;
+use crate::task::{Ended, Plan};
 use crate::{Result, Status};
 
 /// Receives until it is done, and reports.
 pub fn run(args: &Recv) -> Result<Status> {
-    let config = configuration(args)?;
-    let expectations = output::expectations(&args.output)?;
+    let run = plan(args)?;
     let mut sink = Sink::open(&args.output)?;
     let mut ready = ReadyFd::open(args.ready_fd)?;
     let stop = stop_on_signals()?;
-    let mut on_event = |event: Event<'_>| {
+    let ended = run(&stop, &mut |event| {
         if matches!(event, Event::Ready) {
             ready.tell();
         }
         sink.event(&event);
-    };
-    let mut outcome = match &args.pcap {
-        Some(file) => observe::analyse(&config, file, &mut on_event)?,
-        None => observe::run(&config, &stop, &mut on_event)?,
-    };
-    let judged = expectations.judge(&mut outcome.report);
-    sink.report(&outcome.report)?;
-    if let Some(failure) = outcome.failure {
-        return Err(failure);
-    }
-    judged.map(|()| Status::of(outcome.report.verdict.as_ref()))
+    })?;
+    sink.report(&ended.report)?;
+    ended.status()
+}
+
+/// What `args` ask for, ready to be run; all that can be wrong with them is told before.
+pub fn plan(args: &Recv) -> Result<Plan> {
+    let config = configuration(args)?;
+    let expectations = output::expectations(&args.output)?;
+    let capture = args.pcap.clone();
+    Ok(Box::new(move |stop, on_event| {
+        let outcome = match &capture {
+            Some(file) => observe::analyse(&config, file, on_event)?,
+            None => observe::run(&config, stop, on_event)?,
+        };
+        Ok(Ended::judge(outcome, &expectations))
+    }))
 }
 
 fn configuration(args: &Recv) -> Result<RecvConfig> {

@@ -2,6 +2,7 @@
 //! one; `engine/tests/corpus.rs` feeds them what is kept in `corpus/`.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod btf;
 pub mod fragments;
 pub mod frame;
@@ -26,6 +27,7 @@ pub type Check = fn(&[u8]);
 
 /// Every target by its name.
 pub const TARGETS: &[(&str, Check)] = &[
+    ("agent", agent::check),
     ("btf", btf::check),
     ("fragments", fragments::check),
     ("frame", frame::check),

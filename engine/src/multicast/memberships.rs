@@ -315,7 +315,7 @@ impl Memberships {
         let (mode, sources) = filter.parts();
         // Nobody was wanted: there is no membership.
         if mode == Mode::Exclude || !sources.is_empty() {
-            sys::socket::leave(self.sockets[number].as_fd(), self.interface.index, group)
+            sys::socket::leave(self.sockets[number].as_fd(), self.interface.index, group, None)
                 .map_err(|e| explain("leave", group, &self.interface, e))?;
         }
         // It has room again.

@@ -9,6 +9,7 @@ pub mod mroute;
 pub mod netns;
 pub mod packet;
 pub mod sched;
+pub mod session;
 pub mod socket;
 pub mod tap;
 pub mod timestamping;

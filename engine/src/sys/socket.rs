@@ -71,16 +71,6 @@ pub fn join(fd: BorrowedFd<'_>, index: u32, group: IpAddr, source: Option<IpAddr
     }
 }
 
-/// Leaves `group` on the interface with this index, with all its sources (RFC 3678 §5.1).
-///
-/// # Errors
-/// The kernel's own; EADDRNOTAVAIL when the socket is no member.
-pub fn leave(fd: BorrowedFd<'_>, index: u32, group: IpAddr) -> io::Result<()> {
-    let level = if group.is_ipv6() { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
-    let request = libc::group_req { gr_interface: index, gr_group: storage(group) };
-    set(fd, level, libc::MCAST_LEAVE_GROUP, &request)
-}
-
 /// Sets the whole source filter of `group`, of which the socket has to be a member: wants `sources` only, or with `exclude` all but these (MCAST_MSFILTER,
 /// RFC 3678 §5.2). An empty list that is not to be excluded leaves the group without leaving the socket's membership.
 ///
@@ -125,6 +115,28 @@ fn bytes_of(address: IpAddr) -> [u8; size_of::<libc::sockaddr_storage>()] {
         IpAddr::V6(v6) => bytes[8..24].copy_from_slice(&v6.octets()),
     }
     bytes
+}
+
+/// Leaves `group`, or the channel (`source`, `group`), on the interface with this index (RFC 3678 §5.1).
+///
+/// # Errors
+/// The kernel's own; EADDRNOTAVAIL when the socket is no member.
+pub fn leave(fd: BorrowedFd<'_>, index: u32, group: IpAddr, source: Option<IpAddr>) -> io::Result<()> {
+    let level = if group.is_ipv6() { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
+    match source {
+        None => {
+            let request = libc::group_req { gr_interface: index, gr_group: storage(group) };
+            set(fd, level, libc::MCAST_LEAVE_GROUP, &request)
+        }
+        Some(source) => {
+            let request = libc::group_source_req {
+                gsr_interface: index,
+                gsr_group: storage(group),
+                gsr_source: storage(source),
+            };
+            set(fd, level, libc::MCAST_LEAVE_SOURCE_GROUP, &request)
+        }
+    }
 }
 
 /// The socket's memory figures, by the `SK_MEMINFO_` constants (`SO_MEMINFO`, Linux 4.12).

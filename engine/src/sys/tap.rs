@@ -12,8 +12,8 @@ use socket2::{Domain, SockFilter, Socket, Type};
 
 use super::packet;
 
-/// Bytes of what the kernel holds until it is read.
-const BUFFER: usize = 8 << 20;
+/// Bytes of what the kernel holds until it is read: some ten thousand packets.
+const BUFFER: usize = 64 << 20;
 
 /// What passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
