@@ -52,7 +52,13 @@ pub fn analyse_from(
     on_event: &mut dyn FnMut(Event<'_>),
 ) -> Result<Outcome> {
     let mut capture = create_reader(BUFFER, bytes).map_err(|e| {
-        Error::usage(format!("--pcap {}: {}", name.display(), said(&e)))
+        // Nothing was read yet: what ends here has not even a header.
+        let what = match e {
+            PcapError::Eof => "the file is empty".to_owned(),
+            PcapError::Incomplete(_) => "its header is cut off".to_owned(),
+            other => said(&other),
+        };
+        Error::usage(format!("--pcap {}: {what}", name.display()))
             .fix("name a pcap or pcapng file, such as tcpdump -w writes")
     })?;
     let mut reader = Reader::new(config)?;
