@@ -36,6 +36,8 @@
 //!   arrived are taken off. Foreign packets still count there, so that `unaccounted` can be below zero where a destination is shared.
 //! - Senders on different hosts have a path each, when every drop tells whose it was, by run or port, so that the paths add up to what is known of all. A full AF_XDP ring does not tell; then one
 //!   path has them all.
+//! - Of a sender that has said no end nobody knows how much it sent: it has no path, and a warning names it. The others' paths then have only those drops that tell that they were theirs;
+//!   what a queue lost without telling whose it was may be the silent one's, and stays unaccounted.
 //! - A sender's side has what its host refused and what its kernel dropped of its run in any namespace, by the same rules; of packets to groups only what was dropped before it left.
 //!   What a program at tc or XDP dropped is not in it: so a sink drops what it has received.
 //! - Counters that do not know whose packets they count (drivers, interfaces, queueing disciplines, softnet) are evidence beside the ledger and in no sum.
@@ -50,7 +52,7 @@ mod sender;
 mod whose;
 
 pub(crate) use losses::Losses;
-pub(crate) use receiver::{Seen, of_receiver};
+pub(crate) use receiver::{Seen, of_receiver, without_end};
 pub(crate) use sender::{Sent, of_sender};
 
 use crate::drops::{Content, DropCount};

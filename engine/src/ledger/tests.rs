@@ -338,6 +338,14 @@ fn copies_for_a_capture_are_no_losses() {
 
 /// Two hosts send, run 7 by one and run 8 by the other; what is missing of each.
 fn two_senders(missing: [u64; 2], queue: &[QueueLoss], kernel: &[DropCount], afxdp: bool) -> Vec<Path> {
+    let collector = heard(missing, [true; 2], queue);
+    let seen = Seen { afxdp, here: 1, interface: Some(("wr0", 2)), kernel };
+    assert_eq!(without_end(&collector), None);
+    of_receiver(&collector, seen).unwrap().paths
+}
+
+/// What a receiver has heard of the two, of which those have `ended`.
+fn heard(missing: [u64; 2], ended: [bool; 2], queue: &[QueueLoss]) -> RxCollector {
     let mut tally = RxTally::new(0);
     for (n, missing) in missing.into_iter().enumerate() {
         let source = SocketAddr::from(([10, 0, 0, n as u8 + 1], 4000));
@@ -358,7 +366,7 @@ fn two_senders(missing: [u64; 2], queue: &[QueueLoss], kernel: &[DropCount], afx
                 ..RxCounters::default()
             },
             jitter_ns: None,
-            end: Some(End { issued: 100, failed: 0, first_ns: 1, last_ns: 2 }),
+            end: ended[n].then_some(End { issued: 100, failed: 0, first_ns: 1, last_ns: 2 }),
             announced: 0,
             ended_ns: 3,
             detail: None,
@@ -369,8 +377,12 @@ fn two_senders(missing: [u64; 2], queue: &[QueueLoss], kernel: &[DropCount], afx
     tally.messages = 2 * END_MESSAGES;
     let mut collector = RxCollector::new();
     collector.absorb(&tally);
-    let seen = Seen { afxdp, here: 1, interface: Some(("wr0", 2)), kernel };
-    of_receiver(&collector, seen).unwrap().paths
+    collector
+}
+
+/// Sender, received, lost at known places, unaccounted.
+fn figures(paths: &[Path]) -> Vec<(String, u64, u64, i64)> {
+    paths.iter().map(|p| (p.sender.clone(), p.received, total(&p.drops), p.unaccounted)).collect()
 }
 
 #[test]
@@ -378,9 +390,6 @@ fn senders_have_a_path_each_where_every_drop_tells_whose_it_was() {
     let of = |run, drop: DropCount| DropCount { origin: Origin::Run(run), ..drop };
     let filtered = |run, packets| of(run, dropped("netfilter", "NETFILTER_DROP", Content::Data, packets));
     let full = |run, packets| of(run, dropped("socket", "SOCKET_RCVBUFF", Content::Data, packets));
-    let figures = |paths: &[Path]| -> Vec<(String, u64, u64, i64)> {
-        paths.iter().map(|p| (p.sender.clone(), p.received, total(&p.drops), p.unaccounted)).collect()
-    };
     let each = |missing: [u64; 2], lost: [u64; 2]| {
         [0, 1].map(|n| {
             let unaccounted = (missing[n] - lost[n]).cast_signed();
@@ -408,4 +417,34 @@ fn senders_have_a_path_each_where_every_drop_tells_whose_it_was() {
     // Two with one port, of which a drop tells no more.
     let port = DropCount { origin: Origin::Port(4000), ..filtered(7, 8) };
     assert_eq!(figures(&two_senders([5, 3], &[], &[port], false)), all(8));
+}
+
+#[test]
+fn a_sender_without_an_end_has_no_path_and_takes_nobody_elses() {
+    let of = |run, drop: DropCount| DropCount { origin: Origin::Run(run), ..drop };
+    let filtered = |run, packets| of(run, dropped("netfilter", "NETFILTER_DROP", Content::Data, packets));
+    let full = |run, packets| of(run, dropped("socket", "SOCKET_RCVBUFF", Content::Data, packets));
+    let first = |queue: &[QueueLoss], kernel: &[DropCount], afxdp| {
+        let collector = heard([5, 3], [true, false], queue);
+        let warning = without_end(&collector).unwrap();
+        assert!(warning.code == "no-end" && warning.text.contains("10.0.0.2 (run 8):"), "{}", warning.text);
+        let seen = Seen { afxdp, here: 1, interface: Some(("wr0", 2)), kernel };
+        figures(&of_receiver(&collector, seen).unwrap().paths)
+    };
+    let known = |lost: u64| [("10.0.0.1".to_owned(), 95, lost, (5 - lost).cast_signed())];
+    assert_eq!(first(&[], &[filtered(7, 4), filtered(8, 3)], false), known(4));
+    // The kernel's count of what the queue dropped tells whose it was.
+    let queue = [loss("socket", "SOCKET_RCVBUFF", 7)];
+    assert_eq!(first(&queue, &[full(7, 5), full(8, 2)], false), known(5));
+    // Without it nobody knows.
+    assert_eq!(first(&queue, &[], false), known(0));
+    assert_eq!(first(&[loss("xsk", "rx_ring_full", 8)], &[filtered(7, 1)], true), known(1));
+    // Neither of a port that both have, nor of a drop that tells nothing.
+    let port = DropCount { origin: Origin::Port(4000), ..filtered(7, 2) };
+    let unknown = dropped("ip", "IP_INHDR", Content::Data, 1);
+    assert_eq!(first(&[], &[port, unknown, filtered(7, 3)], false), known(3));
+    // As long as nobody has said an end there is no ledger, and nothing to warn of.
+    let collector = heard([5, 3], [false; 2], &[]);
+    let seen = Seen { afxdp: false, here: 1, interface: None, kernel: &[] };
+    assert!(of_receiver(&collector, seen).is_none() && without_end(&collector).is_none());
 }

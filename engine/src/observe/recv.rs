@@ -228,6 +228,9 @@ fn conclude(
         kernel: kernel.as_ref().and_then(|k| k.as_deref().ok()).unwrap_or_default(),
     };
     report.ledger = ledger::of_receiver(collector, seen);
+    if let Some(warning) = ledger::without_end(collector) {
+        report.warn(warning, on_event);
+    }
     if let Some(Err(unseen)) = kernel {
         // Not a word where nothing is missing: most users have no such privileges.
         let unaccounted = report.ledger.iter().flat_map(|l| &l.paths).map(|p| p.unaccounted).max();
