@@ -3,6 +3,7 @@
 
 mod ahead;
 mod arrivals;
+mod cable;
 mod config;
 mod ending;
 mod moment;
@@ -18,6 +19,7 @@ mod stream;
 mod team;
 pub(crate) mod worker;
 
+pub use cable::SenderPort;
 pub use config::RecvConfig;
 pub use observer::{Hexdump, MAX_STREAMS, Observer, ObserverSpec};
 pub use offline::{analyse, analyse_from};
