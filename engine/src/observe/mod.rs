@@ -17,6 +17,7 @@ pub mod sink;
 mod source;
 mod stream;
 mod team;
+mod turns;
 pub(crate) mod worker;
 
 pub use cable::SenderPort;

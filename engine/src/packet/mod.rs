@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+pub mod ends;
 pub mod ethernet;
 pub mod follow_up;
 pub mod fragment;
