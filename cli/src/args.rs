@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wirerate_engine::host::cpu;
 use wirerate_engine::host::sched::Policy;
+use wirerate_engine::observe::SenderPort;
 use wirerate_engine::pacing::MAX_BURST;
 use wirerate_engine::profile::rate::{Layer, Rate};
 use wirerate_engine::profile::segments::Segments;
@@ -300,6 +301,11 @@ pub struct Recv {
     #[arg(long)]
     pub keep: bool,
 
+    /// The sender's port, on this host, with a cable from it to --iface; NETNS is its network namespace, by a name of ip netns or the number of a process. What
+    /// its counters and those of --iface differ by was lost on the cable: place wire of the ledger. Both have to be physical ports; the run begins when their counters are at rest, one to five seconds later
+    #[arg(long, value_name = "IF[@NETNS]")]
+    pub sender_iface: Option<SenderPort>,
+
     /// Which program counts, with --backend xdp. auto takes xdp where the driver runs it natively, but not on a veth, whose peer
     /// would lose its UDP segmentation; else tc, which sees super-packets
     #[arg(long, value_enum, default_value_t = SinkProgram::Auto)]
@@ -346,7 +352,7 @@ pub struct Recv {
     /// Take the packets from this capture (pcap or pcapng), and its time stamps as their arrivals, instead of receiving. 0.0.0.0:PORT, and
     /// the same of IPv6, stand for every address. --duration and --interval are by the capture's time
     #[arg(long, value_name = "FILE", conflicts_with_all = ["iface", "backend", "queues", "segments", "busy_poll", "huge_pages",
-        "cpus", "on_irq_cpu", "sched", "steer", "idle", "keep", "sink", "ready_fd"])]
+        "cpus", "on_irq_cpu", "sched", "steer", "idle", "keep", "sender_iface", "sink", "ready_fd"])]
     pub pcap: Option<PathBuf>,
 
     #[command(flatten)]

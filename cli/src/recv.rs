@@ -108,6 +108,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         count: args.until.count,
         idle: args.idle,
         keep: args.keep,
+        sender_port: args.sender_iface.clone(),
         segments: d.segments,
         packets: args.packets.clone(),
         hlog: args.hlog.clone(),

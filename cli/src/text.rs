@@ -76,6 +76,9 @@ pub fn report(report: &Report) -> String {
     }
     if let Some(ledger) = &report.ledger {
         ledger.paths.iter().for_each(|path| ledger::path(&mut text, path));
+        if let Some(cable) = &ledger.cable {
+            ledger::cable(&mut text, cable);
+        }
         if let Some(sending) = &ledger.sending {
             ledger::sending(&mut text, sending);
         }

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::process::Stdio;
+
 use common::ip;
 use common::scene::{
     BRIDGED, RECEIVERS, SENDERS, Sender, balanced, lost_only, nft, nft_counted, number, path, receiver, tc,
@@ -102,6 +104,34 @@ fn senders_have_a_path_each() {
         }
         let lost = ("netfilter".to_owned(), "NETFILTER_DROP".to_owned(), dropped);
         assert_eq!((told(&paths[0]["drops"]), told(&paths[1]["drops"])), (vec![lost], vec![]), "{backend}");
+    }
+}
+
+/// One of two filtered senders is killed and says no end: the other's path is whole, and the report says who is missing.
+#[test]
+fn a_sender_that_is_killed() {
+    common::require_root!();
+    for backend in ["mmsg", "afxdp"] {
+        let lab = Lab::bridge(2).unwrap();
+        every_fifth(&lab, "counter drop");
+        let mut receiver = receiver(&lab.receivers[0], BRIDGED, backend, "--keep");
+        let endless =
+            format!("send {BRIDGED} --iface {INTERFACE} --backend mmsg --rate 1kpps --duration 60s --quiet");
+        let mut killed = common::wirerate_on(&lab.receivers[1], &endless.split(' ').collect::<Vec<_>>());
+        let mut killed = killed.stdout(Stdio::null()).spawn().unwrap();
+        receiver.wait_for("interval");
+        SENDERS[0].send(&lab.sender, BRIDGED, PPS, COUNT, "");
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        receiver.signal("INT");
+        let report = receiver.report();
+        let missing = balanced(&report, COUNT, backend);
+        let lost = lost_only(&report, "netfilter", "NETFILTER_DROP", "r1", Some(&lab.middle), backend);
+        assert!(lost == missing && lost > 0, "{backend}: {:#}", path(&report));
+        assert_eq!(path(&report)["sender"], "10.77.0.1", "{backend}");
+        let warnings = report["warnings"].as_array().unwrap();
+        let said = warnings.iter().find(|w| w["code"] == "no-end").expect("said");
+        assert!(said["text"].as_str().unwrap().contains("no end came from 10.77.0.12 (run "), "{said}");
     }
 }
 

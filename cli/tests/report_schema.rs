@@ -209,6 +209,19 @@ fn full() -> Report {
         what: "no descriptor",
         packets: 1,
     };
+    let cable = Cable {
+        from: "eth0@a".into(),
+        to: "eth1".into(),
+        left: 4,
+        left_by: "tx_packets_phy",
+        came: 3,
+        came_by: "rx_packets",
+        dropped: 1,
+        missing: 1,
+        others: Some(0),
+        quiet: true,
+        whole: true,
+    };
     let sending = Sending { sent: 4, drops: vec![drop.clone()] };
     let path = Path {
         sender: "a".into(),
@@ -268,7 +281,12 @@ fn full() -> Report {
         rx: Some(rx.finish()),
         rtcp: Some(rtcp()),
         clock: Some(rx.clock()),
-        ledger: Some(Ledger { paths: vec![path], sending: Some(sending), evidence: vec![counter] }),
+        ledger: Some(Ledger {
+            paths: vec![path],
+            sending: Some(sending),
+            cable: Some(cable),
+            evidence: vec![counter],
+        }),
         warnings,
         verdict: Some(Verdict { outcome: Outcome::Fail, checks: vec![check] }),
         ..minimal()

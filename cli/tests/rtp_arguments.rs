@@ -26,7 +26,7 @@ fn numbers_out_of_range_and_files_that_are_none() {
         ("--format mpeg", &["rtp", "ts", "raw"]),
         ("--backend xdp --iface lo", &["--format rtp", "--backend xdp", "no header but wirerate's own"]),
         ("--pcap /nowhere/at.all", &["--pcap /nowhere/at.all", "cannot be read"]),
-        ("--pcap /dev/null", &["--pcap /dev/null"]),
+        ("--pcap /dev/null", &["--pcap /dev/null", "empty"]),
         ("--pcap Cargo.toml", &["neither pcap nor pcapng", "tcpdump -w"]),
         ("--pcap Cargo.toml --iface lo", &["--iface", "cannot be used with"]),
         ("--pcap Cargo.toml --idle 1s", &["--idle", "cannot be used with"]),

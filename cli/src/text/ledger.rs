@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use wirerate_engine::report::{Drop, Path, Sending};
+use wirerate_engine::report::{Cable, Drop, Path, Sending};
 
 use super::count;
 
@@ -24,6 +24,20 @@ pub fn path(text: &mut String, path: &Path) {
             "           unaccounted: lost before they reached this host, or where it does not count; wirerate drops tells on the others"
         );
     }
+}
+
+/// What the ports at both ends of a cable counted.
+pub fn cable(text: &mut String, cable: &Cable) {
+    let _ = writeln!(
+        text,
+        "cable      {} -> {}: {} left, {} came and {} more came and were dropped by the NIC; {} lost on the way, whoever they belonged to",
+        cable.from,
+        cable.to,
+        count(cable.left),
+        count(cable.came),
+        count(cable.dropped),
+        count(cable.missing)
+    );
 }
 
 /// The sender's side, where something was lost.

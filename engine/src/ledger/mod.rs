@@ -36,13 +36,23 @@
 //!   arrived are taken off. Foreign packets still count there, so that `unaccounted` can be below zero where a destination is shared.
 //! - Senders on different hosts have a path each, when every drop tells whose it was, by run or port, so that the paths add up to what is known of all. A full AF_XDP ring does not tell; then one
 //!   path has them all.
+//! - Of a sender that has said no end nobody knows how much it sent: it has no path, and a warning names it. The others' paths then have only those drops that tell that they were theirs;
+//!   what a queue lost without telling whose it was may be the silent one's, and stays unaccounted.
 //! - A sender's side has what its host refused and what its kernel dropped of its run in any namespace, by the same rules; of packets to groups only what was dropped before it left.
 //!   What a program at tc or XDP dropped is not in it: so a sink drops what it has received.
 //! - Counters that do not know whose packets they count (drivers, interfaces, queueing disciplines, softnet) are evidence beside the ledger and in no sum.
+//! - "The wire" is a place between two physical ports with counters of their own, and nowhere else: between the port that a user names as the sender's and the receiver's, of one machine. What left the one is what
+//!   its counter moved by, what came to the other is what that one's moved by and all that its NIC may have dropped: the difference was lost on the cable. It explains what is unaccounted and no more; what exceeds that
+//!   were packets of others. A virtual interface has no port: veth, bridge, a virtual function, a guest's NIC.
+//! - What the receiver's NIC dropped (missed, FIFO, CRC) explains what is unaccounted, before the wire does, place `nic-rx`, if nobody else uses the cable: when what left the sender's port is not more than the senders sent, but for a
+//!   background of 16 packets or one in 1000. Otherwise it is evidence.
+//! - Neither of them tells whose packets were lost: where several paths miss packets, they explain all of these or none. Counters that have not come to rest, that were set back, or that know of fewer
+//!   packets than the receiver had (as those that leave out what an XDP program took) explain nothing.
 //! - Counts are read when the path is quiet: workers ended, two equal readings.
 //! - What is left over is called `unaccounted`, and nothing else.
 #![forbid(unsafe_code)]
 
+pub(crate) mod cable;
 pub(crate) mod evidence;
 mod losses;
 mod receiver;
@@ -50,7 +60,7 @@ mod sender;
 mod whose;
 
 pub(crate) use losses::Losses;
-pub(crate) use receiver::{Seen, of_receiver};
+pub(crate) use receiver::{Seen, of_receiver, without_end};
 pub(crate) use sender::{Sent, of_sender};
 
 use crate::drops::{Content, DropCount};

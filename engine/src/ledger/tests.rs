@@ -2,13 +2,15 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::slice::from_ref;
 
+use super::cable::{Counted, Known, of_cable};
 use super::*;
 use crate::drops::place::UNREAD;
 use crate::drops::{Origin, Way};
+use crate::host::counters::port::Moved;
 use crate::measure::tally::{RxCounters, RxTally, StreamKey};
 use crate::packet::probe::End;
 use crate::queue::QueueLoss;
-use crate::report::RxCollector;
+use crate::report::{Ledger, RxCollector};
 
 /// A drop of a datagram to the receiver.
 fn dropped(place: &'static str, reason: &str, content: Content, packets: u64) -> DropCount {
@@ -338,6 +340,14 @@ fn copies_for_a_capture_are_no_losses() {
 
 /// Two hosts send, run 7 by one and run 8 by the other; what is missing of each.
 fn two_senders(missing: [u64; 2], queue: &[QueueLoss], kernel: &[DropCount], afxdp: bool) -> Vec<Path> {
+    let collector = heard(missing, [true; 2], queue);
+    let seen = Seen { afxdp, here: 1, interface: Some(("wr0", 2)), kernel };
+    assert_eq!(without_end(&collector), None);
+    of_receiver(&collector, seen).unwrap().paths
+}
+
+/// What a receiver has heard of the two, of which those have `ended`.
+fn heard(missing: [u64; 2], ended: [bool; 2], queue: &[QueueLoss]) -> RxCollector {
     let mut tally = RxTally::new(0);
     for (n, missing) in missing.into_iter().enumerate() {
         let source = SocketAddr::from(([10, 0, 0, n as u8 + 1], 4000));
@@ -358,7 +368,7 @@ fn two_senders(missing: [u64; 2], queue: &[QueueLoss], kernel: &[DropCount], afx
                 ..RxCounters::default()
             },
             jitter_ns: None,
-            end: Some(End { issued: 100, failed: 0, first_ns: 1, last_ns: 2 }),
+            end: ended[n].then_some(End { issued: 100, failed: 0, first_ns: 1, last_ns: 2 }),
             announced: 0,
             ended_ns: 3,
             detail: None,
@@ -369,8 +379,12 @@ fn two_senders(missing: [u64; 2], queue: &[QueueLoss], kernel: &[DropCount], afx
     tally.messages = 2 * END_MESSAGES;
     let mut collector = RxCollector::new();
     collector.absorb(&tally);
-    let seen = Seen { afxdp, here: 1, interface: Some(("wr0", 2)), kernel };
-    of_receiver(&collector, seen).unwrap().paths
+    collector
+}
+
+/// Sender, received, lost at known places, unaccounted.
+fn figures(paths: &[Path]) -> Vec<(String, u64, u64, i64)> {
+    paths.iter().map(|p| (p.sender.clone(), p.received, total(&p.drops), p.unaccounted)).collect()
 }
 
 #[test]
@@ -378,9 +392,6 @@ fn senders_have_a_path_each_where_every_drop_tells_whose_it_was() {
     let of = |run, drop: DropCount| DropCount { origin: Origin::Run(run), ..drop };
     let filtered = |run, packets| of(run, dropped("netfilter", "NETFILTER_DROP", Content::Data, packets));
     let full = |run, packets| of(run, dropped("socket", "SOCKET_RCVBUFF", Content::Data, packets));
-    let figures = |paths: &[Path]| -> Vec<(String, u64, u64, i64)> {
-        paths.iter().map(|p| (p.sender.clone(), p.received, total(&p.drops), p.unaccounted)).collect()
-    };
     let each = |missing: [u64; 2], lost: [u64; 2]| {
         [0, 1].map(|n| {
             let unaccounted = (missing[n] - lost[n]).cast_signed();
@@ -408,4 +419,151 @@ fn senders_have_a_path_each_where_every_drop_tells_whose_it_was() {
     // Two with one port, of which a drop tells no more.
     let port = DropCount { origin: Origin::Port(4000), ..filtered(7, 8) };
     assert_eq!(figures(&two_senders([5, 3], &[], &[port], false)), all(8));
+}
+
+#[test]
+fn a_sender_without_an_end_has_no_path_and_takes_nobody_elses() {
+    let of = |run, drop: DropCount| DropCount { origin: Origin::Run(run), ..drop };
+    let filtered = |run, packets| of(run, dropped("netfilter", "NETFILTER_DROP", Content::Data, packets));
+    let full = |run, packets| of(run, dropped("socket", "SOCKET_RCVBUFF", Content::Data, packets));
+    let first = |queue: &[QueueLoss], kernel: &[DropCount], afxdp| {
+        let collector = heard([5, 3], [true, false], queue);
+        let warning = without_end(&collector).unwrap();
+        assert!(warning.code == "no-end" && warning.text.contains("10.0.0.2 (run 8):"), "{}", warning.text);
+        let seen = Seen { afxdp, here: 1, interface: Some(("wr0", 2)), kernel };
+        figures(&of_receiver(&collector, seen).unwrap().paths)
+    };
+    let known = |lost: u64| [("10.0.0.1".to_owned(), 95, lost, (5 - lost).cast_signed())];
+    assert_eq!(first(&[], &[filtered(7, 4), filtered(8, 3)], false), known(4));
+    // The kernel's count of what the queue dropped tells whose it was.
+    let queue = [loss("socket", "SOCKET_RCVBUFF", 7)];
+    assert_eq!(first(&queue, &[full(7, 5), full(8, 2)], false), known(5));
+    // Without it nobody knows.
+    assert_eq!(first(&queue, &[], false), known(0));
+    assert_eq!(first(&[loss("xsk", "rx_ring_full", 8)], &[filtered(7, 1)], true), known(1));
+    // Neither of a port that both have, nor of a drop that tells nothing.
+    let port = DropCount { origin: Origin::Port(4000), ..filtered(7, 2) };
+    let unknown = dropped("ip", "IP_INHDR", Content::Data, 1);
+    assert_eq!(first(&[], &[port, unknown, filtered(7, 3)], false), known(3));
+    // As long as nobody has said an end there is no ledger, and nothing to warn of.
+    let collector = heard([5, 3], [false; 2], &[]);
+    let seen = Seen { afxdp: false, here: 1, interface: None, kernel: &[] };
+    assert!(of_receiver(&collector, seen).is_none() && without_end(&collector).is_none());
+}
+
+/// Two ports: what left the one, what came to the other, and what its NIC dropped.
+fn ports(left: u64, came: u64, dropped: &[(&'static str, u64)], dropped_at_most: u64) -> [Moved; 2] {
+    let sender = Moved { left, left_by: "tx_packets", ..Moved::default() };
+    let receiver =
+        Moved { came, came_by: "rx_packets", dropped: dropped.to_vec(), dropped_at_most, ..Moved::default() };
+    [sender, receiver]
+}
+
+/// A ledger of paths on which so many packets are unaccounted, told what the ports counted.
+fn over_a_cable(unaccounted: &[i64], ports: &[Moved; 2], known: Known, quiet: bool) -> Ledger {
+    let filtered = Drop { packets: 10, ..Drop::at("netfilter", None, "NETFILTER_DROP") };
+    let of_one = |missing: &i64| {
+        path(
+            "a".into(),
+            "here".into(),
+            100_000,
+            100_000 - 10u64.strict_add_signed(*missing),
+            vec![filtered.clone()],
+        )
+    };
+    let mut ledger = Ledger { paths: unaccounted.iter().map(of_one).collect(), ..Ledger::default() };
+    let counted = Counted { from: "eth0@a", to: "eth1", sender: &ports[0], receiver: &ports[1] };
+    of_cable(&mut ledger, &counted, known, quiet);
+    for path in &ledger.paths {
+        let sum = path.received.cast_signed() + total(&path.drops).cast_signed() + path.unaccounted;
+        assert_eq!(path.sent.cast_signed(), sum, "{path:?}");
+    }
+    ledger
+}
+
+/// Places but for the filter, and what is left, of the first path.
+fn told_of_cable(ledger: &Ledger) -> (Vec<(&str, &str, u64)>, i64) {
+    let path = &ledger.paths[0];
+    (told(&path.drops).into_iter().filter(|(place, _, _)| *place != "netfilter").collect(), path.unaccounted)
+}
+
+const ON_THE_WIRE: &str = "left eth0@a and never came to eth1";
+
+#[test]
+fn the_wire_is_what_two_ports_differ_by_and_no_more_than_is_missing() {
+    let known = Known { left: Some(100_000), arrived: 90_000 };
+    let of = |unaccounted: i64, left, came, dropped: &[(&'static str, u64)], at_most| {
+        let ledger = over_a_cable(&[unaccounted], &ports(left, came, dropped, at_most), known, true);
+        let (places, left_over) = told_of_cable(&ledger);
+        (
+            places
+                .into_iter()
+                .map(|(place, reason, n)| (place.to_owned(), reason.to_owned(), n))
+                .collect::<Vec<_>>(),
+            left_over,
+        )
+    };
+    let wire = |packets| vec![("wire".to_owned(), ON_THE_WIRE.to_owned(), packets)];
+    assert_eq!(of(5, 100_000, 99_995, &[], 0), (wire(5), 0));
+    assert_eq!(of(5, 100_000, 99_998, &[], 0), (wire(2), 3), "what the ports do not explain stays");
+    assert_eq!(of(5, 100_000, 99_000, &[], 0), (wire(5), 0), "and others' packets stay evidence");
+    assert_eq!(of(0, 100_000, 99_000, &[], 0), (vec![], 0), "what another place has told is not told again");
+    assert_eq!(of(-3, 100_000, 99_000, &[], 0), (vec![], -3));
+    assert_eq!(of(5, 100_000, 100_007, &[], 0), (vec![], 5), "more came than left: no loss below zero");
+    // What may have come is not lost on the way, even if nobody tells why it was dropped.
+    assert_eq!(of(5, 100_000, 99_995, &[], 5), (vec![], 5));
+    assert_eq!(of(5, 100_000, 99_995, &[], 4), (wire(1), 4));
+}
+
+#[test]
+fn a_nic_has_dropped_what_is_missing_where_nobody_else_uses_the_cable() {
+    let missed = [("rx_missed_errors", 4), ("rx_crc_errors", 2)];
+    let of = |left: u64, own, unaccounted| {
+        let known = Known { left: own, arrived: 90_000 };
+        let ledger = over_a_cable(&[unaccounted], &ports(left, left - 9, &missed, 6), known, true);
+        let (places, left_over) = told_of_cable(&ledger);
+        (places.into_iter().map(|(place, _, n)| (place.to_owned(), n)).collect::<Vec<_>>(), left_over)
+    };
+    let places =
+        |told: &[(&str, u64)]| told.iter().map(|(place, n)| ((*place).to_owned(), *n)).collect::<Vec<_>>();
+    let all = places(&[("nic-rx", 4), ("nic-rx", 2), ("wire", 3)]);
+    assert_eq!(of(100_000, Some(100_000), 9), (all.clone(), 0));
+    assert_eq!(of(100_100, Some(100_000), 9), (all, 0), "neighbour discovery and the like");
+    assert_eq!(
+        of(100_000, Some(100_000), 5),
+        (places(&[("nic-rx", 4), ("nic-rx", 1)]), 0),
+        "a counter before a difference"
+    );
+    // Others' packets may be those that the NIC dropped.
+    assert_eq!(of(100_101, Some(100_000), 9), (places(&[("wire", 3)]), 6));
+    assert_eq!(of(1_000, Some(983), 9), (places(&[("wire", 3)]), 6));
+    assert_eq!(of(100_000, None, 9), (places(&[("wire", 3)]), 6), "a sender has said no end");
+}
+
+#[test]
+fn counters_that_cannot_be_believed_explain_nothing() {
+    let lost = ports(100_000, 99_000, &[], 0);
+    let known = Known { left: Some(100_000), arrived: 90_000 };
+    let told = |known, quiet| {
+        let ledger = over_a_cable(&[5], &lost, known, quiet);
+        assert_eq!(ledger.cable.as_ref().unwrap().missing, 1000, "it is evidence all the same");
+        ledger.paths[0].unaccounted
+    };
+    assert_eq!(told(known, true), 0);
+    assert_eq!(told(known, false), 5, "not at rest");
+    assert_eq!(told(Known { arrived: 99_001, ..known }, true), 5, "it leaves out what a program took");
+}
+
+#[test]
+fn several_paths_are_explained_whole_or_not_at_all() {
+    let known = Known { left: Some(300_000), arrived: 290_000 };
+    let lost = |packets: u64| ports(300_000, 300_000 - packets, &[], 0);
+    let unaccounted = |paths: &[i64], packets| {
+        let ledger = over_a_cable(paths, &lost(packets), known, true);
+        ledger.paths.iter().map(|path| path.unaccounted).collect::<Vec<_>>()
+    };
+    assert_eq!(unaccounted(&[5, 3], 8), [0, 0]);
+    assert_eq!(unaccounted(&[5, 3], 20), [0, 0]);
+    assert_eq!(unaccounted(&[5, 3], 7), [5, 3], "nothing tells whose packet is left over");
+    assert_eq!(unaccounted(&[0, 3], 2), [0, 1]);
 }

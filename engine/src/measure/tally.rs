@@ -30,6 +30,19 @@ pub enum Format {
     Ts,
 }
 
+impl Format {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wirerate => "wirerate",
+            Self::Iperf2 => "iperf2",
+            Self::Raw => "raw",
+            Self::Rtp => "rtp",
+            Self::Ts => "ts",
+        }
+    }
+}
+
 /// What tells one stream from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamKey {

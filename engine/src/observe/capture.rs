@@ -80,7 +80,13 @@ impl<'a> Capture<'a> {
     /// Usage: it is no capture.
     pub fn of(bytes: impl Read + Send + 'a, name: &Path) -> Result<Self> {
         let reader = create_reader(BUFFER, bytes).map_err(|e| {
-            Error::usage(format!("--pcap {}: {}", name.display(), said(&e)))
+            // Nothing was read yet: what ends here has not even a header.
+            let what = match e {
+                PcapError::Eof => "the file is empty".to_owned(),
+                PcapError::Incomplete(_) => "its header is cut off".to_owned(),
+                other => said(&other),
+            };
+            Error::usage(format!("--pcap {}: {what}", name.display()))
                 .fix("name a pcap or pcapng file, such as tcpdump -w writes")
         })?;
         Ok(Self { reader, links: Vec::new(), name: name.to_owned() })

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::FormatChoice;
+use super::cable::SenderPort;
 use super::observer::ObserverSpec;
 use super::rtcp::Inbox;
 use super::sink::SinkChoice;
@@ -76,6 +77,8 @@ pub struct RecvConfig {
     pub keep: bool,
     /// Have the kernel tell what it drops of the packets, where this process may ask it to.
     pub kernel_drops: bool,
+    /// The sender's port, when it is on this host and a cable leads from it to `interface`: what its counters and that one's differ by was lost on the cable.
+    pub sender_port: Option<SenderPort>,
     /// Whether several datagrams may come in one buffer (`uring`, `mmsg`).
     pub segments: Segments,
     /// Write when each packet left the sender's driver and came to this host's, where both kernels say so, to this file, as CSV.
@@ -113,6 +116,7 @@ impl RecvConfig {
             idle: None,
             keep: false,
             kernel_drops: true,
+            sender_port: None,
             segments: Segments::Auto,
             packets: None,
             hlog: None,
@@ -160,6 +164,7 @@ impl RecvConfig {
             "count": self.count,
             "idle_ns": self.idle.map(|d| d.as_nanos() as u64),
             "keep": self.keep,
+            "sender_iface": self.sender_port.as_ref().map(ToString::to_string),
             "segments": self.segments,
             "timestamps": if self.tuning.kernel_stamps { "kernel" } else { "user" },
             "hlog": self.hlog,

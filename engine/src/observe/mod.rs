@@ -3,6 +3,7 @@
 
 mod ahead;
 mod arrivals;
+mod cable;
 pub(crate) mod capture;
 mod config;
 mod ending;
@@ -20,6 +21,7 @@ mod team;
 mod turns;
 pub(crate) mod worker;
 
+pub use cable::SenderPort;
 pub use config::RecvConfig;
 pub use observer::{Hexdump, MAX_STREAMS, Observer, ObserverSpec};
 pub use offline::{analyse, analyse_from};

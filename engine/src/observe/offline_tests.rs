@@ -150,7 +150,12 @@ fn what_is_not_wanted_is_left_out_and_ends_are_kept() {
 #[test]
 fn what_is_no_capture_is_refused() {
     let config = RecvConfig::new("192.0.2.2:5004".parse().unwrap());
-    for (bytes, why) in [(&b"hello, world"[..], "neither pcap nor pcapng"), (b"", "")] {
+    let cut = &pcap(101, &[])[..10];
+    for (bytes, why) in [
+        (&b"hello, world, this is no capture"[..], "neither pcap nor pcapng"),
+        (b"", "the file is empty"),
+        (cut, "its header is cut off"),
+    ] {
         let mut at = tempfile::NamedTempFile::new().unwrap();
         at.write_all(bytes).unwrap();
         let error = analyse(&config, at.path(), &mut |_| ()).unwrap_err();

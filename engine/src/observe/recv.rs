@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::cable::Watched;
 use super::config::RecvConfig;
 use super::ending::Ending;
 use super::rtcp::ReceiverRtcp;
@@ -15,6 +16,7 @@ use crate::drops::watch::Side;
 use crate::drops::witness::Witness;
 use crate::error::{Error, Result};
 use crate::host::{interface, sched};
+use crate::ledger::cable::Known;
 use crate::ledger::evidence::Evidence;
 use crate::ledger::{self, Seen};
 use crate::queue::afxdp::steer::{Mode, SteerCount, Verdict};
@@ -44,6 +46,8 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         report.warn(warning, on_event);
     }
 
+    let port = config.sender_port.as_ref();
+    let cable = port.map(|port| Watched::begin(port, team.interface.as_ref())).transpose()?;
     let mut rtcp = ReceiverRtcp::open(config, team.interface.as_ref(), &mut report, on_event);
     if let Some(Ok(watching)) = &mut witness {
         watching.begin()?;
@@ -130,7 +134,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(warning) = hlog.and_then(|log| log.finish(&collector)) {
         report.warn(warning, on_event);
     }
-    conclude(&mut report, &collector, &team, witness, on_event);
+    conclude(&mut report, &collector, &team, witness, cable.as_ref(), on_event);
     if let Some(ledger) = &mut report.ledger {
         ledger.evidence = evidence.rise();
     }
@@ -189,6 +193,7 @@ fn conclude(
     collector: &RxCollector,
     team: &Team,
     witness: Option<Result<Witness>>,
+    cable: Option<&Watched>,
     on_event: &mut dyn FnMut(Event<'_>),
 ) {
     let rx = collector.finish();
@@ -228,6 +233,14 @@ fn conclude(
         kernel: kernel.as_ref().and_then(|k| k.as_deref().ok()).unwrap_or_default(),
     };
     report.ledger = ledger::of_receiver(collector, seen);
+    if let Some(warning) = ledger::without_end(collector) {
+        report.warn(warning, on_event);
+    }
+    if let (Some(ledger), Some(cable)) = (&mut report.ledger, cable)
+        && let Some(warning) = cable.tell(ledger, Known::of(collector))
+    {
+        report.warn(warning, on_event);
+    }
     if let Some(Err(unseen)) = kernel {
         // Not a word where nothing is missing: most users have no such privileges.
         let unaccounted = report.ledger.iter().flat_map(|l| &l.paths).map(|p| p.unaccounted).max();

@@ -542,9 +542,40 @@ pub struct Ledger {
     /// The sender's side: what became of its packets as far as its host can see (send).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sending: Option<Sending>,
+    /// What the ports at both ends of a cable counted, where the sender's was named (recv).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cable: Option<Cable>,
     /// What counters of the interface and of the machine, which count everybody's packets, rose by meanwhile: no part of any sum.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Counter>,
+}
+
+/// What two physical ports with a cable between them counted during a run: everybody's packets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Cable {
+    /// The sender's port, with its namespace as it was named.
+    pub from: String,
+    /// The receiver's port.
+    pub to: String,
+    /// Packets that left the sender's port.
+    pub left: u64,
+    /// The counter that says so; the first, where it takes one for each of unicast, multicast and broadcast.
+    pub left_by: &'static str,
+    /// Packets that came to the receiver's port without an error.
+    pub came: u64,
+    /// The counter that says so.
+    pub came_by: &'static str,
+    /// Packets that came to it and that its NIC dropped: missed, FIFO, CRC.
+    pub dropped: u64,
+    /// Packets that left the one and did not come to the other, dropped or not.
+    pub missing: u64,
+    /// Packets that left the sender's port and were not of the runs that the receiver heard; absent when one of these has not said its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub others: Option<u64>,
+    /// The counters had come to rest, before and after.
+    pub quiet: bool,
+    /// The receiver's port knows of all packets that the receiver had.
+    pub whole: bool,
 }
 
 /// A sender's packets.
@@ -576,7 +607,7 @@ pub struct Path {
 /// Packets lost at one place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Drop {
-    /// Where: `sender`, `netfilter`, `qdisc`, `tx`, `veth`, `backlog`, `link`, `bridge`, `ip`, `tunnel`, `socket`, `xsk`, `xdp`, `application`; `kernel` for the rest of it.
+    /// Where: `sender`, `netfilter`, `qdisc`, `tx`, `wire`, `nic-rx`, `veth`, `backlog`, `link`, `bridge`, `ip`, `tunnel`, `socket`, `xsk`, `xdp`, `application`; `kernel` for the rest of it.
     pub place: String,
     /// Interface, where the place has one; with its host before it where several hosts are looked at.
     #[serde(skip_serializing_if = "Option::is_none")]

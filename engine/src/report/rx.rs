@@ -420,13 +420,7 @@ fn stream(tally: &StreamTally, late_is_told: bool) -> Stream {
     Stream {
         id: key.stream,
         run: if key.format == Format::Wirerate { key.run } else { 0 },
-        format: match key.format {
-            Format::Wirerate => "wirerate",
-            Format::Iperf2 => "iperf2",
-            Format::Rtp => "rtp",
-            Format::Ts => "ts",
-            Format::Raw => "raw",
-        },
+        format: key.format.name(),
         source: key.source,
         group: key.destination.ip(),
         port: key.destination.port(),

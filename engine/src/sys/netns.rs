@@ -100,6 +100,20 @@ impl Netns {
         })
     }
 
+    /// As [`run`](Self::run), for a namespace that this process may not be allowed to enter.
+    ///
+    /// # Errors
+    /// Those of [`enter`](Self::enter).
+    ///
+    /// # Panics
+    /// As `work` does.
+    pub fn try_run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| self.enter().map(|()| work()));
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
     /// A command that will run inside the namespace, with a /sys of its own where that is allowed, and be killed when
     /// the calling thread ends.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod meaning;
+pub mod port;
 
 use std::fs;
 
