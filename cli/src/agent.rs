@@ -56,6 +56,7 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
         Command::Demo(_)
         | Command::Drops(_)
         | Command::Doctor(_)
+        | Command::Replicate(_)
         | Command::Replicator(_)
         | Command::Groups(_)
         | Command::Agent(_) => {

@@ -2,6 +2,7 @@
 //! than one of them is checked when the engine's configuration is made.
 
 pub mod groups;
+pub mod replicate;
 pub mod replicator;
 pub mod stamp;
 
@@ -46,6 +47,8 @@ pub enum Command {
     Stamp(stamp::Stamp),
     /// Answer STAMP test packets (RFC 8762) until Ctrl-C: a session-reflector
     Reflect(stamp::Reflect),
+    /// Measure how a device replicates multicast (RFC 3918): throughput, latency, joins and leaves, capacity, for each port and group
+    Replicate(Box<replicate::Replicate>),
     /// Copy multicast from some interfaces to those behind which somebody has joined: a switch that snoops, by XDP
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture

@@ -10,6 +10,7 @@ mod groups;
 mod output;
 mod recv;
 mod reflect;
+mod replicate;
 mod replicator;
 mod rtp;
 mod send;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Stamp(args) => stamp::run(args),
         Command::Reflect(args) => reflect::run(args),
+        Command::Replicate(args) => replicate::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
         Command::Agent(_) => agent::run(),

@@ -3,6 +3,7 @@
 mod ledger;
 mod media;
 mod pattern;
+pub mod replicate;
 mod rtcp;
 mod times;
 

@@ -4,7 +4,7 @@
 //! packets ([`packet`]) at a pace ([`pacing`]); workers in [`generate`] hand them to a [`queue`];
 //! workers in [`observe`] take them from one, and [`measure`] turns arrivals into tallies.
 //! [`drops`] reads every other place where a packet can be lost, [`ledger`] adds it all up, and
-//! [`report`] is the plain data that comes out. ARCHITECTURE.md has the picture.
+//! [`report`] is the plain data that comes out. [`method`] puts runs together to benchmarks. ARCHITECTURE.md has the picture.
 
 pub mod agent;
 pub mod backend;
@@ -19,6 +19,7 @@ pub mod interop;
 pub mod lab;
 pub mod ledger;
 pub mod measure;
+pub mod method;
 pub mod multicast;
 pub mod observe;
 pub mod pacing;

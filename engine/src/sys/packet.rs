@@ -75,13 +75,7 @@ impl PacketSocket {
         if bound < 0 {
             return Err(io::Error::last_os_error());
         }
-        let all = libc::packet_mreq {
-            mr_ifindex: socket.interface,
-            mr_type: libc::PACKET_MR_ALLMULTI as u16,
-            mr_alen: 0,
-            mr_address: [0; 8],
-        };
-        socket.set(libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &all)?;
+        socket.let_all_groups_in()?;
         Ok(socket)
     }
 
@@ -394,24 +388,37 @@ impl PacketSocket {
     }
 
     fn add_membership(&self, kind: libc::c_int, mac: Option<[u8; 6]>) -> io::Result<()> {
-        // SAFETY: zeros are a valid request.
-        let mut request: libc::packet_mreq = unsafe { mem::zeroed() };
-        request.mr_ifindex = self.interface;
-        request.mr_type = kind as libc::c_ushort;
-        if let Some(mac) = mac {
-            request.mr_alen = 6;
-            request.mr_address[..6].copy_from_slice(&mac);
-        }
-        // SAFETY: the request is live, and its length is given.
-        let answer = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_ADD_MEMBERSHIP,
-                (&raw const request).cast(),
-                mem::size_of_val(&request) as libc::socklen_t,
-            )
-        };
-        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        add_membership(self.socket.as_fd(), self.interface.cast_unsigned(), kind, mac)
     }
+}
+
+/// Has the interface with this index let more in for as long as `socket` is open: `kind` is one of `PACKET_MR_`.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub(super) fn add_membership(
+    socket: BorrowedFd<'_>,
+    interface: u32,
+    kind: libc::c_int,
+    mac: Option<[u8; 6]>,
+) -> io::Result<()> {
+    // SAFETY: zeros are a valid request.
+    let mut request: libc::packet_mreq = unsafe { mem::zeroed() };
+    request.mr_ifindex = interface.cast_signed();
+    request.mr_type = kind as libc::c_ushort;
+    if let Some(mac) = mac {
+        request.mr_alen = 6;
+        request.mr_address[..6].copy_from_slice(&mac);
+    }
+    // SAFETY: the request is live, and its length is given.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_ADD_MEMBERSHIP,
+            (&raw const request).cast(),
+            mem::size_of_val(&request) as libc::socklen_t,
+        )
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

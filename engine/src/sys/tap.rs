@@ -52,6 +52,14 @@ impl Tap {
         Ok(Self { socket })
     }
 
+    /// Has the interface with this index take in what is sent to any group, joined or not, for as long as this is open: NICs filter by their own list.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn take_all_groups(&self, interface: u32) -> io::Result<()> {
+        packet::add_membership(self.socket.as_fd(), interface, libc::PACKET_MR_ALLMULTI, None)
+    }
+
     /// The next packet, put into `buffer`; `None` when there is none within `patience`.
     ///
     /// # Errors

@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// The kernel begins to stamp what is received in the background, a moment after it was asked to.
 const STAMPING: Duration = Duration::from_millis(50);
 
+/// Kinds of virtual devices that get from their parent what they have joined.
+const FILTERS: [&str; 3] = ["macvlan", "macvtap", "ipvlan"];
+
 /// Packets between two looks at requests.
 const TURN: usize = 256;
 
@@ -95,7 +98,8 @@ struct Watch {
 
 impl Watch {
     fn open(spec: &WatchSpec) -> Result<Self> {
-        let interface = interface::require_up(&spec.interface)?.interface();
+        let link = interface::require_up(&spec.interface)?;
+        let interface = link.interface();
         let mut table = Table::default();
         for target in parse(&spec.groups, spec.port)? {
             table.expect(&target)?;
@@ -105,6 +109,13 @@ impl Watch {
                 .because(e)
                 .fix("run the agent as root, or give it the capability: setcap cap_net_raw+ep")
         })?;
+        // Not of devices that are a filter themselves: what passes one of these is what it does for its groups.
+        if !link.kind.as_deref().is_some_and(|kind| FILTERS.contains(&kind)) {
+            tap.take_all_groups(interface.index).map_err(|e| {
+                Error::failed(format!("{}: does not take in groups that are not joined", interface.name))
+                    .because(e)
+            })?;
+        }
         std::thread::sleep(STAMPING);
         Ok(Self {
             port: spec.port,

@@ -1,0 +1,8 @@
+//! Methods: how trials follow one another, and what they prove. [`search`] finds the highest valid load, [`bed`] is what a method asks
+//! of its ports, [`ports`] are real ones, [`rfc3918`] are the tests of IP multicast.
+#![forbid(unsafe_code)]
+
+pub mod bed;
+pub mod ports;
+pub mod rfc3918;
+pub mod search;

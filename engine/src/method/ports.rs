@@ -1,0 +1,368 @@
+//! The bed of real ports, each reached by an [agent](crate::agent): interfaces of this host, of network namespaces, containers, other hosts.
+//!
+//! A trial is what a person would type at each port: `recv` at the members, then `send` at the senders. Members are waited for with
+//! frames of their own ("learning", RFC 2544 §23) that the device forwards as it will forward the trial's, and that the source port tells from these.
+#![forbid(unsafe_code)]
+
+mod crew;
+mod delays;
+mod read;
+mod trial;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::bed::{Bed, DelayTrial, DelaysSeen, Layout, Seen, Trial};
+use crate::agent::{Agent, Launch, Say};
+use crate::control::Stop;
+use crate::error::{Error, Result};
+use crate::target::Target;
+use crew::Crew;
+
+/// Groups of one `recv` by sockets: as many as a run may have of these.
+const GROUPS_OF_A_SOCKET_RUN: u32 = 256;
+
+/// Groups of one `send`, or of one `recv` without sockets: the most that `--groups` takes.
+const GROUPS_OF_A_SENDER: u32 = 1024;
+
+/// Groups whose latencies can be told one by one: each takes a run of its own at each port.
+pub const MOST_GROUPS_WITH_LATENCY: u32 = 32;
+
+/// Source port of the first sender's first trial frames. Each sender has eight for trials, and eight for learning.
+const SOURCE_PORT: u16 = 20_000;
+
+/// Frames that wait for the members come from ports this much higher.
+const LEARNING: u16 = 1_000;
+
+/// How long a first membership report is waited for.
+const FIRST_REPORT: Duration = Duration::from_secs(2);
+
+/// What follows the group's port: where unicast frames go.
+const UNICAST: u16 = 1;
+
+/// Where a port is: an interface, and a command that starts an agent which has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Name of the interface.
+    pub interface: String,
+    /// The command, as a user types it; `None`: this host, this network namespace.
+    pub command: Option<String>,
+}
+
+impl std::str::FromStr for Place {
+    type Err = Error;
+
+    /// `IF`, or `IF@COMMAND`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (interface, command) = match text.split_once('@') {
+            None => (text, None),
+            Some((interface, command)) => (interface, Some(command.trim())),
+        };
+        let interface = interface.trim();
+        let wrong = |why: &str| {
+            Err(Error::usage(format!("port {text}: {why}"))
+                .fix("write IF, as eth1, or IF@COMMAND, as 'wr0@ip netns exec m1 wirerate agent'"))
+        };
+        if interface.is_empty()
+            || interface.len() > 15
+            || interface.contains(|c: char| c.is_whitespace() || c == '/')
+        {
+            return wrong("it does not begin with the name of an interface");
+        }
+        if command.is_some_and(str::is_empty) {
+            return wrong("there is no command behind the @");
+        }
+        Ok(Self { interface: interface.to_owned(), command: command.map(str::to_owned) })
+    }
+}
+
+/// How an agent is reached.
+#[derive(Debug)]
+pub enum Reach {
+    /// In this network namespace.
+    Here,
+    /// By what a user typed.
+    Typed(String),
+    /// By a command of the program's own, as for a namespace without a name.
+    Made(Command),
+}
+
+/// How ports are used.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The first group and its UDP port.
+    pub group: Target,
+    /// TTL of what is sent: above the number of hops (RFC 3918 §3.1.4).
+    pub ttl: u8,
+    /// `--backend` of senders.
+    pub send_backend: String,
+    /// `--backend` of members.
+    pub recv_backend: String,
+    /// `--segments` of both.
+    pub segments: String,
+    /// How long members are waited for before a trial.
+    pub join_wait: Duration,
+    /// How long frames in flight are waited for after it (RFC 2544 §23: 2 s).
+    pub residual: Duration,
+    /// How long the device is left alone before the next (RFC 2544 §23: 5 s).
+    pub restabilise: Duration,
+}
+
+impl Options {
+    /// The defaults of RFC 2544, for groups from `group` on.
+    pub fn new(group: Target) -> Self {
+        Self {
+            group,
+            ttl: 64,
+            send_backend: "auto".to_owned(),
+            recv_backend: "auto".to_owned(),
+            segments: "off".to_owned(),
+            join_wait: Duration::from_secs(10),
+            residual: Duration::from_secs(2),
+            restabilise: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A port with its agent.
+#[derive(Debug)]
+struct Port {
+    name: String,
+    interface: String,
+    agent: Agent,
+    /// Its address of the groups' family.
+    address: IpAddr,
+}
+
+/// Ports around a device.
+#[derive(Debug)]
+pub struct Ports {
+    options: Options,
+    senders: Range<usize>,
+    members: Range<usize>,
+    stranger: Option<usize>,
+    crew: Crew,
+    /// What the device is, where that is known.
+    device: Option<String>,
+    /// The protocol by which members join, where one was seen to.
+    membership: Option<String>,
+}
+
+impl Ports {
+    /// Starts the agents of all ports, and looks whether each has its interface.
+    ///
+    /// # Errors
+    /// When an agent cannot be started, an interface is not there or down, or has no address of the groups' family.
+    pub fn open(
+        senders: Vec<(String, Reach)>,
+        members: Vec<(String, Reach)>,
+        stranger: Option<(String, Reach)>,
+        options: Options,
+        say: &Say,
+    ) -> Result<Self> {
+        if senders.is_empty() || members.is_empty() {
+            return Err(Error::usage("a sender and a member are needed at least")
+                .fix("name them, as --sender eth1 --member eth2 --member eth3 --stranger eth4"));
+        }
+        if senders.len() > 64 {
+            return Err(Error::usage(format!("{} senders are more than 64", senders.len())).fix("name fewer"));
+        }
+        let (s, m) = (senders.len(), members.len());
+        let names = (1..=s).map(|n| format!("s{n}")).chain((1..=m).map(|n| format!("m{n}")));
+        let names = names.chain(stranger.is_some().then(|| "x1".to_owned()));
+        let has_stranger = stranger.is_some();
+        let reaches = senders.into_iter().chain(members).chain(stranger);
+        let ipv6 = options.group.is_ipv6();
+        let ports = names
+            .zip(reaches)
+            .map(|(name, (interface, reach))| open(name, interface, reach, ipv6, say))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            options,
+            senders: 0..s,
+            members: s..s + m,
+            stranger: has_stranger.then_some(s + m),
+            crew: Crew::new(ports),
+            device: None,
+            membership: None,
+        })
+    }
+
+    /// Names the device, for the report.
+    pub fn name_device(&mut self, device: String) {
+        self.device = Some(device);
+    }
+
+    /// Looks whether so many groups fit behind the first, and by which protocol a member joins: in a group behind them, so that the device
+    /// knows nothing of theirs.
+    ///
+    /// # Errors
+    /// `Usage` when the range ends before; when a member cannot join.
+    pub fn prepare(&mut self, groups: u32) -> Result<()> {
+        let probe: Target = self.target(groups)?.parse()?;
+        let watching =
+            self.crew.watch(self.members.start, probe.destination.port(), std::slice::from_ref(&probe))?;
+        self.crew.join(&watching, std::slice::from_ref(&probe))?;
+        let start = Instant::now();
+        while self.membership.is_none() && start.elapsed() < FIRST_REPORT {
+            let look = self.crew.look(&watching)?;
+            self.membership = look.groups.iter().find_map(|group| group.join_message.clone());
+        }
+        self.crew.watched(watching).map(drop)
+    }
+
+    /// Group number `n`, from 0.
+    fn group(&self, n: u32) -> Result<SocketAddr> {
+        let first = self.options.group.destination;
+        let address = match first.ip() {
+            IpAddr::V4(a) => a.to_bits().checked_add(n).map(|bits| IpAddr::from(Ipv4Addr::from_bits(bits))),
+            IpAddr::V6(a) => {
+                a.to_bits().checked_add(u128::from(n)).map(|bits| IpAddr::from(Ipv6Addr::from_bits(bits)))
+            }
+        };
+        let address = address.filter(IpAddr::is_multicast).ok_or_else(|| {
+            Error::usage(format!(
+                "{} groups behind {}: the range of multicast ends before",
+                n + 1,
+                first.ip()
+            ))
+            .fix("begin lower with --group, as 239.1.0.1:5001")
+        })?;
+        Ok(SocketAddr::new(address, first.port()))
+    }
+
+    /// Which group an address is, from 0.
+    fn number_of(&self, group: IpAddr) -> Option<usize> {
+        let distance = match (self.options.group.destination.ip(), group) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => u128::from(b.to_bits().checked_sub(a.to_bits())?),
+            (IpAddr::V6(a), IpAddr::V6(b)) => b.to_bits().checked_sub(a.to_bits())?,
+            _ => return None,
+        };
+        usize::try_from(distance).ok()
+    }
+
+    /// What `send` and `recv` are told of `count` groups from number `first` on.
+    fn target(&self, first: u32) -> Result<String> {
+        let source = self.options.group.source.map_or(String::new(), |source| match source {
+            IpAddr::V6(_) => format!("[{source}]@"),
+            IpAddr::V4(_) => format!("{source}@"),
+        });
+        Ok(format!("udp://{source}{}", self.group(first)?))
+    }
+
+    /// Name of the port `at`.
+    fn name(&self, at: usize) -> &str {
+        &self.crew.ports[at].name
+    }
+}
+
+fn open(name: String, interface: String, reach: Reach, ipv6: bool, say: &Say) -> Result<Port> {
+    let told = name.clone();
+    let say = std::sync::Arc::clone(say);
+    let launch = Launch {
+        say: Some(std::sync::Arc::new(move |line: &str| say(&format!("{told}: {line}")))),
+        ..Launch::new(name.clone())
+    };
+    let agent = match reach {
+        Reach::Here => launch.here(),
+        Reach::Typed(command) => launch.command_line(&command),
+        Reach::Made(command) => launch.command(command),
+    }?;
+    let Some(found) = agent.hello().interface(&interface) else {
+        let there: Vec<&str> = agent.hello().interfaces.iter().map(|i| i.name.as_str()).collect();
+        return Err(Error::environment(format!("{name}: no interface {interface} there"))
+            .fix(format!("it has {}", there.join(", "))));
+    };
+    if !found.up {
+        return Err(Error::environment(format!("{name}: {interface} is down"))
+            .fix(format!("ip link set {interface} up, and see that the cable is in")));
+    }
+    let address = found
+        .addresses
+        .iter()
+        .filter_map(|text| text.split('/').next()?.parse::<IpAddr>().ok())
+        .filter(|address| address.is_ipv6() == ipv6)
+        // A link-local address is taken where there is no other.
+        .min_by_key(|address| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()));
+    let Some(address) = address else {
+        let family = if ipv6 { "IPv6" } else { "IPv4" };
+        return Err(Error::environment(format!("{name}: {interface} has no {family} address"))
+            .fix(format!("ip address add ADDRESS/PREFIX dev {interface}")));
+    };
+    Ok(Port { name, interface, agent, address })
+}
+
+/// Parts of at most `most` of `groups` consecutive groups: first number and count.
+fn parts(groups: u32, most: u32) -> Vec<(u32, u32)> {
+    (0..groups.div_ceil(most)).map(|n| (n * most, most.min(groups - n * most))).collect()
+}
+
+impl Bed for Ports {
+    fn layout(&self) -> Layout {
+        let names = |range: &Range<usize>| {
+            range
+                .clone()
+                .map(|at| {
+                    let port = &self.crew.ports[at];
+                    format!("{} ({} on {})", port.name, port.interface, port.agent.hello().host)
+                })
+                .collect()
+        };
+        Layout {
+            senders: names(&self.senders),
+            members: self.members.clone().map(|at| self.name(at).to_owned()).collect(),
+            stranger: self.stranger.map(|at| self.name(at).to_owned()),
+            membership: self
+                .membership
+                .clone()
+                .unwrap_or_else(|| if self.options.group.is_ipv6() { "MLD" } else { "IGMP" }.to_owned()),
+            segments: self.options.segments.clone(),
+            device: self.device.clone(),
+        }
+    }
+
+    fn overhead(&self) -> Duration {
+        // Programs start, groups are seen, programs end.
+        Duration::from_millis(1500) + self.options.residual + self.options.restabilise
+    }
+
+    fn trial(&mut self, trial: &Trial, stop: &Stop) -> Result<Seen> {
+        trial::run(self, trial, stop)
+    }
+
+    fn delays(&mut self, trial: &DelayTrial, stop: &Stop) -> Result<DelaysSeen> {
+        delays::run(self, trial, stop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_as_typed() {
+        let place = |text: &str| text.parse::<Place>();
+        assert_eq!(place("eth1").unwrap(), Place { interface: "eth1".into(), command: None });
+        let there = place("wr0@ip netns exec m1 wirerate agent").unwrap();
+        assert_eq!(there.interface, "wr0");
+        assert_eq!(there.command.as_deref(), Some("ip netns exec m1 wirerate agent"));
+        let ssh = place("eth0 @ ssh root@host2 wirerate agent").unwrap();
+        assert_eq!(
+            (ssh.interface.as_str(), ssh.command.as_deref()),
+            ("eth0", Some("ssh root@host2 wirerate agent"))
+        );
+        for text in ["", "@x", "eth0@", "eth0@ ", "a b", "a/b", "an-interface-name-too-long"] {
+            assert_eq!(place(text).unwrap_err().kind, crate::Kind::Usage, "{text}");
+        }
+    }
+
+    #[test]
+    fn groups_in_parts() {
+        assert_eq!(parts(1, 256), [(0, 1)]);
+        assert_eq!(parts(256, 256), [(0, 256)]);
+        assert_eq!(parts(600, 256), [(0, 256), (256, 256), (512, 88)]);
+        assert_eq!(parts(3, 1), [(0, 1), (1, 1), (2, 1)]);
+    }
+}
