@@ -121,18 +121,26 @@ impl Schedule {
             u64::from(pacer.due(now_ns))
         });
         left = allowed.min(u64::from(batch)).min(left);
-        let mut k = self.next;
+        // A single stream has turn after turn, which are one.
         let streams = self.streams.len() as u64;
+        let turn = if streams == 1 { u64::MAX } else { self.turn };
+        let (round, within) = (self.next / self.turn / streams, self.next % (self.turn * streams));
+        // The number with which the turn of each stream begins, whose turn it is, and how far.
+        let mut begin = if streams == 1 { 0 } else { round * turn };
+        let (mut flow, mut of_turn) =
+            if streams == 1 { (0, self.next) } else { (within / turn, within % turn) };
         while left > 0 && runs.len() < runs.capacity() {
-            let (round, within) = (k / (self.turn * streams), k % (self.turn * streams));
-            let (flow, of_turn) = ((within / self.turn) as u16, within % self.turn);
-            let first_seq = round * self.turn + of_turn;
-            // A single stream has turn after turn.
-            let most = if streams == 1 { left } else { left.min(self.turn - of_turn) };
-            let (len, count) = self.sizes.run_at(first_seq, most as u16);
-            runs.push(Run { flow, len, count, first_seq });
-            k += u64::from(count);
+            let first_seq = begin + of_turn;
+            let (len, count) = self.sizes.run_at(first_seq, left.min(turn - of_turn) as u16);
+            runs.push(Run { flow: flow as u16, len, count, first_seq });
             left -= u64::from(count);
+            of_turn += u64::from(count);
+            if of_turn == turn {
+                (of_turn, flow) = (0, flow + 1);
+                if flow == streams {
+                    (flow, begin) = (0, begin + turn);
+                }
+            }
         }
     }
 
@@ -156,6 +164,15 @@ impl Schedule {
     pub(crate) fn took(&mut self, taken: usize, runs: &[Run]) -> Took {
         let mut left = taken as u64;
         let mut bytes = Took::default();
+        // Where all are of one size, they need not be looked at.
+        let (runs, one) = match self.sizes.one() {
+            Some(one) => (&[][..], Some(one)),
+            None => (runs, None),
+        };
+        if let Some((len, wire)) = one {
+            bytes.payload_bytes = left * u64::from(len);
+            bytes.wire = Wire { frames: left * wire.frames, bytes: left * wire.bytes };
+        }
         for run in runs {
             let n = left.min(u64::from(run.count));
             let wire = self.sizes.wire_of(run.first_seq);

@@ -104,8 +104,11 @@ impl Probe {
             second: self.sequence << 24 | (self.time & FORTY_BITS) >> 16,
             third: self.time as u16,
         };
-        // Subtraction in ones' complement is addition of the complement.
-        let check = fold(u64::from(CHECK_SUM) + u64::from(!words.sum()));
+        // Subtraction in ones' complement is addition of the complement, of whatever width: it is folded once, at the end.
+        let (sum, carry) = words.first.overflowing_add(words.second);
+        let (rest, again) =
+            (!(sum + u64::from(carry))).overflowing_add(u64::from(CHECK_SUM) + u64::from(!words.third));
+        let check = fold(rest + u64::from(again));
         words.first |= u64::from(check) << 48;
         words
     }
@@ -246,15 +249,6 @@ impl Words {
         header[0..8].copy_from_slice(&self.first.to_be_bytes());
         header[8..16].copy_from_slice(&self.second.to_be_bytes());
         header[16..18].copy_from_slice(&self.third.to_be_bytes());
-    }
-
-    /// The ones' complement sum of the 16-bit words: that of wider words, folded.
-    #[inline]
-    fn sum(self) -> u16 {
-        let (sum, carry) = self.first.overflowing_add(self.second);
-        // With a carry the sum is small enough for one more.
-        let sum = sum + u64::from(carry);
-        fold((sum >> 32) + (sum & 0xffff_ffff) + u64::from(self.third))
     }
 
     /// Whether the sum is [`CHECK_SUM`]. Folding keeps the remainder modulo 0xffff, and no other sum has that of CHECK_SUM, so it is enough to ask for this: with the

@@ -215,6 +215,15 @@ impl Sizes {
         (length, (same as u16 + 1).min(limit))
     }
 
+    /// UDP payload of all packets and what each is on the wire, if all are of one size.
+    #[inline]
+    pub fn one(&self) -> Option<(u16, Wire)> {
+        match (self.cycle.as_slice(), self.wires.as_slice()) {
+            ([length], [wire]) => Some((*length, *wire)),
+            _ => None,
+        }
+    }
+
     /// What packet `sequence` is on the wire.
     #[inline]
     pub fn wire_of(&self, sequence: u64) -> Wire {

@@ -86,6 +86,17 @@ impl Headers for Probed {
     }
 }
 
+/// Which headers packets have.
+#[derive(Debug, Clone, Copy)]
+pub enum HeaderKind {
+    /// Probe headers.
+    Probe,
+    /// RTP headers.
+    Rtp(Rtp),
+    /// RTP headers with probe headers.
+    Probed(Rtp),
+}
+
 /// The headers of a run of packets, of whichever kind.
 #[derive(Debug, Clone, Copy)]
 pub enum AnyHeaders {

@@ -69,9 +69,9 @@ pub fn pair_with(
     let sent = Region::in_memory(layout.chunk, layout.frames * layout.span);
     let received = Region::in_memory(LARGE_CHUNK, sizes::RX);
     // SAFETY: both regions are new; the wire only touches what was lent to it.
-    let (tx_frames, tx_free) = unsafe { Frames::new(sent.clone(), layout.span) };
+    let tx_frames = unsafe { Frames::new(sent.clone(), layout.span) };
     // SAFETY: as above.
-    let (rx_frames, rx_free) = unsafe { Frames::new(received.clone(), 1) };
+    let rx_frames = unsafe { Frames::new(received.clone(), 1) };
     // The indices start before they wrap around, so that every use crosses it.
     let start = u32::MAX - 100;
     let (tx_ring, mut tx_end) = ring::in_memory::<Desc>(sizes::TX, start);
@@ -92,8 +92,8 @@ pub fn pair_with(
         fate: Box::new(fate),
         state: Arc::clone(&state),
     };
-    let tx = FrameTx::new(wire, tx_ring, completion, tx_frames, tx_free, flows, spec);
-    let rx = FrameRx::new(FarEnd { state }, rx_ring, fill, rx_frames, rx_free);
+    let tx = FrameTx::new(wire, tx_ring, completion, tx_frames, flows, spec);
+    let rx = FrameRx::new(FarEnd { state }, rx_ring, fill, rx_frames);
     Ok((tx, rx))
 }
 

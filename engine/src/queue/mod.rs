@@ -23,7 +23,7 @@ use crate::packet::ends::Ends;
 use crate::packet::follow_up::Departed;
 use crate::packet::probe::{Kind, Probe, Series};
 use crate::profile::rtp::Rtp;
-use headers::{AnyHeaders, Plain, Probed};
+use headers::{AnyHeaders, HeaderKind, Plain, Probed};
 
 pub use spec::{Flow, HugePages, RxSpec, Tuning, TxSpec};
 
@@ -164,13 +164,33 @@ impl Stamper {
     /// The headers of packets `first_seq`, `first_seq + 1` and so on of `stream`, of the kind that the run has.
     #[inline]
     pub fn headers(&self, stream: u16, first_seq: u64) -> AnyHeaders {
-        let Some(rtp) = self.rtp else { return AnyHeaders::Probe(self.series(stream, first_seq)) };
-        let plain = Plain::new(rtp, stream, first_seq, self.now_ns);
-        if rtp.probe {
-            AnyHeaders::Probed(Probed::new(plain, self.run, stream))
-        } else {
-            AnyHeaders::Rtp(plain)
+        match self.kind() {
+            HeaderKind::Probe => AnyHeaders::Probe(self.series(stream, first_seq)),
+            HeaderKind::Rtp(rtp) => AnyHeaders::Rtp(self.plain(rtp, stream, first_seq)),
+            HeaderKind::Probed(rtp) => AnyHeaders::Probed(self.probed(rtp, stream, first_seq)),
         }
+    }
+
+    /// Which kind that is.
+    #[inline]
+    pub fn kind(&self) -> HeaderKind {
+        match self.rtp {
+            None => HeaderKind::Probe,
+            Some(rtp) if rtp.probe => HeaderKind::Probed(rtp),
+            Some(rtp) => HeaderKind::Rtp(rtp),
+        }
+    }
+
+    /// RTP headers, as [`headers`](Self::headers) has them.
+    #[inline]
+    pub fn plain(&self, rtp: Rtp, stream: u16, first_seq: u64) -> Plain {
+        Plain::new(rtp, stream, first_seq, self.now_ns)
+    }
+
+    /// RTP headers with probe headers, as [`headers`](Self::headers) has them.
+    #[inline]
+    pub fn probed(&self, rtp: Rtp, stream: u16, first_seq: u64) -> Probed {
+        Probed::new(self.plain(rtp, stream, first_seq), self.run, stream)
     }
 
     /// Writes the headers of `count` consecutive packets of `stream`, the first of them number `first_seq`, whose payloads lie in `buf`, each

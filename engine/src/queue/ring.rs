@@ -220,6 +220,24 @@ impl<T: Copy> Slots<'_, T> {
     }
 }
 
+impl<T: Copy> Slots<'_, T> {
+    /// Writes the next `count` slots, each with what `value` returns for its place among them.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    #[inline(always)]
+    pub fn fill(&mut self, count: u32, mut value: impl FnMut(u32) -> T) {
+        assert!(count <= self.end.wrapping_sub(self.next), "slots that were not reserved");
+        let (slots, mask, first) = (self.slots, self.mask, self.next);
+        for n in 0..count {
+            let value = value(n);
+            // SAFETY: masked to less than the ring's slots, which are there as long as the producer; as many are its own, and it is borrowed.
+            unsafe { slots.add((first.wrapping_add(n) & mask) as usize).write(value) };
+        }
+        self.next = first.wrapping_add(count);
+    }
+}
+
 impl<T> Drop for Slots<'_, T> {
     #[inline]
     fn drop(&mut self) {

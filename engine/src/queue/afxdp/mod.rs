@@ -3,16 +3,17 @@
 //! # Who owns a frame
 //!
 //! All frames of a queue lie in one piece of memory, the UMEM, which the kernel (and with zero-copy the NIC) reads and writes. Four
-//! rings say whose turn it is. A frame that is ours is a [`Frame`](umem::Frame) token, a value that cannot be copied;
-//! handing the frame over consumes the token, and only the ring in which the kernel gives the frame back brings it back. So a frame
-//! that the kernel may be reading cannot be named, let alone written.
+//! rings say whose turn it is. A frame that is ours is in the list of free frames, which nobody but
+//! [`Frames`](umem::Frames) can change, or it is a [`Frame`](umem::Frame) token taken out of it, a value that cannot be copied. Handing the frame over takes it off the list
+//! or consumes the token, and only the ring in which the kernel gives the frame back puts it into the list again. So a frame that the kernel may be reading
+//! cannot be named, let alone written.
 //!
 //! ```text
 //!            this program                         kernel, NIC
 //!
 //!   free list ── template, stamp ──▶ TX ring ──────▶ sends
 //!       ▲                                              │
-//!       └── token ◀───────────── completion ring ◀─────┘
+//!       └───────────────────── completion ring ◀───────┘
 //!
 //!   Sink ◀── headers ◀── address ◀── RX ring ◀────── receives
 //!                           │                          ▲

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::last::{LONGEST, Last, NextFrame};
 use super::sizes;
 use super::socket::{Sizes, Socket};
-use super::umem::{self, Frame, Frames, LARGE_CHUNK, Look, RX_HEADROOM, Received, SMALL_CHUNK};
+use super::umem::{self, Frames, LARGE_CHUNK, Look, RX_HEADROOM, Received, SMALL_CHUNK};
 use super::{Granted, Kernel};
 use wirerate_ebpf_types::steer::Stamp;
 
@@ -65,7 +65,7 @@ impl FrameRx<Socket> {
         let socket = Socket::bind(interface, spec.queue, &memory, sizes, !fits(chunk), spec.tuning)?;
         let ring = socket.map_packets(Which::Rx)?.consumer();
         let fill = socket.map_addresses(Which::Fill)?.producer();
-        let mut rx = Self::new(socket, ring, fill, memory.frames, memory.free);
+        let mut rx = Self::new(socket, ring, fill, memory.frames);
         rx.unstamped = spec.tuning.kernel_stamps.then_some(0);
         rx.kernel.wake_rx().map_err(|e| {
             Error::failed(format!("{} queue {}: the driver cannot receive", interface.name, spec.queue))
@@ -91,16 +91,10 @@ impl FrameRx<Socket> {
 }
 
 impl<K: Kernel> FrameRx<K> {
-    /// A queue whose rings and frames are there already. Gives all of the frames, `free`, to the kernel.
-    pub(crate) fn new(
-        kernel: K,
-        ring: Consumer<Desc>,
-        mut fill: Producer<u64>,
-        frames: Frames,
-        free: Vec<Frame>,
-    ) -> Self {
-        fill.reserve(free.len() as u32);
-        let frames = Received::lend(frames, free, |address| fill.write(address));
+    /// A queue whose rings and frames are there already. Gives all of the frames to the kernel.
+    pub(crate) fn new(kernel: K, ring: Consumer<Desc>, mut fill: Producer<u64>, frames: Frames<()>) -> Self {
+        fill.reserve(frames.free() as u32);
+        let frames = Received::lend(frames, |address| fill.write(address));
         fill.commit();
         let beginning = Vec::with_capacity(LONGEST);
         Self { kernel, ring, fill, frames, beginning, last: Last::default(), ignored: 0, unstamped: None }

@@ -60,10 +60,10 @@ impl Socket {
     ///
     /// # Errors
     /// `Environment` naming interface and queue: no such interface or queue, queue in use, interface down, no privilege, no busy polling.
-    pub fn bind(
+    pub fn bind<N>(
         interface: &Interface,
         queue: u32,
-        memory: &Memory,
+        memory: &Memory<N>,
         sizes: Sizes,
         large: bool,
         tuning: Tuning,

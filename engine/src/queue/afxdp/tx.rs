@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use super::sizes;
 use super::socket::{Sizes, Socket};
-use super::umem::{self, Frame, Frames, LARGE_CHUNK, SMALL_CHUNK};
+use super::umem::{self, Frames, LARGE_CHUNK, SMALL_CHUNK, WriteFrame};
 use super::{Granted, Kernel, Woken};
 use crate::error::{Error, Result};
 use crate::packet::checksum;
 use crate::packet::ethernet;
-use crate::packet::frame::{BodySums, Headers, Marks, payload_sum};
+use crate::packet::frame::{BodySums, Headers, MAX_HEADERS, Marks, payload_sum};
 use crate::packet::{ip, probe, udp};
 use crate::profile::payload::Payload;
-use crate::queue::headers::{AnyHeaders, Headers as Written};
+use crate::queue::headers::{HeaderKind, Headers as Written};
 use crate::queue::ring::{Consumer, Desc, Producer};
 use crate::queue::{Completed, QueueError, Run, Stamper, Transmit, Tuning, TxCaps, TxSpec, Wait};
 use crate::sys::xsk::Which;
@@ -36,12 +36,10 @@ pub struct FrameTx<K> {
     kernel: K,
     ring: Producer<Desc>,
     completion: Consumer<u64>,
-    frames: Frames,
-    free: Vec<Frame>,
-    /// By frame: what it was last written for.
-    holds: Vec<Holds>,
+    /// With what each was last written for.
+    frames: Frames<Holds>,
     /// By flow.
-    flows: Vec<(Headers, u16)>,
+    flows: Vec<Flow>,
     body: Body,
     max_payload: u16,
     /// Most descriptors that a frame takes.
@@ -59,8 +57,8 @@ pub struct FrameTx<K> {
 
 /// What a frame was last written for: flow, length of the payload and length of the headers, where the payload begins, and which fragment, if it is one;
 /// in one number, so that they are compared at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Holds(u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Holds(u64);
 
 /// Nothing that can be used again.
 const NOTHING: Holds = Holds(0);
@@ -153,7 +151,7 @@ impl FrameTx<Socket> {
         let socket = Socket::bind(interface, spec.queue, &memory, sizes, layout.span > 1, spec.tuning)?;
         let ring = socket.map_packets(Which::Tx)?.producer();
         let completion = socket.map_addresses(Which::Completion)?.consumer();
-        Ok(Self::new(socket, ring, completion, memory.frames, memory.free, flows, spec))
+        Ok(Self::new(socket, ring, completion, memory.frames, flows, spec))
     }
 
     /// What the kernel granted.
@@ -176,13 +174,12 @@ fn fits_mtu(spec: &TxSpec, mtu: u32, name: &str) -> Result<()> {
 }
 
 impl<K: Kernel> FrameTx<K> {
-    /// A queue whose rings and frames are there already; `free` are all of the frames.
+    /// A queue whose rings and frames are there already.
     pub(crate) fn new(
         kernel: K,
         ring: Producer<Desc>,
         completion: Consumer<u64>,
-        frames: Frames,
-        free: Vec<Frame>,
+        frames: Frames<Holds>,
         flows: Vec<(Headers, u16)>,
         spec: &TxSpec,
     ) -> Self {
@@ -191,11 +188,9 @@ impl<K: Kernel> FrameTx<K> {
             kernel,
             ring,
             completion,
-            holds: vec![NOTHING; free.len()],
             frames,
-            free,
             cut: Cut::of(spec, &flows),
-            flows,
+            flows: flows.into_iter().map(Flow::new).collect(),
             body: Body::new(spec),
             max_payload: spec.max_payload,
             span,
@@ -212,12 +207,11 @@ impl<K: Kernel> FrameTx<K> {
         if self.completion.available(1) == 0 {
             return;
         }
-        let before = self.free.len();
-        // There is room for all frames that there are.
-        self.frames.take_back_all(self.completion.filled(u32::MAX), &mut self.free);
-        let mut packets = self.free.len() - before;
+        let before = self.frames.free();
+        self.frames.take_back_all(self.completion.filled(u32::MAX));
+        let mut packets = self.frames.free() - before;
         if self.uncounted > 0 {
-            let others = self.free[before..].iter().filter(|f| !self.holds[f.index()].counts()).count();
+            let others = self.frames.last_notes(packets).filter(|holds| !holds.counts()).count();
             self.uncounted -= others;
             packets -= others;
         }
@@ -244,49 +238,128 @@ impl<K: Kernel> FrameTx<K> {
         Ok(())
     }
 
-    /// Takes packets off the front of `run` as long as there are frames and slots; returns how many.
+    /// Takes packets off the front of `runs` as long as there are frames and slots; returns how many.
     #[inline]
-    fn take(&mut self, run: &Run, stamper: &Stamper) -> usize {
-        let stream = self.flows[usize::from(run.flow)].1;
-        match stamper.headers(stream, run.first_seq) {
-            AnyHeaders::Probe(series) => self.take_with(run, series),
-            AnyHeaders::Probed(probed) => self.take_with(run, probed),
-            AnyHeaders::Rtp(plain) => self.take_with(run, plain),
+    fn take(&mut self, runs: &[Run], stamper: &Stamper) -> usize {
+        match stamper.kind() {
+            HeaderKind::Probe => self.take_with(runs, |stream, first| stamper.series(stream, first)),
+            HeaderKind::Rtp(rtp) => self.take_with(runs, |stream, first| stamper.plain(rtp, stream, first)),
+            HeaderKind::Probed(rtp) => {
+                self.take_with(runs, |stream, first| stamper.probed(rtp, stream, first))
+            }
         }
     }
 
     #[inline]
-    fn take_with<W: Written>(&mut self, run: &Run, mut written: W) -> usize {
-        let (headers, _) = &self.flows[usize::from(run.flow)];
-        let start = headers.len();
-        let end = start + usize::from(run.len);
-        let wanted = Holds::new(run.flow, run.len, start);
-        let slots = self.ring.reserve(u32::from(run.count) * self.span);
+    fn take_with<W: Written>(&mut self, runs: &[Run], written: impl Fn(u16, u64) -> W) -> usize {
+        let wanted = runs.iter().map(|run| u32::from(run.count)).sum::<u32>();
+        let slots = self.ring.reserve(wanted.saturating_mul(self.span));
         let room = if self.span == 1 { slots } else { slots / self.span };
-        let count = self.free.len().min(room as usize).min(usize::from(run.count));
-        // A frame is shorter than 2³² bytes.
-        let len = end.max(ethernet::MIN_LEN) as u32;
-        // What no frame holds, so that each is written anew.
-        let usable = if self.body.varies() || W::SUM_VARIES { Holds(u64::MAX) } else { wanted };
-        let (holds, body) = (&mut self.holds[..], &self.body);
-        let mut sequence = run.first_seq;
-        let write = |frame: usize, bytes: &mut [u8]| {
-            let held = &mut holds[frame];
-            if *held != usable {
-                body.surround(bytes, headers, run.len, sequence, held.same_body(wanted));
-                *held = wanted;
+        // There are fewer frames than 2³².
+        let count = room.min(wanted).min(self.frames.free() as u32);
+        // All of them at once: then those that come back in order are used in order, and the streams' turns may find their own.
+        let mut frames = self.frames.lend_last(count as usize, self.ring.slots());
+        let anew = self.body.varies() || W::SUM_VARIES;
+        let size = frames.size();
+        let mut left = count;
+        for run in runs {
+            let count = left.min(run.count.into());
+            if count == 0 {
+                break;
             }
-            written.emit(&mut bytes[start..start + W::LEN]);
-            if W::SUM_VARIES {
-                headers.write(bytes, run.len, checksum::sum(&bytes[start..end]));
-            }
-            sequence += 1;
-        };
-        let mut slots = self.ring.slots();
-        self.frames.lend_last(&mut self.free, count, len, write, |desc| slots.write(desc));
-        drop(slots);
-        self.in_flight += count;
-        count
+            left -= count;
+            let flow = &mut self.flows[usize::from(run.flow)];
+            let start = flow.headers.len();
+            let end = start + usize::from(run.len);
+            assert!(end <= size && start + W::LEN <= end, "{run:?}");
+            let wanted = Holds::new(run.flow, run.len, start);
+            let packets = Packets {
+                written: written(flow.stream, run.first_seq),
+                // What no frame holds, so that each is written anew.
+                usable: if anew { Holds(u64::MAX) } else { wanted },
+                wanted,
+                start,
+                run,
+                flow,
+                body: &self.body,
+            };
+            // A frame is shorter than 2³² bytes.
+            frames.run(count, end.max(ethernet::MIN_LEN) as u32, packets);
+        }
+        drop(frames);
+        self.in_flight += count as usize;
+        count as usize
+    }
+}
+
+/// Headers and number of a stream.
+#[derive(Debug)]
+struct Flow {
+    headers: Headers,
+    stream: u16,
+    /// The headers as they were written last, and for which length of the payload, where it does not vary.
+    ready: [u8; MAX_HEADERS],
+    ready_for: Option<u16>,
+}
+
+impl Flow {
+    fn new((headers, stream): (Headers, u16)) -> Self {
+        Self { headers, stream, ready: [0; MAX_HEADERS], ready_for: None }
+    }
+
+    /// Writes the headers for the body of `len` bytes of payload, which does not vary and whose sum is `sum`.
+    #[inline]
+    fn write(&mut self, bytes: &mut [u8], len: u16, sum: impl FnOnce() -> u64) {
+        if self.ready_for != Some(len) {
+            self.headers.write(&mut self.ready, len, sum());
+            self.ready_for = Some(len);
+        }
+        // Of a length that is known: a few wide stores.
+        match self.headers.len() {
+            V4 => copy::<V4>(&self.ready, bytes),
+            V6 => copy::<V6>(&self.ready, bytes),
+            V4_TAGGED => copy::<V4_TAGGED>(&self.ready, bytes),
+            _ => copy::<MAX_HEADERS>(&self.ready, bytes),
+        }
+    }
+}
+
+/// Bytes of the headers over IPv4 and IPv6, without and with a tag.
+const V4: usize = ethernet::HEADER_LEN + ip::V4_LEN + udp::HEADER_LEN;
+const V6: usize = ethernet::HEADER_LEN + ip::V6_LEN + udp::HEADER_LEN;
+const V4_TAGGED: usize = V4 + ethernet::TAG_LEN;
+const _: () = assert!(MAX_HEADERS == V6 + ethernet::TAG_LEN);
+
+#[inline(always)]
+fn copy<const LEN: usize>(from: &[u8; MAX_HEADERS], to: &mut [u8]) {
+    to[..LEN].copy_from_slice(&from[..LEN]);
+}
+
+/// Packets of a run to be written into frames.
+struct Packets<'a, W> {
+    written: W,
+    usable: Holds,
+    wanted: Holds,
+    start: usize,
+    run: &'a Run,
+    flow: &'a mut Flow,
+    body: &'a Body,
+}
+
+impl<W: Written> WriteFrame<Holds> for Packets<'_, W> {
+    #[inline(always)]
+    fn write(&mut self, n: u32, noted: &mut Holds, bytes: &mut [u8]) {
+        if *noted != self.usable {
+            let same = noted.same_body(self.wanted);
+            self.body.surround(bytes, self.flow, self.run, n, same);
+            *noted = self.wanted;
+        }
+        self.written.emit(&mut bytes[self.start..self.start + W::LEN]);
+        if W::SUM_VARIES {
+            let payload = &bytes[self.start..self.start + usize::from(self.run.len)];
+            let sum = checksum::sum(payload);
+            self.flow.headers.write(bytes, self.run.len, sum);
+        }
     }
 }
 
@@ -315,23 +388,33 @@ impl Body {
         self.sums.is_none()
     }
 
-    /// Writes what the frame of packet `sequence` with `len` bytes of payload has around the headers in it, whose sum is taken for that of a
-    /// probe header. `same`: the body in it is that of another packet in
-    /// the same place.
-    fn surround(&self, bytes: &mut [u8], headers: &Headers, len: u16, sequence: u64, same: bool) {
-        let (start, end) = (headers.len(), headers.len() + usize::from(len));
-        let body = start + self.head..end;
-        if !same || self.varies() {
-            self.payload.fill(sequence, &mut bytes[body.clone()]);
+    /// Writes what the frame of packet `n` of `run` has around the headers in it, whose sum is taken for that of a
+    /// probe header. `same`: the body in it is that of another packet in the same place. Not where it is called: there registers are few.
+    #[cold]
+    #[inline(never)]
+    fn surround(&self, bytes: &mut [u8], flow: &mut Flow, run: &Run, n: u32, same: bool) {
+        match &self.sums {
+            Some(sums) if same => {
+                flow.write(bytes, run.len, || sums.payload_sum(usize::from(run.len) - self.head));
+            }
+            _ => self.fill(bytes, flow, run, n),
         }
-        let sum = match &self.sums {
-            Some(sums) => sums.payload_sum(usize::from(len) - self.head),
-            None => payload_sum(&bytes[body]),
-        };
-        if !same && end < ethernet::MIN_LEN {
+    }
+
+    /// As [`surround`](Self::surround), with the body.
+    #[inline(never)]
+    fn fill(&self, bytes: &mut [u8], flow: &mut Flow, run: &Run, n: u32) {
+        let (start, len) = (flow.headers.len(), usize::from(run.len));
+        let (body, end) = (start + self.head..start + len, start + len);
+        self.payload.fill(run.first_seq + u64::from(n), &mut bytes[body.clone()]);
+        if end < ethernet::MIN_LEN {
             bytes[end..ethernet::MIN_LEN].fill(0);
         }
-        headers.write(bytes, len, sum);
+        let sum = match &self.sums {
+            Some(sums) => sums.payload_sum(len - self.head),
+            None => payload_sum(&bytes[body]),
+        };
+        flow.headers.write(bytes, run.len, sum);
     }
 }
 
@@ -347,20 +430,10 @@ impl<K: Kernel> Transmit for FrameTx<K> {
     fn submit(&mut self, runs: &[Run], stamper: &mut Stamper) -> std::result::Result<usize, QueueError> {
         self.collect();
         stamper.refresh();
-        let may_cut = self.cut.is_some();
-        let mut taken = 0;
         for run in runs {
             assert!(usize::from(run.len) >= self.body.head && run.len <= self.max_payload, "{run:?}");
-            let cut = if may_cut { self.take_cut(run, stamper) } else { None };
-            let count = match cut {
-                Some(count) => count,
-                None => self.take(run, stamper),
-            };
-            taken += count;
-            if count < usize::from(run.count) {
-                break;
-            }
         }
+        let taken = if self.cut.is_some() { self.take_each(runs, stamper) } else { self.take(runs, stamper) };
         self.ring.commit();
         match self.kick() {
             // Taken is taken, their numbers are used; a queue that is broken says so again at the next call.
@@ -410,7 +483,7 @@ impl<K: Kernel> Transmit for FrameTx<K> {
         self.kick()?;
         self.is_cut_done();
         self.collect();
-        let headers = &self.flows[usize::from(flow)].0;
+        let headers = &self.flows[usize::from(flow)].headers;
         let (start, end) = (headers.len(), headers.len() + payload.len());
         if end > self.frames.size() as usize || payload.len() > usize::from(headers.max_payload()) {
             return Err(refuse(libc::EMSGSIZE));
@@ -418,10 +491,11 @@ impl<K: Kernel> Transmit for FrameTx<K> {
         if self.ring.reserve(self.span) < self.span {
             return Err(refuse(libc::ENOBUFS));
         }
-        let Some(mut frame) = self.free.pop() else { return Err(refuse(libc::ENOBUFS)) };
-        self.holds[frame.index()] = NOTHING;
+        let last = self.frames.free().wrapping_sub(1);
+        let Some(mut frame) = self.frames.take(last) else { return Err(refuse(libc::ENOBUFS)) };
         self.uncounted += 1;
-        let bytes = self.frames.bytes_mut(&mut frame);
+        let (holds, bytes) = self.frames.open(&mut frame);
+        *holds = NOTHING;
         bytes[start..end].copy_from_slice(payload);
         if end < ethernet::MIN_LEN {
             bytes[end..ethernet::MIN_LEN].fill(0);

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem;
 use std::path::Path;
 use std::ptr::{NonNull, with_exposed_provenance_mut};
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use xsk_rs::umem::Umem;
 use crate::error::{Error, Result};
 use crate::host::privilege::SETCAP;
 use crate::host::tuning;
-use crate::queue::ring::{Desc, MORE};
+use crate::queue::ring::{Desc, MORE, Slots};
 use crate::queue::spec::HugePages;
 use crate::sys::xsk;
 
@@ -94,13 +93,11 @@ impl Drop for Plain {
 
 /// A UMEM, and all of its frames.
 #[derive(Debug)]
-pub struct Memory {
+pub struct Memory<N> {
     /// As the library has it.
     pub umem: Umem,
     /// Who has which frame.
-    pub frames: Frames,
-    /// A token for each frame.
-    pub free: Vec<Frame>,
+    pub frames: Frames<N>,
     /// It lies in huge pages.
     pub huge_pages: bool,
     /// The NUMA node of its first page, where the kernel has nodes.
@@ -113,14 +110,14 @@ pub struct Memory {
 /// # Errors
 /// `Environment`: without CAP_NET_RAW, without AF_XDP in the kernel, over the limit of locked memory, or without the huge pages that
 /// were asked for.
-pub fn create(
+pub fn create<N: Copy + Default>(
     chunk: u32,
     span: u32,
     count: u32,
     fill: u32,
     completion: u32,
     huge: HugePages,
-) -> Result<Memory> {
+) -> Result<Memory<N>> {
     let size = |slots: u32| QueueSize::new(slots).expect("ring sizes are powers of two");
     let config = UmemConfig::builder()
         .frame_size(FrameSize::new(chunk).expect("chunks are 2048 or 4096 bytes"))
@@ -166,8 +163,8 @@ pub fn create(
     let base = NonNull::new(base).expect("a mapping is not at address 0");
     let region = Region { base, chunk, chunks, _memory: Arc::new(umem.clone()) };
     // SAFETY: the region was just made; the library does not touch it by itself.
-    let (frames, free) = unsafe { Frames::new(region, span) };
-    Ok(Memory { umem, frames, free, huge_pages, node: xsk::memory_node(base.as_ptr().addr()) })
+    let frames = unsafe { Frames::new(region, span) };
+    Ok(Memory { umem, frames, huge_pages, node: xsk::memory_node(base.as_ptr().addr()) })
 }
 
 fn no_huge_pages(bytes: u64, size: u64, total: u64, error: &dyn std::error::Error) -> Error {
@@ -202,46 +199,60 @@ fn cannot_create(error: &dyn std::error::Error) -> Error {
     }
 }
 
-/// A frame that this program may write and read. There is one token for each frame: while the kernel has the frame,
-/// [`Frames`] has the token, and nobody can name the frame.
+/// A frame that this program may write and read, taken out of those that are free. There is one token for each frame at most: none while
+/// [`Frames`] has it among the free ones or the kernel has it.
 #[derive(Debug)]
 pub struct Frame(u32);
 
 impl Frame {
-    /// Its number, from 0.
     #[inline]
-    pub fn index(&self) -> usize {
+    fn index(&self) -> usize {
         self.0 as usize
     }
 }
 
+/// In [`Frames::state`]: it is free.
+const FREE: u8 = 0;
+/// It is a token. What is between the two are chunks that the kernel has.
+const TOKEN: u8 = u8::MAX;
+
 /// All frames of a queue: `span` consecutive chunks each, so that a frame longer than a chunk lies in one piece although it takes
-/// several descriptors.
+/// several descriptors. Of each, what whoever writes it wants to note.
 #[derive(Debug)]
-pub struct Frames {
+pub struct Frames<N> {
     region: Region,
     span: u32,
     /// Bytes of a chunk are a power of two, of which this is the exponent.
     chunk_shift: u32,
-    /// Chunks of each frame that the kernel has.
-    lent: Box<[u8]>,
+    /// Where each frame is: [`FREE`], [`TOKEN`], or how many of its chunks the kernel has.
+    state: Box<[u8]>,
+    notes: Box<[N]>,
+    /// Those in the state [`FREE`], each once: so there is room for all.
+    free: Vec<u32>,
 }
 
-impl Frames {
-    /// Takes charge of a region; also returns a token for each frame.
+/// Writes frames, one after the other.
+pub trait WriteFrame<N> {
+    /// Writes the frame `n` of a run. To be inlined wherever it is called: it stands in two loops, one of which is hot.
+    fn write(&mut self, n: u32, noted: &mut N, bytes: &mut [u8]);
+}
+
+impl<N: Copy + Default> Frames<N> {
+    /// Takes charge of a region. All frames are free.
     ///
     /// # Safety
     /// Nobody else may access the region, other than to play the kernel with chunks that were lent.
     ///
     /// # Panics
-    /// When `span` is more than 255 or 0.
-    pub unsafe fn new(region: Region, span: u32) -> (Self, Vec<Frame>) {
-        assert!((1..=255).contains(&span), "frames of {span} chunks");
+    /// When `span` is more than 254 or 0.
+    pub unsafe fn new(region: Region, span: u32) -> Self {
+        assert!((1..u32::from(TOKEN)).contains(&span), "frames of {span} chunks");
         assert!(region.chunk.is_power_of_two(), "chunks of {} bytes", region.chunk);
         let count = region.chunks / span;
-        let frames = (0..count).map(Frame).collect();
         let chunk_shift = region.chunk.trailing_zeros();
-        (Self { region, span, chunk_shift, lent: vec![0; count as usize].into() }, frames)
+        let state = vec![FREE; count as usize].into();
+        let notes = vec![N::default(); count as usize].into();
+        Self { region, span, chunk_shift, state, notes, free: (0..count).collect() }
     }
 
     /// Chunks of a frame.
@@ -254,29 +265,53 @@ impl Frames {
         self.region.chunk * self.span
     }
 
+    /// Frames that are free.
+    #[inline]
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// What was noted of the frames that became free last, of `many` of them.
+    #[inline]
+    pub fn last_notes(&self, many: usize) -> impl Iterator<Item = N> {
+        let first = self.free.len().saturating_sub(many);
+        self.free[first..].iter().map(|&frame| self.notes[frame as usize])
+    }
+
+    /// Takes the free frame at this place, counted from the one that has been free for longest; `None` when there are not as many.
+    pub fn take(&mut self, place: usize) -> Option<Frame> {
+        if place >= self.free.len() {
+            return None;
+        }
+        let frame = Frame(self.free.remove(place));
+        self.state[frame.index()] = TOKEN;
+        Some(frame)
+    }
+
     /// Where a frame begins.
     ///
     /// # Panics
-    /// When the kernel has it: a token of other frames must not open one.
+    /// When it is free or the kernel has it: a token of other frames must not open one.
     #[inline]
     fn start(&self, frame: &Frame) -> u64 {
-        let ours = self.lent.get(frame.index()).is_some_and(|lent| *lent == 0);
-        assert!(ours, "frame {} is with the kernel", frame.0);
+        let ours = self.state.get(frame.index()).is_some_and(|state| *state == TOKEN);
+        assert!(ours, "frame {} is free or with the kernel", frame.0);
         u64::from(frame.0) * u64::from(self.size())
     }
 
-    /// The content of a frame.
+    /// The content of a frame, and what was noted of it.
     #[inline]
-    pub fn bytes_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
+    pub fn open(&mut self, frame: &mut Frame) -> (&mut N, &mut [u8]) {
         let start = self.start(frame);
         // SAFETY: `start` found the number to be one of ours, and all frames are within the region, which is alive. The frame is not lent,
         // and both the token and this are borrowed exclusively.
-        unsafe {
+        let bytes = unsafe {
             std::slice::from_raw_parts_mut(
                 self.region.base.as_ptr().add(start as usize),
                 self.size() as usize,
             )
-        }
+        };
+        (&mut self.notes[frame.index()], bytes)
     }
 
     /// Gives the first `len` bytes of a frame to the kernel, as descriptors for `each`.
@@ -286,77 +321,141 @@ impl Frames {
     #[inline]
     pub fn lend(&mut self, frame: Frame, len: u32, each: impl FnMut(Desc)) {
         assert!(len <= self.size(), "{len} bytes in a frame of {}", self.size());
-        self.lent[frame.index()] = pieces(self.start(&frame), len, self.region.chunk, each);
+        self.state[frame.index()] = pieces(self.start(&frame), len, self.region.chunk, each);
     }
 
-    /// Takes the last `count` frames out of `free` and lends the first `len` bytes of each. Each is first given to `write` with its number,
-    /// and its descriptors to `hand_over` only then.
+    /// The last `count` of the free frames, to be written and lent in the order in which they became free, their descriptors to be written into `slots`.
     ///
     /// # Panics
-    /// When a frame is shorter, or there are not as many.
+    /// When there are not as many.
     #[inline]
-    pub fn lend_last(
-        &mut self,
-        free: &mut Vec<Frame>,
-        count: usize,
-        len: u32,
-        mut write: impl FnMut(usize, &mut [u8]),
-        mut hand_over: impl FnMut(Desc),
-    ) {
-        assert!(len <= self.size(), "{len} bytes in a frame of {}", self.size());
-        let (base, size, chunk) = (self.region.base, self.size() as usize, self.region.chunk);
-        let lent = &mut self.lent[..];
-        let rest = free.len() - count;
-        // One loop for all: `write` stands in it, and is called where there are two.
-        for frame in &free[rest..] {
-            let lent = lent.get_mut(frame.index()).filter(|lent| **lent == 0).expect("a frame that is ours");
-            let address = frame.index() * size;
-            // SAFETY: as in `bytes_mut`; the kernel learns of it by the descriptors.
-            write(frame.index(), unsafe { std::slice::from_raw_parts_mut(base.as_ptr().add(address), size) });
-            *lent = if len <= chunk {
-                hand_over(Desc { address: address as u64, len, options: 0 });
-                1
-            } else {
-                pieces(address as u64, len, chunk, &mut hand_over)
-            };
-        }
-        // Their tokens are used up.
-        free.truncate(rest);
+    pub fn lend_last<'a>(&'a mut self, count: usize, slots: Slots<'a, Desc>) -> Lending<'a, N> {
+        let first = self.free.len().checked_sub(count).expect("as many free frames");
+        Lending { frames: self, slots, first, next: first }
     }
 
-    /// Takes the chunk at `address` back from the kernel; the frame's token once it was the last of them. An address that was not lent
+    /// Takes the chunk at `address` back from the kernel; the frame is free once it was the last of them. An address that was not lent
     /// is ignored.
     #[inline]
-    pub fn take_back(&mut self, address: u64) -> Option<Frame> {
-        let index = self.frame_of(address);
-        let lent = self.lent.get_mut(index)?;
-        *lent = lent.checked_sub(1)?;
-        // There are fewer frames than 2³².
-        (*lent == 0).then_some(Frame(index as u32))
-    }
-
-    /// Takes back all of `addresses` as [`take_back`](Self::take_back) does, into `free`, as far as it has room.
-    #[inline]
-    pub fn take_back_all(&mut self, addresses: impl Iterator<Item = u64>, free: &mut Vec<Frame>) {
-        if self.span > 1 {
-            let room = free.capacity() - free.len();
-            free.extend(addresses.filter_map(|address| self.take_back(address)).take(room));
+    pub fn take_back(&mut self, address: u64) {
+        let index = address >> self.chunk_shift;
+        let index = if self.span == 1 { index } else { index / u64::from(self.span) };
+        let Some(state) = self.state.get_mut(index as usize) else { return };
+        if *state == FREE || *state == TOKEN {
             return;
         }
-        let (lent, shift) = (&mut self.lent[..], self.chunk_shift);
-        for address in addresses {
-            let index = (address >> shift) as usize;
-            let was_lent = lent.get_mut(index).is_some_and(|lent| mem::take(lent) > 0);
-            if was_lent && free.len() < free.capacity() {
-                free.push(Frame(index as u32));
-            }
+        *state -= 1;
+        if *state == FREE {
+            // There are fewer frames than 2³².
+            self.free.push(index as u32);
         }
     }
 
+    /// Takes back all of `addresses` as [`take_back`](Self::take_back) does.
     #[inline]
-    fn frame_of(&self, address: u64) -> usize {
-        let chunk = address >> self.chunk_shift;
-        (if self.span == 1 { chunk } else { chunk / u64::from(self.span) }) as usize
+    pub fn take_back_all(&mut self, addresses: impl Iterator<Item = u64>) {
+        if self.span > 1 {
+            addresses.for_each(|address| self.take_back(address));
+            return;
+        }
+        let (state, shift) = (&mut self.state[..], self.chunk_shift);
+        let (room, free) = (self.free.capacity(), self.free.as_mut_ptr());
+        let mut count = self.free.len();
+        for address in addresses {
+            let index = (address >> shift) as usize;
+            let Some(state) = state.get_mut(index).filter(|state| **state == 1) else { continue };
+            *state = FREE;
+            debug_assert!(count < room, "a frame is free twice");
+            // SAFETY: each frame is in the list once at most, which was made for all of them: this one was not in it, as it was lent.
+            unsafe { free.add(count).write(index as u32) };
+            count += 1;
+        }
+        // SAFETY: so many have been written.
+        unsafe { self.free.set_len(count) };
+    }
+}
+
+/// Free frames that are written and lent in a loop.
+#[derive(Debug)]
+pub struct Lending<'a, N> {
+    frames: &'a mut Frames<N>,
+    slots: Slots<'a, Desc>,
+    /// Places in the list of free frames: that of the first that was lent, and that of the next.
+    first: usize,
+    next: usize,
+}
+
+impl<N> Lending<'_, N> {
+    /// Bytes of a frame.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.frames.region.chunk as usize * self.frames.span as usize
+    }
+
+    /// Has the next `count` frames written, and lends the first `len` bytes of each.
+    ///
+    /// # Panics
+    /// When a frame is shorter, or fewer are left.
+    #[inline(always)]
+    pub fn run(&mut self, count: u32, len: u32, mut writer: impl WriteFrame<N>) {
+        let size = self.size();
+        let Frames { region, state, notes, free, .. } = &mut *self.frames;
+        let (base, chunk) = (region.base, region.chunk);
+        assert!(len as usize <= size, "{len} bytes in a frame of {size}");
+        let these = &free[self.next..][..count as usize];
+        // Whatever happens in between, they are not free any more.
+        self.next += these.len();
+        let mut all = All { base, size, state, notes };
+        if len <= chunk {
+            self.slots.fill(count, |n| {
+                // SAFETY: it stood in the list of free frames.
+                let address = unsafe { all.write(these[n as usize], n, 1, &mut writer) };
+                Desc { address, len, options: 0 }
+            });
+            return;
+        }
+        let chunks = len.div_ceil(chunk) as u8;
+        for (&frame, n) in these.iter().zip(0..) {
+            // SAFETY: as above.
+            let address = unsafe { all.write(frame, n, chunks, &mut writer) };
+            pieces(address, len, chunk, |desc| self.slots.write(desc));
+        }
+    }
+}
+
+/// What writing frames needs; it stays in registers in a loop.
+struct All<'a, N> {
+    base: NonNull<u8>,
+    size: usize,
+    state: &'a mut [u8],
+    notes: &'a mut [N],
+}
+
+impl<N> All<'_, N> {
+    /// Has a frame written as number `n` of a run, of which the kernel has `given` chunks from now on. Returns its address.
+    ///
+    /// # Safety
+    /// It has to come from the list of free frames, and must not come from there again before it is taken back.
+    #[inline(always)]
+    unsafe fn write(&mut self, frame: u32, n: u32, given: u8, writer: &mut impl WriteFrame<N>) -> u64 {
+        let frame = frame as usize;
+        debug_assert!(self.state[frame] == FREE, "frame {frame} is not free");
+        let address = frame * self.size;
+        // SAFETY: what is in the list of free frames is the number of one, which lies in the region and has a state and a note. It is in there once, so that
+        // nobody else has it, and it is not lent; the kernel learns of it by the descriptors only.
+        unsafe {
+            let bytes = std::slice::from_raw_parts_mut(self.base.as_ptr().add(address), self.size);
+            writer.write(n, self.notes.get_unchecked_mut(frame), bytes);
+            *self.state.get_unchecked_mut(frame) = given;
+        }
+        address as u64
+    }
+}
+
+impl<N> Drop for Lending<'_, N> {
+    #[inline]
+    fn drop(&mut self) {
+        self.frames.free.drain(self.first..self.next);
     }
 }
 
@@ -395,11 +494,12 @@ impl Received {
     ///
     /// # Panics
     /// When they are not all there, or of several chunks.
-    pub fn lend(frames: Frames, free: Vec<Frame>, each: impl FnMut(u64)) -> Self {
+    pub fn lend(frames: Frames<()>, each: impl FnMut(u64)) -> Self {
         assert_eq!(frames.span, 1, "what arrives lies in one chunk each");
-        assert_eq!(frames.lent.len(), free.len(), "a frame is missing");
-        free.iter().map(|frame| frames.start(frame)).for_each(each);
-        Self { chunk: frames.size(), region: frames.region }
+        assert_eq!(frames.state.len(), frames.free(), "a frame is missing");
+        let chunk = frames.size();
+        frames.free.iter().map(|&frame| u64::from(frame) * u64::from(chunk)).for_each(each);
+        Self { chunk, region: frames.region }
     }
 
     /// The frames, to be looked at in a loop.
@@ -458,62 +558,92 @@ impl<'a> Look<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::ring::in_memory;
 
-    fn frames(chunk: u32, chunks: u32, span: u32) -> (Frames, Vec<Frame>) {
+    fn frames<N: Copy + Default>(chunk: u32, chunks: u32, span: u32) -> Frames<N> {
         // SAFETY: the region is new.
         unsafe { Frames::new(Region::in_memory(chunk, chunks), span) }
     }
 
+    fn d(address: u64, len: u32, options: u32) -> Desc {
+        Desc { address, len, options }
+    }
+
     #[test]
-    fn a_token_comes_back_with_the_last_chunk() {
-        let (mut frames, mut tokens) = frames(2048, 7, 3);
-        assert_eq!(tokens.len(), 2);
-        let mut frame = tokens.pop().unwrap();
-        assert_eq!(frames.bytes_mut(&mut frame).len(), 6144);
+    fn a_frame_is_free_with_the_last_chunk() {
+        let mut frames = frames::<()>(2048, 7, 3);
+        assert_eq!(frames.free(), 2);
+        let mut frame = frames.take(1).unwrap();
+        assert_eq!(frames.open(&mut frame).1.len(), 6144);
+        frames.take_back(6144);
+        assert_eq!(frames.free(), 1, "it is not lent yet");
         let mut descs = Vec::new();
         frames.lend(frame, 5000, |d| descs.push(d));
-        let d = |address, len, options| Desc { address, len, options };
         assert_eq!(descs, [d(6144, 2048, MORE), d(8192, 2048, MORE), d(10240, 904, 0)]);
-        assert!(frames.take_back(6144).is_none());
-        assert!(frames.take_back(8192).is_none());
-        assert_eq!(frames.take_back(10240).unwrap().index(), 1);
-        assert!(frames.take_back(10240).is_none(), "it is not lent any more");
-        assert!(frames.take_back(0).is_none(), "it was never lent");
-        assert!(frames.take_back(u64::MAX).is_none());
+        frames.take_back_all([6144, 0, 8192, u64::MAX].into_iter());
+        assert_eq!(frames.free(), 1);
+        frames.take_back(10240);
+        assert_eq!(frames.free(), 2);
+        frames.take_back_all([10240, 0, 18432].into_iter());
+        assert_eq!(frames.free(), 2, "they are not lent any more");
+        assert_eq!(frames.take(1).unwrap().index(), 1);
+    }
+
+    /// Fills each frame with what was noted before, and notes which it is.
+    struct Number(u8);
+
+    impl WriteFrame<u8> for Number {
+        fn write(&mut self, n: u32, noted: &mut u8, bytes: &mut [u8]) {
+            bytes.fill(*noted);
+            *noted = self.0 + n as u8;
+        }
     }
 
     #[test]
     fn the_last_frames_are_written_and_lent() {
-        let (mut frames, mut free) = frames(2048, 4, 1);
-        let (mut written, mut descs) = (vec![], vec![]);
-        let write = |index: usize, bytes: &mut [u8]| {
-            written.push(index);
-            bytes.fill(index as u8);
-        };
-        frames.lend_last(&mut free, 3, 60, write, |desc| descs.push(desc));
-        assert_eq!((free.len(), written), (1, vec![1, 2, 3]));
-        let d = |address| Desc { address, len: 60, options: 0 };
-        assert_eq!(descs, [d(2048), d(4096), d(6144)]);
-        let mut frame = frames.take_back(4096).unwrap();
-        assert!(frames.bytes_mut(&mut frame).iter().all(|b| *b == 2));
-        assert!(frames.bytes_mut(&mut free[0]).iter().all(|b| *b == 0));
+        for span in [1, 2] {
+            let size = 2048 * u64::from(span);
+            let mut frames = frames::<u8>(2048, 5 * span, span);
+            let (mut producer, mut consumer) = in_memory(16, u32::MAX - 2);
+            producer.reserve(16);
+            let mut lending = frames.lend_last(4, producer.slots());
+            lending.run(2, 60, Number(10));
+            lending.run(1, 70, Number(20));
+            drop(lending);
+            assert_eq!(frames.free(), 2, "what was not lent is free");
+            producer.commit();
+            assert_eq!(consumer.available(1), 3);
+            assert!(consumer.filled(3).eq([d(size, 60, 0), d(2 * size, 60, 0), d(3 * size, 70, 0)]));
+            frames.take_back_all([2 * size, 2 * size, size, 0, 5 * size, u64::MAX].into_iter());
+            assert!(frames.last_notes(2).eq([11, 10]));
+            let mut lending = frames.lend_last(4, producer.slots());
+            lending.run(4, 2048 * span, Number(0));
+            drop(lending);
+            assert_eq!(frames.free(), 0);
+            for (address, byte) in [(0, 0), (size, 10), (2 * size, 11), (4 * size, 0)] {
+                // SAFETY: the kernel has the frame, which is played here.
+                let bytes = unsafe { frames.region.bytes(address, size as u32) };
+                assert!(bytes.iter().all(|b| *b == byte), "{address}");
+            }
+        }
     }
 
     #[test]
-    #[should_panic(expected = "ours")]
+    #[should_panic(expected = "as many free frames")]
     fn a_lent_frame_is_not_lent_again() {
-        let (mut ours, mut free) = frames(2048, 1, 1);
-        let (_, mut others) = frames(2048, 1, 1);
-        ours.lend_last(&mut free, 1, 60, |_, _| (), |_| ());
-        ours.lend_last(&mut others, 1, 60, |_, _| (), |_| ());
+        let mut frames = frames::<()>(2048, 1, 1);
+        let (mut producer, _consumer) = in_memory(2, 0);
+        let frame = frames.take(0).unwrap();
+        frames.lend(frame, 60, |_| ());
+        frames.lend_last(1, producer.slots());
     }
 
     #[test]
     fn received_bytes_lie_within_a_frame() {
-        let (frames, tokens) = frames(LARGE_CHUNK, 2, 1);
+        let frames = frames(LARGE_CHUNK, 2, 1);
         let region = frames.region.clone();
         let mut addresses = Vec::new();
-        let mut received = Received::lend(frames, tokens, |address| addresses.push(address));
+        let mut received = Received::lend(frames, |address| addresses.push(address));
         assert_eq!(addresses, [0, 4096]);
         let desc = |address, len| Desc { address, len, options: 0 };
         // SAFETY: nobody looks at the frames.
@@ -536,17 +666,24 @@ mod tests {
     #[test]
     #[should_panic(expected = "missing")]
     fn frames_are_received_into_when_all_are_there() {
-        let (frames, mut tokens) = frames(LARGE_CHUNK, 2, 1);
-        tokens.pop();
-        Received::lend(frames, tokens, |_| ());
+        let mut frames = frames(LARGE_CHUNK, 2, 1);
+        frames.take(0);
+        Received::lend(frames, |_| ());
     }
 
     #[test]
     #[should_panic(expected = "with the kernel")]
     fn a_token_of_other_frames_does_not_open_a_lent_one() {
-        let (mut ours, mut tokens) = frames(2048, 1, 1);
-        let (_, mut others) = frames(2048, 1, 1);
-        ours.lend(tokens.remove(0), 60, |_| ());
-        ours.bytes_mut(&mut others[0]);
+        let (mut ours, mut others) = (frames::<()>(2048, 1, 1), frames::<()>(2048, 1, 1));
+        let frame = ours.take(0).unwrap();
+        ours.lend(frame, 60, |_| ());
+        ours.open(&mut others.take(0).unwrap());
+    }
+
+    #[test]
+    #[should_panic(expected = "with the kernel")]
+    fn a_token_of_other_frames_does_not_lend_a_free_one() {
+        let (mut ours, mut others) = (frames::<()>(2048, 1, 1), frames::<()>(2048, 1, 1));
+        ours.lend(others.take(0).unwrap(), 60, |_| ());
     }
 }

@@ -8,10 +8,11 @@
 #![forbid(unsafe_code)]
 
 use std::mem;
+use std::slice;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Body, FrameTx, Holds, NOTHING};
+use super::{Body, Flow, FrameTx, Holds, NOTHING};
 use crate::error::{Error, Result};
 use crate::packet::frame::{Headers, payload_sum};
 use crate::packet::probe::Series;
@@ -117,14 +118,30 @@ impl<K: Kernel> FrameTx<K> {
         self.refused += u64::from(known != Some(true));
     }
 
+    /// Takes packets off the front of `runs`, each in fragments or whole, as long as there are frames and slots; returns how many.
+    #[inline(never)]
+    pub(super) fn take_each(&mut self, runs: &[Run], stamper: &Stamper) -> usize {
+        let mut taken = 0;
+        for run in runs {
+            let count = match self.take_cut(run, stamper) {
+                Some(count) => count,
+                None => self.take(slice::from_ref(run), stamper),
+            };
+            taken += count;
+            if count < usize::from(run.count) {
+                break;
+            }
+        }
+        taken
+    }
+
     /// Takes packets off the front of `run`, in fragments, as long as there are frames and slots; returns how many, or `None` if they are to leave whole. A
     /// broken queue takes none, and says so at the next call.
-    #[inline(never)]
-    pub(super) fn take_cut(&mut self, run: &Run, stamper: &Stamper) -> Option<usize> {
+    fn take_cut(&mut self, run: &Run, stamper: &Stamper) -> Option<usize> {
         if !self.is_cut_done() {
             return Some(0);
         }
-        let (headers, stream) = &self.flows[usize::from(run.flow)];
+        let Flow { headers, stream, .. } = &self.flows[usize::from(run.flow)];
         let cutter = headers.cutter(self.cut.as_ref()?.mtu);
         if cutter.fits(run.len) {
             return None;
@@ -137,10 +154,10 @@ impl<K: Kernel> FrameTx<K> {
             return Some(0);
         }
         for n in 0..run.count {
-            if self.free.len() < fragments {
+            if self.frames.free() < fragments {
                 self.collect();
             }
-            if self.free.len() < fragments || self.ring.reserve(slots) < slots {
+            if self.frames.free() < fragments || self.ring.reserve(slots) < slots {
                 return Some(usize::from(n));
             }
             self.write_fragments(run, run.first_seq + u64::from(n), fragments, &mut series);
@@ -159,16 +176,16 @@ impl<K: Kernel> FrameTx<K> {
     /// Writes packet `sequence` of `run` into as many frames, and these into the ring.
     fn write_fragments(&mut self, run: &Run, sequence: u64, fragments: usize, series: &mut Series) {
         let Some(cut) = &mut self.cut else { return };
-        let headers = &self.flows[usize::from(run.flow)].0;
+        let headers = &self.flows[usize::from(run.flow)].headers;
         let identification = IDENTIFICATION.fetch_add(1, Ordering::Relaxed);
         let key = Holds::new(run.flow, run.len, headers.len());
         // Frames come back in the order in which they were sent, so that those at the end held the same fragments.
-        let rest = self.free.len() - fragments;
+        let rest = self.frames.free() - fragments;
         let pieces = headers.cutter(cut.mtu).pieces(run.len);
-        for (n, (mut frame, piece)) in self.free.drain(rest..).zip(pieces).enumerate() {
-            let held = &mut self.holds[frame.index()];
+        for (n, piece) in pieces.enumerate() {
+            let mut frame = self.frames.take(rest).expect("as many free frames as fragments");
             let wanted = key.fragment(n, piece.more);
-            let bytes = self.frames.bytes_mut(&mut frame);
+            let (held, bytes) = self.frames.open(&mut frame);
             let start = headers.write_fragment(bytes, piece, identification);
             let end = start + usize::from(piece.len);
             if *held != wanted || self.body.varies() {
