@@ -1,6 +1,6 @@
 //! Search for the highest load at which a trial is valid, by bisection (RFC 2544 §26.1, RFC 3918 §4).
 //!
-//! Pure: [`Search::next`] says which trial to run, [`Search::note`] is told what became of it. A trial is valid, invalid, or
+//! Pure: [`Search::ask`] says which trial to run, [`Search::note`] is told what became of it. A trial is valid, invalid, or
 //! inconclusive: the sender did not offer the load, which says nothing of the device, neither good nor bad. Such a load is tried
 //! again, and then counts as out of the sender's reach: the search goes on below it.
 //!
@@ -61,7 +61,7 @@ impl Limits {
                 "the lowest load is above 0 and not above the highest",
             );
         }
-        if !(self.resolution > 0.0) {
+        if self.resolution.is_nan() || self.resolution <= 0.0 {
             return wrong(
                 format!("a resolution of {} is never reached", self.resolution),
                 "name one above 0",
@@ -174,7 +174,7 @@ impl Search {
     }
 
     /// The next trial, or the end. The same answer until [`note`](Self::note) is called.
-    pub fn next(&mut self) -> Next {
+    pub fn ask(&mut self) -> Next {
         if let Some((load, purpose)) = self.pending {
             return Next::Trial(load, purpose);
         }
@@ -222,7 +222,7 @@ impl Search {
         }
     }
 
-    /// What became of the trial that [`next`](Self::next) named.
+    /// What became of the trial that [`ask`](Self::ask) named.
     pub fn note(&mut self, validity: Validity) {
         let Some((load, purpose)) = self.pending.take() else { return };
         self.trials += 1;

@@ -192,7 +192,7 @@ impl Bed for Device {
         Ok(Seen {
             multicast,
             unicast: burdened.then(|| self.offered(trial.unicast_pps, unicast_each * self.members as u64)),
-            leaked: self.stranger.then(|| if self.floods { multicast.frames } else { 0 }),
+            leaked: self.stranger.then_some(if self.floods { multicast.frames } else { 0 }),
             sent,
             ports,
             interrupted: stop.is_requested(),

@@ -228,8 +228,11 @@ fn learn(
     Ok(learned)
 }
 
-/// Sends the trial's frames, and gives the reports of multicast and of unicast senders; the latter with the member to which they sent.
-fn send(ports: &mut Ports, trial: &Trial, stop: &Stop) -> Result<(Vec<Value>, Vec<(usize, Value)>)> {
+/// Reports of senders of multicast, and of unicast with the member to which they sent.
+type Sent = (Vec<Value>, Vec<(usize, Value)>);
+
+/// Sends the trial's frames.
+fn send(ports: &mut Ports, trial: &Trial, stop: &Stop) -> Result<Sent> {
     // Ends a sender that does not keep the pace.
     let duration = trial.duration.mul_f64(1.2) + Duration::from_secs(1);
     let senders = ports.senders.clone();

@@ -149,7 +149,7 @@ impl<'a> Bench<'a> {
     ) -> Result<Found> {
         let mut search = Search::new(self.params.limits(frame_bytes)?)?;
         loop {
-            let (load, purpose) = match search.next() {
+            let (load, purpose) = match search.ask() {
                 Next::Trial(load, purpose) => (load, purpose),
                 Next::Done(found) => return Ok(found),
             };

@@ -59,7 +59,8 @@ fn each_fault_gets_the_verdict_that_it_deserves() {
     let stays = Device { never_leaves: Some(0), ..good() };
     let own = Device { loses_itself: Some((0, 1000)), ..good() };
     let deaf = Device { drops_unicast: Some(50), ..good() };
-    let cases: &[(&str, &Device, &[(Test, Outcome, &str)])] = &[
+    type Case<'a> = (&'a str, &'a Device, &'a [(Test, Outcome, &'a str)]);
+    let cases: &[Case<'_>] = &[
         (
             "one port loses 1 in 1000",
             &lossy,

@@ -9,13 +9,9 @@ fn run(
     let mut search = Search::new(limits).unwrap();
     let mut tried = Vec::new();
     loop {
-        match search.next() {
+        match search.ask() {
             Next::Trial(load, purpose) => {
-                assert_eq!(
-                    search.next(),
-                    Next::Trial(load, purpose),
-                    "it asks for the same trial until told"
-                );
+                assert_eq!(search.ask(), Next::Trial(load, purpose), "it asks for the same trial until told");
                 let validity = device(load, purpose);
                 tried.push((load, purpose, validity));
                 search.note(validity);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::rx::FILL_PER_FRAME;
 use super::sizes;
 use super::socket::{Sizes, Socket};
-use super::umem::{self, Frame, Frames, LARGE_CHUNK, RX_HEADROOM, Received, SMALL_CHUNK};
+use super::umem::{self, Frames, LARGE_CHUNK, RX_HEADROOM, Received, SMALL_CHUNK};
 use super::{Kernel, Woken};
 use crate::error::{Error, Result};
 use crate::packet::ethernet::{HEADER_LEN, TAG_LEN};
@@ -57,8 +57,8 @@ impl RawRx {
         let mut kernel = Socket::bind(interface, queue, &memory, sizes, false, tuning)?;
         let ring = kernel.map_packets(Which::Rx)?.consumer();
         let mut fill = kernel.map_addresses(Which::Fill)?.producer();
-        fill.reserve(memory.free.len() as u32);
-        let frames = Received::lend(memory.frames, memory.free, |address| fill.write(address));
+        fill.reserve(memory.frames.free() as u32);
+        let frames = Received::lend(memory.frames, |address| fill.write(address));
         fill.commit();
         kernel.wake_rx().map_err(|e| {
             Error::failed(format!("{} queue {queue}: the driver cannot receive", interface.name)).because(e)
@@ -123,8 +123,7 @@ pub struct RawTx {
     kernel: Socket,
     ring: Producer<Desc>,
     completion: Consumer<u64>,
-    frames: Frames,
-    free: Vec<Frame>,
+    frames: Frames<()>,
 }
 
 impl RawTx {
@@ -141,21 +140,20 @@ impl RawTx {
         let kernel = Socket::bind(interface, queue, &memory, sizes, false, tuning)?;
         let ring = kernel.map_packets(Which::Tx)?.producer();
         let completion = kernel.map_addresses(Which::Completion)?.consumer();
-        Ok(Self { kernel, ring, completion, frames: memory.frames, free: memory.free })
+        Ok(Self { kernel, ring, completion, frames: memory.frames })
     }
 
     /// Writes `frame` into the ring; false when there is no room, or it is too long.
     pub fn put(&mut self, frame: &[u8]) -> bool {
-        if self.free.is_empty() {
+        if self.frames.free() == 0 {
             self.reap();
         }
-        let fits = frame.len() <= self.frames.size() as usize;
-        let Some(mut token) = self.free.pop_if(|_| fits) else { return false };
-        if self.ring.reserve(1) == 0 {
-            self.free.push(token);
+        if frame.len() > self.frames.size() as usize || self.frames.free() == 0 || self.ring.reserve(1) == 0 {
             return false;
         }
-        self.frames.bytes_mut(&mut token)[..frame.len()].copy_from_slice(frame);
+        // The one that became free last is still in the cache.
+        let Some(mut token) = self.frames.take(self.frames.free() - 1) else { return false };
+        self.frames.open(&mut token).1[..frame.len()].copy_from_slice(frame);
         let ring = &mut self.ring;
         // It fits, so that its length is less than a chunk's.
         self.frames.lend(token, frame.len() as u32, |desc| ring.write(desc));
@@ -187,7 +185,7 @@ impl RawTx {
     fn reap(&mut self) {
         while self.completion.available(1) > 0 {
             let Some(address) = self.completion.read() else { break };
-            self.free.extend(self.frames.take_back(address));
+            self.frames.take_back(address);
         }
         self.completion.release();
     }
