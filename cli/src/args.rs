@@ -309,6 +309,12 @@ pub struct Recv {
     #[arg(long, value_enum, default_value_t = Timestamps::User)]
     pub timestamps: Timestamps,
 
+    /// Print what iperf 2's server (2.1.8) would have printed of each flow, as it comes, instead of the report: iperf2, its text, or iperf2-csv, its values
+    /// separated by commas (-y C): time, addresses and ports, number, interval in s, bytes, bit/s, jitter in ms, lost, total, lost in %, out of order
+    #[arg(long = "as", value_name = "iperf2|iperf2-csv", value_enum, hide_possible_values = true,
+        conflicts_with_all = ["json", "json_lines", "hexdump"])]
+    pub as_iperf2: Option<As>,
+
     /// Write when each packet left the sender's driver and came to this host's to this file, as CSV, times in ns of CLOCK_TAI: takes --timestamps kernel
     /// here and at the sender
     #[arg(long, value_name = "FILE")]
@@ -464,6 +470,13 @@ pub enum PayloadKind {
     Pattern,
     Random,
     Zero,
+}
+
+/// Whose lines are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum As {
+    Iperf2,
+    Iperf2Csv,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

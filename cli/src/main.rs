@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod doctor;
 mod drops;
+mod iperf2;
 mod output;
 mod recv;
 mod reflect;

@@ -63,12 +63,14 @@ impl Sink {
     /// Tells what happens during a run.
     pub fn event(&mut self, event: &Event<'_>) {
         self.line(&match event {
+            // These are for --as, which prints them itself.
+            Event::Buffer(_) | Event::Iperf2(_) => return,
             Event::Ready => json!({"event": "ready"}),
             Event::Interval(interval) => json!({"event": "interval", "interval": interval}),
             Event::Warning(warning) => json!({"event": "warning", "warning": warning}),
         });
         match event {
-            Event::Ready => {}
+            Event::Buffer(_) | Event::Iperf2(_) | Event::Ready => {}
             Event::Interval(interval) => self.progress(|| text::interval(interval)),
             Event::Warning(warning) => say(&text::warning(warning)),
         }
@@ -97,6 +99,12 @@ impl Sink {
             Form::Json => self.write(&pretty(report)),
             Form::JsonLines => self.write(&format!("{}\n", json!({"event": "report", "report": report}))),
         }
+    }
+
+    /// Gives a part of the result, where it is given while it comes.
+    pub fn part(&mut self, text: &str) {
+        // Somebody who stopped reading still gets the run's exit status.
+        let _ = self.result.write_all(text.as_bytes()).and_then(|()| self.result.flush());
     }
 
     /// Tells an event, where lines are asked for.

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use super::delay::{SenderSpread, Steps};
 use super::sequence::Detail;
 use crate::clock::Claim;
+use crate::interop::iperf2::server::Row;
 
 /// Longest latency that the histograms hold: a minute, in ns.
 pub const MAX_LATENCY_NS: u64 = 60_000_000_000;
@@ -173,6 +174,8 @@ pub struct RxTally {
     pub clocks: Vec<SenderClock>,
     /// What the kernel dropped at this queue. Total.
     pub losses: Vec<crate::queue::QueueLoss>,
+    /// Lines that iperf 2's server would have printed, where somebody wants them, since the last hand-over.
+    pub as_iperf2: Vec<Row>,
 }
 
 impl RxTally {
@@ -197,6 +200,7 @@ impl RxTally {
             messages: 0,
             clocks: Vec::new(),
             losses: Vec::new(),
+            as_iperf2: Vec::new(),
         }
     }
 }
