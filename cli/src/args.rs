@@ -181,6 +181,11 @@ pub struct Send {
     #[arg(long, value_enum, default_value_t = Timestamps::User)]
     pub timestamps: Timestamps,
 
+    /// What the packets are: wirerate, with the probe header that recv measures everything by; iperf2, datagrams and end as iperf 2.1.8 sends them, for its
+    /// server (iperf -s -u; uring, mmsg, afxdp; --length of 76 or more): loss and jitter, no latency
+    #[arg(long, value_enum, default_value_t = SendFormat::Wirerate)]
+    pub format: SendFormat,
+
     /// Frame size with FCS, in bytes: 64, 64,594,1518 (in turn), 64-1518 (all of them in turn), imix
     #[arg(long, value_name = "SIZE", conflicts_with = "length")]
     pub frame_size: Option<String>,
@@ -470,6 +475,12 @@ pub enum PayloadKind {
     Pattern,
     Random,
     Zero,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SendFormat {
+    Wirerate,
+    Iperf2,
 }
 
 /// Whose lines are printed.

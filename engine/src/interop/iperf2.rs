@@ -16,6 +16,7 @@
 //! are not recognised.
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod server;
 
 /// The identifier is 64 bits wide.

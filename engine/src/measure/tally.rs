@@ -258,6 +258,8 @@ pub struct TxTally {
     pub first_ns: u64,
     /// CLOCK_TAI in ns of the last packet.
     pub last_ns: u64,
+    /// What was heard of the ends of iperf's streams: in a worker's last tally.
+    pub iperf2: crate::generate::Ends,
     /// Packets whose time had passed when they were handed over, where each has a time to leave at. Total.
     pub overdue: Option<u64>,
     /// Packets handed over at once (without a pace: until the queue was full), since the last hand-over.
@@ -285,6 +287,7 @@ impl TxTally {
             messages: 0,
             first_ns: 0,
             last_ns: 0,
+            iperf2: crate::generate::Ends::default(),
             overdue: None,
             burst: burst_histogram(),
             lateness: latency_histogram(),

@@ -18,11 +18,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock;
+use crate::interop::iperf2::client::ClientHeader;
 use crate::pacing::Departures;
 use crate::packet::follow_up::Departed;
 use crate::packet::probe::{Kind, Probe, Series};
 use crate::profile::rtp::Rtp;
-use headers::{AnyHeaders, Plain, Probed};
+use headers::{AnyHeaders, Iperf2, Plain, Probed};
 
 pub use spec::{Flow, HugePages, RxSpec, Tuning, TxSpec};
 
@@ -109,17 +110,23 @@ pub struct Stamper {
     now_ns: u64,
     departures: Option<Departures>,
     rtp: Option<Rtp>,
+    iperf2: Option<ClientHeader>,
 }
 
 impl Stamper {
     /// A stamper for the sender run `run` (24 bits).
     pub fn new(run: u32) -> Self {
-        Self { run, now_ns: clock::tai_ns(), departures: None, rtp: None }
+        Self { run, now_ns: clock::tai_ns(), departures: None, rtp: None, iperf2: None }
     }
 
     /// The same with RTP headers, if any. The queue has to be opened with them, too.
     pub fn with_rtp(self, rtp: Option<Rtp>) -> Self {
         Self { rtp, ..self }
+    }
+
+    /// The same with iperf 2's headers, if any. The queue has to be opened with them, too.
+    pub fn with_iperf2(self, iperf2: Option<ClientHeader>) -> Self {
+        Self { iperf2, ..self }
     }
 
     /// Reads the clock; a queue calls it once for each batch that it hands over.
@@ -162,7 +169,10 @@ impl Stamper {
 
     /// The headers of packets `first_seq`, `first_seq + 1` and so on of `stream`, of the kind that the run has.
     #[inline]
-    pub fn headers(&self, stream: u16, first_seq: u64) -> AnyHeaders {
+    pub fn headers(&self, stream: u16, first_seq: u64) -> AnyHeaders<'_> {
+        if let Some(header) = &self.iperf2 {
+            return AnyHeaders::Iperf2(Iperf2::new(header, first_seq, self.now_ns));
+        }
         let Some(rtp) = self.rtp else { return AnyHeaders::Probe(self.series(stream, first_seq)) };
         let plain = Plain::new(rtp, stream, first_seq, self.now_ns);
         if rtp.probe {
@@ -210,6 +220,11 @@ pub trait Transmit {
     /// # Errors
     /// When the kernel refuses it or there is no room.
     fn send_message(&mut self, flow: u16, payload: &[u8]) -> Result<(), QueueError>;
+
+    /// The next datagram that has come back to the flow's source, if the queue has sockets. Not for the hot path.
+    fn answer(&mut self, _flow: u16) -> Option<Vec<u8>> {
+        None
+    }
 
     /// Packets of which the kernel is to say when they left, and has not.
     #[inline]

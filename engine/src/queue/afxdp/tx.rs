@@ -252,6 +252,7 @@ impl<K: Kernel> FrameTx<K> {
             AnyHeaders::Probe(series) => self.take_with(run, series),
             AnyHeaders::Probed(probed) => self.take_with(run, probed),
             AnyHeaders::Rtp(plain) => self.take_with(run, plain),
+            AnyHeaders::Iperf2(iperf2) => self.take_with(run, iperf2),
         }
     }
 
