@@ -1,6 +1,6 @@
 //! What a packet costs in the AF_XDP datapath itself: queues connected in memory, no kernel and no NIC.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use wirerate_benches::spec;
@@ -115,9 +115,41 @@ fn checked(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a receive worker does with each frame of streams that take turns. Without the sender, which is not measured: instructions do not show what is not in the cache.
+fn in_turn(c: &mut Criterion) {
+    let mut group = c.benchmark_group("receive streams in turn");
+    group.throughput(Throughput::Elements(BATCH.into()));
+    for streams in [1u16, 16, 10_000] {
+        group.bench_function(BenchmarkId::from_parameter(streams), |b| {
+            let (mut tx, mut rx) = pair(&spec(streams, 64)).unwrap();
+            let mut stamper = Stamper::new(1);
+            let mut observer = Observer::new(ObserverSpec::default());
+            let (mut sent, turn) = (0, u64::from(streams));
+            let mut receive = |observer: &mut Observer| {
+                let runs: Vec<_> = (sent..sent + u64::from(BATCH))
+                    .map(|n| Run { flow: (n % turn) as u16, len: 64, count: 1, first_seq: n / turn })
+                    .collect();
+                assert_eq!(tx.submit(&runs, &mut stamper).unwrap(), runs.len());
+                tx.reap(Wait::No).unwrap();
+                sent += u64::from(BATCH);
+                let start = Instant::now();
+                rx.poll(observer, Wait::No).unwrap();
+                start.elapsed()
+            };
+            // Every stream is known, and has come again.
+            for _ in 0..3 * turn.div_ceil(BATCH.into()) {
+                receive(&mut observer);
+            }
+            b.iter_custom(|batches| (0..batches).map(|_| receive(&mut observer)).sum());
+            assert_eq!(observer.packets(), sent);
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = rings, transmit, both, checked
+    targets = rings, transmit, both, checked, in_turn
 }
 criterion_main!(benches);

@@ -185,7 +185,8 @@ pub fn entries(wirerate: &Path, peers: &Peers) -> Vec<Entry> {
         &[7],
         Class::UserToDrop,
         MINIMUM,
-        &["--backend", "afxdp"],
+        // Every packet is dropped here, which the other tools do not ask the kernel about either.
+        &["--backend", "afxdp", "--kernel-drops", "off"],
         None,
     ));
     add(&mut entries, "trafgen".to_owned(), &[7], &peers.trafgen, "trafgen", |t| {

@@ -1,6 +1,8 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod groups;
+pub mod replicator;
 pub mod stamp;
 
 use std::path::PathBuf;
@@ -43,7 +45,21 @@ pub enum Command {
     Stamp(stamp::Stamp),
     /// Answer STAMP test packets (RFC 8762) until Ctrl-C: a session-reflector
     Reflect(stamp::Reflect),
+    /// Copy multicast from some interfaces to those behind which somebody has joined: a switch that snoops, by XDP
+    Replicator(replicator::Replicator),
+    /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture
+    Groups(groups::Groups),
+    /// Be the far end of a test: take requests and tell events, JSON lines on standard input and output
+    Agent(Agent),
 }
+
+/// Serves the near end of a test, which starts this by whatever command reaches this place: "ip netns exec m1 wirerate agent", "ssh host2 wirerate agent",
+/// "docker exec -i m1 wirerate agent", "kubectl exec -i pod -- wirerate agent". It opens no port: whoever may start it may use it. Requests are lines of JSON on
+/// standard input, as {"id":1,"start":["recv","239.1.2.3:5001"]} and {"id":1,"stop":true}; what happens is told as lines of JSON on standard output, what is for
+/// people on standard error. When standard input ends, it ends all that it runs, lets memberships go, and ends. docs/agent.md describes the lines
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct Agent {}
 
 const TARGET_HELP: &str = "ADDR:PORT, or udp://[SOURCE@]ADDR:PORT, or rtp://[SOURCE@]ADDR:PORT, which recv takes for --format rtp; IPv6 in brackets. A multicast group is \
 recognised as one; SOURCE@ makes it source-specific (SSM)";
@@ -90,6 +106,11 @@ pub struct Datapath {
     /// Scheduling policy of the workers: other, fifo, or fifo:PRIORITY with a real-time priority from 1 to 99
     #[arg(long, value_name = "POLICY", default_value_t = Policy::Other, value_parser = parse_policy)]
     pub sched: Policy,
+
+    /// Have the kernel tell what it drops of the packets, for the ledger, where the user may ask it to: on, off. Each packet dropped on this host then costs
+    /// its CPU about 1 µs more, others nothing
+    #[arg(long, value_enum, default_value_t = KernelDrops::On)]
+    pub kernel_drops: KernelDrops,
 
     /// First and last UDP destination port, A-B or one, 1 to 65535; streams take them in turn. Default: the target's port
     #[arg(long, value_name = "A-B", value_parser = parse_ports)]
@@ -447,6 +468,12 @@ pub enum Timestamps {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ZeroCopy {
     Auto,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KernelDrops {
+    On,
     Off,
 }
 

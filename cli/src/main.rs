@@ -1,18 +1,22 @@
 //! wirerate's command line: arguments to engine configuration, report to text.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod args;
 mod demo;
 mod doctor;
 mod drops;
+mod groups;
 mod iperf2;
 mod output;
 mod recv;
 mod reflect;
+mod replicator;
 mod rtp;
 mod send;
 mod signals;
 mod stamp;
+mod task;
 mod text;
 
 use std::process::ExitCode;
@@ -44,16 +48,32 @@ impl Status {
     }
 }
 
-impl From<Status> for ExitCode {
+impl From<Status> for u8 {
     fn from(status: Status) -> Self {
-        Self::from(match status {
+        match status {
             Status::Finished => 0,
             Status::Failed => 1,
             Status::Usage => 2,
             Status::VerdictFail => 3,
             Status::Environment => 4,
             Status::Inconclusive => 5,
-        })
+        }
+    }
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(u8::from(status))
+    }
+}
+
+impl From<Kind> for Status {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Failed => Self::Failed,
+            Kind::Usage => Self::Usage,
+            Kind::Environment => Self::Environment,
+        }
     }
 }
 
@@ -67,17 +87,15 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Stamp(args) => stamp::run(args),
         Command::Reflect(args) => reflect::run(args),
+        Command::Replicator(args) => replicator::run(args),
+        Command::Groups(args) => groups::run(args),
+        Command::Agent(_) => agent::run(),
     };
     match ended {
         Ok(status) => status.into(),
         Err(error) => {
             output::complain(&error);
-            let status = match error.kind {
-                Kind::Failed => Status::Failed,
-                Kind::Usage => Status::Usage,
-                Kind::Environment => Status::Environment,
-            };
-            status.into()
+            Status::from(error.kind).into()
         }
     }
 }

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::json;
 use wirerate_engine::Error;
+use wirerate_engine::agent::protocol;
 use wirerate_engine::control::Event;
 use wirerate_engine::profile::rate::Rate;
-use wirerate_engine::report::Report;
+use wirerate_engine::report::{Report, Warning};
 use wirerate_engine::verdict::Expectations;
 
 use crate::args::Output;
@@ -62,13 +62,11 @@ impl Sink {
 
     /// Tells what happens during a run.
     pub fn event(&mut self, event: &Event<'_>) {
-        self.line(&match event {
-            // These are for --as, which prints them itself.
-            Event::Buffer(_) | Event::Iperf2(_) => return,
-            Event::Ready => json!({"event": "ready"}),
-            Event::Interval(interval) => json!({"event": "interval", "interval": interval}),
-            Event::Warning(warning) => json!({"event": "warning", "warning": warning}),
-        });
+        if self.form == Form::JsonLines
+            && let Some(told) = told(event)
+        {
+            self.line(&told);
+        }
         match event {
             Event::Buffer(_) | Event::Iperf2(_) | Event::Ready => {}
             Event::Interval(interval) => self.progress(|| text::interval(interval)),
@@ -80,6 +78,19 @@ impl Sink {
     pub fn progress(&self, text: impl FnOnce() -> String) {
         if !self.quiet {
             say(&text());
+        }
+    }
+
+    /// Tells what is part of the result as it comes: with text in its place, otherwise, as progress, on standard error; to nobody with -q.
+    pub fn passage(&mut self, text: impl FnOnce() -> String) {
+        match (self.quiet, self.form) {
+            // With lines, its event has told it.
+            (true, _) | (_, Form::JsonLines) => {}
+            (false, Form::Text) => {
+                // Somebody who stopped reading still gets the exit status.
+                let _ = writeln!(self.result, "{}", text()).and_then(|()| self.result.flush());
+            }
+            (false, Form::Json) => say(&text()),
         }
     }
 
@@ -97,7 +108,7 @@ impl Sink {
         match self.form {
             Form::Text => self.write(&render(report)),
             Form::Json => self.write(&pretty(report)),
-            Form::JsonLines => self.write(&format!("{}\n", json!({"event": "report", "report": report}))),
+            Form::JsonLines => self.write(&line(&protocol::Event::Report { report: plain(report) })),
         }
     }
 
@@ -108,17 +119,41 @@ impl Sink {
     }
 
     /// Tells an event, where lines are asked for.
-    pub fn line(&mut self, value: &serde_json::Value) {
+    pub fn line(&mut self, event: &impl Serialize) {
         if self.form != Form::JsonLines {
             return;
         }
         // Somebody who stopped reading lines still gets the run's exit status.
-        let _ = writeln!(self.result, "{value}").and_then(|()| self.result.flush());
+        let _ = self.result.write_all(line(event).as_bytes()).and_then(|()| self.result.flush());
     }
 
     fn write(&mut self, result: &str) -> Result<(), Error> {
         finish_write(self.result.write_all(result.as_bytes()).and_then(|()| self.result.flush()))
     }
+}
+
+/// What happens during a run, as a line tells it; `None` of what is for `--as`, whose lines are iperf's.
+pub fn told(event: &Event<'_>) -> Option<protocol::Event> {
+    match event {
+        Event::Buffer(_) | Event::Iperf2(_) => None,
+        Event::Ready => Some(protocol::Event::Ready),
+        Event::Interval(interval) => Some(protocol::Event::Interval { interval: plain(interval) }),
+        Event::Warning(warning) => Some(told_warning(warning)),
+    }
+}
+
+fn line(event: &impl Serialize) -> String {
+    serde_json::to_string(event).expect("events have string keys only") + "\n"
+}
+
+/// A warning, as a line tells it.
+pub fn told_warning(warning: &Warning) -> protocol::Event {
+    protocol::Event::Warning { warning: plain(warning) }
+}
+
+/// A report or a part of one as plain data.
+pub fn plain(value: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(value).expect("reports have string keys only")
 }
 
 /// Prints a result on standard output.

@@ -12,23 +12,23 @@ use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
 use wirerate_engine::queue::{RxMeta, Tuning};
 use wirerate_engine::target::Scheme;
 
-use crate::args::{Backend, Format, Media, Recv, SinkProgram, Steer, Timestamps};
+use crate::args::{Backend, Format, KernelDrops, Media, Recv, SinkProgram, Steer, Timestamps};
 use crate::iperf2::Printer;
 use crate::output::{self, ReadyFd, Sink};
 use crate::send::{choice, payload, tuning};
 use crate::signals::stop_on_signals;
+use crate::task::{Ended, Plan};
 use crate::{Result, Status};
 
 /// Receives until it is done, and reports.
 pub fn run(args: &Recv) -> Result<Status> {
-    let config = configuration(args)?;
-    let expectations = output::expectations(&args.output)?;
+    let run = plan(args)?;
     let mut sink = Sink::open(&args.output)?;
     let mut ready = ReadyFd::open(args.ready_fd)?;
     let stop = stop_on_signals()?;
     let mut printer = args.as_iperf2.map(Printer::new);
     let mut buffer = None;
-    let mut on_event = |event: Event<'_>| {
+    let ended = run(&stop, &mut |event| {
         if let Some(printer) = &mut printer {
             match &event {
                 Event::Buffer(bytes) => buffer = Some(*bytes),
@@ -45,19 +45,25 @@ pub fn run(args: &Recv) -> Result<Status> {
             ready.tell();
         }
         sink.event(&event);
-    };
-    let mut outcome = match &args.pcap {
-        Some(file) => observe::analyse(&config, file, &mut on_event)?,
-        None => observe::run(&config, &stop, &mut on_event)?,
-    };
-    let judged = expectations.judge(&mut outcome.report);
+    })?;
     if args.as_iperf2.is_none() {
-        sink.report(&outcome.report)?;
+        sink.report(&ended.report)?;
     }
-    if let Some(failure) = outcome.failure {
-        return Err(failure);
-    }
-    judged.map(|()| Status::of(outcome.report.verdict.as_ref()))
+    ended.status()
+}
+
+/// What `args` ask for, ready to be run; all that can be wrong with them is told before.
+pub fn plan(args: &Recv) -> Result<Plan> {
+    let config = configuration(args)?;
+    let expectations = output::expectations(&args.output)?;
+    let capture = args.pcap.clone();
+    Ok(Box::new(move |stop, on_event| {
+        let outcome = match &capture {
+            Some(file) => observe::analyse(&config, file, on_event)?,
+            None => observe::run(&config, stop, on_event)?,
+        };
+        Ok(Ended::judge(outcome, &expectations))
+    }))
 }
 
 fn configuration(args: &Recv) -> Result<RecvConfig> {
@@ -94,6 +100,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
     Ok(RecvConfig {
         interface: d.iface.clone(),
         backend: choice(d.backend),
+        kernel_drops: d.kernel_drops == KernelDrops::On,
         sink: match args.sink {
             SinkProgram::Auto => SinkChoice::Auto,
             SinkProgram::Xdp => SinkChoice::Xdp,

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::json;
+use wirerate_engine::agent::protocol;
 use wirerate_engine::stamp::reflector::{self, Config, Event};
 use wirerate_engine::stamp::report::Reflected;
 
@@ -15,9 +16,42 @@ use crate::{Result, Status};
 
 /// Reflects until it is asked to stop, and reports.
 pub fn run(args: &Reflect) -> Result<Status> {
+    let config = configuration(args);
+    let mut sink = open(&args.output)?;
+    let mut ready = ReadyFd::open(args.ready_fd)?;
+    let stop = stop_on_signals()?;
+    let mut last = 0;
+    let ended = reflector::run(&config, &stop, &mut |event| {
+        sink.line(&told(event));
+        match event {
+            Event::Ready => ready.tell(),
+            Event::Interval { end_ns, received, answered } => {
+                if received > last {
+                    let seconds = end_ns as f64 / 1e9;
+                    sink.progress(|| {
+                        format!(
+                            "{seconds:>7.1} s  received {:>9}  answered {:>9}",
+                            count(received),
+                            count(answered)
+                        )
+                    });
+                }
+                last = received;
+            }
+        }
+    })?;
+    for warning in &ended.report.warnings {
+        warn(&mut sink, warning);
+    }
+    sink.result(&ended.report, render)?;
+    ended.failure.map_or(Ok(Status::Finished), Err)
+}
+
+/// Where to listen, and how to answer.
+pub fn configuration(args: &Reflect) -> Config {
     let everywhere = [Listen::everywhere()];
     let listen = if args.addresses.is_empty() { &everywhere[..] } else { &args.addresses };
-    let config = Config {
+    Config {
         addresses: listen.iter().flat_map(|l| l.sockets(args.port)).collect(),
         stateful: !args.stateless,
         timestamps: by(args.timestamps),
@@ -26,37 +60,17 @@ pub fn run(args: &Reflect) -> Result<Status> {
         answer_short: args.answer_short,
         duration: args.duration,
         interval: args.output.interval,
-    };
-    let mut sink = open(&args.output)?;
-    let mut ready = ReadyFd::open(args.ready_fd)?;
-    let stop = stop_on_signals()?;
-    let mut last = 0;
-    let ended = reflector::run(&config, &stop, &mut |event| match event {
-        Event::Ready => {
-            ready.tell();
-            sink.line(&json!({"event": "ready"}));
-        }
-        Event::Interval { end_ns, received, answered } => {
-            let interval = json!({"end_ns": end_ns, "received": received, "answered": answered});
-            sink.line(&json!({"event": "interval", "interval": interval}));
-            if received > last {
-                let seconds = end_ns as f64 / 1e9;
-                sink.progress(|| {
-                    format!(
-                        "{seconds:>7.1} s  received {:>9}  answered {:>9}",
-                        count(received),
-                        count(answered)
-                    )
-                });
-            }
-            last = received;
-        }
-    })?;
-    for warning in &ended.report.warnings {
-        warn(&mut sink, warning);
     }
-    sink.result(&ended.report, render)?;
-    ended.failure.map_or(Ok(Status::Finished), Err)
+}
+
+/// What happens meanwhile, as a line tells it.
+pub fn told(event: Event) -> protocol::Event {
+    match event {
+        Event::Ready => protocol::Event::Ready,
+        Event::Interval { end_ns, received, answered } => protocol::Event::Interval {
+            interval: json!({"end_ns": end_ns, "received": received, "answered": answered}),
+        },
+    }
 }
 
 fn render(report: &Reflected) -> String {

@@ -9,24 +9,29 @@ use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::queue::{HugePages, Tuning};
 use wirerate_engine::target::Scheme;
 
-use crate::args::{self, Backend, PayloadKind, Send, SendFormat, Timestamps, ZeroCopy};
+use crate::args::{self, Backend, KernelDrops, PayloadKind, Send, SendFormat, Timestamps, ZeroCopy};
 use crate::output::{self, Sink};
 use crate::signals::stop_on_signals;
+use crate::task::{Ended, Plan};
 use crate::{Result, Status, rtp};
 
 /// Sends until it is done, and reports.
 pub fn run(args: &Send) -> Result<Status> {
-    let config = configuration(args)?;
-    let expectations = output::expectations(&args.output)?;
+    let run = plan(args)?;
     let mut sink = Sink::open(&args.output)?;
     let stop = stop_on_signals()?;
-    let mut outcome = generate::run(&config, &stop, &mut |event| sink.event(&event))?;
-    let judged = expectations.judge(&mut outcome.report);
-    sink.report(&outcome.report)?;
-    if let Some(failure) = outcome.failure {
-        return Err(failure);
-    }
-    judged.map(|()| Status::of(outcome.report.verdict.as_ref()))
+    let ended = run(&stop, &mut |event| sink.event(&event))?;
+    sink.report(&ended.report)?;
+    ended.status()
+}
+
+/// What `args` ask for, ready to be run; all that can be wrong with them is told before.
+pub fn plan(args: &Send) -> Result<Plan> {
+    let config = configuration(args)?;
+    let expectations = output::expectations(&args.output)?;
+    Ok(Box::new(move |stop, on_event| {
+        Ok(Ended::judge(generate::run(&config, stop, on_event)?, &expectations))
+    }))
 }
 
 pub fn configuration(args: &Send) -> Result<SendConfig> {
@@ -40,6 +45,7 @@ pub fn configuration(args: &Send) -> Result<SendConfig> {
     let mut config = SendConfig {
         interface: d.iface.clone(),
         backend: choice(d.backend),
+        kernel_drops: d.kernel_drops == KernelDrops::On,
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
         tuning: Tuning {
             zero_copy: args.zero_copy == ZeroCopy::Auto,

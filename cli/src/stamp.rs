@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 
-use serde_json::json;
+use wirerate_engine::agent::protocol;
 use wirerate_engine::packet::stamp;
 use wirerate_engine::report::Distribution;
 use wirerate_engine::stamp::Timestamps;
 use wirerate_engine::stamp::report::{Interval, Report};
-use wirerate_engine::stamp::sender::{self, Config, Event, Numbering};
+use wirerate_engine::stamp::sender::{self, Config, Event, Numbering, Outcome};
 use wirerate_engine::{Error, report::Warning};
 
 use crate::args::stamp::{Format, Numbering as Told, Results, Stamp, Timestamps as By, resolve};
-use crate::output::{Form, Sink, say};
+use crate::output::{Form, Sink, plain, say, told_warning};
 use crate::signals::stop_on_signals;
 use crate::text::{count, outcome, time, warning};
 use crate::{Result, Status};
@@ -21,12 +21,22 @@ pub fn run(args: &Stamp) -> Result<Status> {
     let config = configuration(args)?;
     let mut sink = open(&args.output)?;
     let stop = stop_on_signals()?;
-    let ended = sender::run(&config, &stop, &mut |event| tell(&mut sink, &event))?;
-    let mut report = ended.report;
+    let mut ended = sender::run(&config, &stop, &mut |event| tell(&mut sink, &event))?;
+    judge(args, &mut ended);
+    sink.result(&ended.report, render)?;
+    status(ended)
+}
+
+/// Adds the verdict, where one is asked for.
+pub fn judge(args: &Stamp, ended: &mut Outcome) {
     if let Some(below) = args.expect_loss_below {
-        report.expect_loss_below(below);
+        ended.report.expect_loss_below(below);
     }
-    sink.result(&report, render)?;
+}
+
+/// How the command ends.
+pub fn status(ended: Outcome) -> Result<Status> {
+    let report = &ended.report;
     match ended.failure {
         Some(failure) => Err(failure),
         // Who names no limit still wants to know that nothing came back.
@@ -37,7 +47,8 @@ pub fn run(args: &Stamp) -> Result<Status> {
     }
 }
 
-fn configuration(args: &Stamp) -> Result<Config> {
+/// What to send, and to whom.
+pub fn configuration(args: &Stamp) -> Result<Config> {
     let target = resolve(&args.target, args.port).map_err(|why| {
         Error::usage(format!("{}: {why}", args.target))
             .fix("name an address, as 192.0.2.1 or [2001:db8::1]:862")
@@ -88,18 +99,24 @@ pub fn open(results: &Results) -> Result<Sink> {
 }
 
 fn tell(sink: &mut Sink, event: &Event<'_>) {
+    sink.line(&told(event));
     match event {
-        Event::Interval(interval) => {
-            sink.line(&json!({"event": "interval", "interval": interval}));
-            sink.progress(|| line(interval));
-        }
-        Event::Warning(warning) => warn(sink, warning),
+        Event::Interval(interval) => sink.progress(|| line(interval)),
+        Event::Warning(what) => say(&warning(what)),
+    }
+}
+
+/// What happens during a session, as a line tells it.
+pub fn told(event: &Event<'_>) -> protocol::Event {
+    match event {
+        Event::Interval(interval) => protocol::Event::Interval { interval: plain(interval) },
+        Event::Warning(warning) => told_warning(warning),
     }
 }
 
 /// Tells a warning.
 pub fn warn(sink: &mut Sink, what: &Warning) {
-    sink.line(&json!({"event": "warning", "warning": what}));
+    sink.line(&told_warning(what));
     say(&warning(what));
 }
 

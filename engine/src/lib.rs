@@ -6,6 +6,7 @@
 //! [`drops`] reads every other place where a packet can be lost, [`ledger`] adds it all up, and
 //! [`report`] is the plain data that comes out. ARCHITECTURE.md has the picture.
 
+pub mod agent;
 pub mod backend;
 pub mod clock;
 pub mod control;
@@ -24,6 +25,7 @@ pub mod pacing;
 pub mod packet;
 pub mod profile;
 pub mod queue;
+pub mod replicator;
 pub mod report;
 pub mod rtcp;
 pub mod stamp;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use wirerate_engine::lab::{Host, Netns};
 
+pub mod agents;
 pub mod contained;
 pub mod inject;
 pub mod scene;

@@ -1,6 +1,6 @@
 //! The programs that run in the kernel. `scripts/ebpf` builds them into the object that the engine embeds.
 //!
-//! [`steer`] hands selected packets to AF_XDP sockets; [`sink_xdp`] and [`sink_tc`] count them and drop them; [`generate`] makes packets; [`drops`] and
+//! [`steer`] hands selected packets to AF_XDP sockets; [`sink_xdp`] and [`sink_tc`] count them and drop them; [`generate`] makes packets; [`replicate`] copies those of groups to their members; [`drops`] and
 //! [`xdp_drops`] count what the kernel threw away;
 //! [`datagram`] tells whose it was.
 //! Nothing here may panic: a panic leaves an undefined symbol, and the build refuses the object.
@@ -12,6 +12,7 @@ mod frame;
 mod generate;
 mod packet;
 mod probe;
+mod replicate;
 mod sink;
 mod sink_tc;
 mod sink_xdp;

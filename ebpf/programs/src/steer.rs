@@ -22,7 +22,7 @@ static STEER_RULES: HashMap<RuleKey, u32> = HashMap::with_max_entries(1, 0);
 
 /// The sockets, by queue.
 #[map]
-static STEER_SOCKETS: XskMap = XskMap::with_max_entries(QUEUES, 0);
+pub static STEER_SOCKETS: XskMap = XskMap::with_max_entries(QUEUES, 0);
 
 /// Packets and bytes, by [`Verdict::index`].
 #[map]

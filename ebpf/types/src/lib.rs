@@ -6,5 +6,6 @@
 
 pub mod drops;
 pub mod generate;
+pub mod replicate;
 pub mod sink;
 pub mod steer;

@@ -2,11 +2,14 @@
 //! one; `engine/tests/corpus.rs` feeds them what is kept in `corpus/`.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod btf;
 pub mod fragments;
 pub mod frame;
 pub mod headers;
+pub mod igmp;
 pub mod iperf2;
+pub mod mld;
 pub mod observer;
 pub mod pcap;
 pub mod probe;
@@ -24,11 +27,14 @@ pub type Check = fn(&[u8]);
 
 /// Every target by its name.
 pub const TARGETS: &[(&str, Check)] = &[
+    ("agent", agent::check),
     ("btf", btf::check),
     ("fragments", fragments::check),
     ("frame", frame::check),
     ("headers", headers::check),
+    ("igmp", igmp::check),
     ("iperf2", iperf2::check),
+    ("mld", mld::check),
     ("observer", observer::check),
     ("pcap", pcap::check),
     ("probe", probe::check),

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use wirerate_engine::interop::iperf2::server::Spec;
 use wirerate_engine::measure::tally::RxTally;
 use wirerate_engine::observe::{FormatChoice, Observer, ObserverSpec};
+use wirerate_engine::packet::ends::ends;
 use wirerate_engine::packet::probe::{End, Kind, LEN, MESSAGE_LEN, Message, Probe};
 use wirerate_engine::queue::{RxMeta, Sink};
 
@@ -13,7 +14,7 @@ use super::script::Script;
 const START: u64 = 1_800_000_000_000_000_000;
 const FORTY_BITS: u64 = (1 << 40) - 1;
 
-/// Gives the datagrams that `input` describes to an observer that takes runs whole and to one that is given each by itself.
+/// Gives the datagrams that `input` describes to an observer that takes runs whole, to one that takes what it can by turns, and to one that is given each by itself.
 pub fn check(input: &[u8]) {
     let mut script = Script::new(input);
     let format = [
@@ -27,6 +28,7 @@ pub fn check(input: &[u8]) {
     let format = format[usize::from(script.byte()) % format.len()];
     let spec = ObserverSpec { format, ready_ns: START, ..ObserverSpec::default() };
     let mut quick = Observer::new(spec.clone());
+    let mut in_turn = Observer::new(spec.clone());
     // iperf's lines are made beside, and change nothing.
     let lines = Spec { interval_ns: 100_000_000, tai_minus_utc_ns: 37_000_000_000 };
     let mut careful = Observer::new(ObserverSpec { as_iperf2: Some(lines), ..spec });
@@ -61,13 +63,17 @@ pub fn check(input: &[u8]) {
             }
         };
         quick.run(&meta, &buffer, stride, count);
+        let ends = ends(meta.source, meta.destination).expect("IPv4");
         let again = choice & 0x10 != 0;
         for n in 0..count * (1 + usize::from(again)) {
             let from = (n % count * stride).min(buffer.len());
             let one = &buffer[from..(from + stride).min(buffer.len())];
             careful.run(&meta, one, one.len().max(1), 1);
             if n >= count {
-                quick.one_more(&meta, one);
+                quick.more(&meta, std::iter::once(one));
+            }
+            if !(in_turn.turns(meta.arrived_ns) && in_turn.turn(&ends, one)) {
+                in_turn.run(&meta, one, one.len().max(1), 1);
             }
             given += 1;
         }
@@ -75,15 +81,8 @@ pub fn check(input: &[u8]) {
     }
     careful.pass(now);
     let (a, b) = (tally(&mut quick), tally(&mut careful));
-    assert_eq!(a.counters, b.counters);
-    assert_eq!((a.messages, a.negative_latency, a.untracked), (b.messages, b.negative_latency, b.untracked));
-    assert_eq!(a.latency, b.latency);
-    assert_eq!(a.gaps, b.gaps);
-    let steps = |t: &RxTally| (t.steps.sizes.clone(), t.steps.lowest, t.steps.highest);
-    assert_eq!(steps(&a), steps(&b));
-    for (a, b) in a.streams.iter().zip(&b.streams) {
-        assert_eq!((a.key, a.counters, a.jitter_ns, a.end), (b.key, b.counters, b.jitter_ns, b.end));
-    }
+    same(&a, &b);
+    same(&tally(&mut in_turn), &b);
     let c = a.counters;
     assert_eq!(c.packets, c.unique + c.duplicate);
     assert_eq!(quick.packets(), c.packets);
@@ -138,4 +137,17 @@ fn end(script: &mut Script<'_>, sequence: u64) -> (Vec<u8>, usize, usize) {
         .emit(&mut bytes);
     Message { end, clock: None, announced: u64::from(which >> 4) }.emit(&mut bytes);
     (bytes, MESSAGE_LEN, 1)
+}
+
+/// Two observers that were given the same say the same.
+fn same(a: &RxTally, b: &RxTally) {
+    assert_eq!(a.counters, b.counters);
+    assert_eq!((a.messages, a.negative_latency, a.untracked), (b.messages, b.negative_latency, b.untracked));
+    assert_eq!(a.latency, b.latency);
+    assert_eq!(a.gaps, b.gaps);
+    let steps = |t: &RxTally| (t.steps.sizes.clone(), t.steps.lowest, t.steps.highest);
+    assert_eq!(steps(a), steps(b));
+    for (a, b) in a.streams.iter().zip(&b.streams) {
+        assert_eq!((a.key, a.counters, a.jitter_ns, a.end), (b.key, b.counters, b.jitter_ns, b.end));
+    }
 }

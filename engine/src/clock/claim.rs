@@ -4,13 +4,15 @@
 use std::fs;
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
+
 use crate::sys::timex;
 
 /// Whether the clock is disciplined, and whose it is.
 ///
 /// The kernel knows that somebody keeps its clock, how large that somebody says the error is, and the offset of CLOCK_TAI to UTC. It is not told
 /// by what: PTP, NTP and a GPS receiver look the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// The kernel that runs the clock, as a hash of its boot's identifier: namespaces and containers of one kernel have one. Not 0.
     pub host: u64,

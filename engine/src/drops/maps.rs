@@ -1,7 +1,7 @@
 //! The shared plain data as keys and values of eBPF maps.
 #![expect(unsafe_code, reason = "aya takes only what promises to be plain data")]
 
-use wirerate_ebpf_types::{drops, generate, sink, steer};
+use wirerate_ebpf_types::{drops, generate, replicate, sink, steer};
 
 macro_rules! plain {
     ($($(#[$doc:meta])* $name:ident($inner:ty);)*) => {$(
@@ -33,6 +33,12 @@ plain! {
     Progress(generate::Progress);
     /// What the interface did with a generator's packets.
     Taken(generate::Taken);
+    /// Key of the replicator's groups.
+    GroupKey(replicate::GroupKey);
+    /// Where a group goes.
+    Way(replicate::Way);
+    /// What an interface did with copies.
+    Transmitted(replicate::Transmitted);
     /// Key of the rule map.
     RuleKey(steer::RuleKey);
     /// Value of the counter array.

@@ -339,7 +339,7 @@ fn name_of(ifindex: u32) -> Option<String> {
 }
 
 /// What the programs must know of a kernel that describes itself so.
-fn layout_of(kernel: &Btf, side: Side) -> Result<Layout> {
+pub(crate) fn layout_of(kernel: &Btf, side: Side) -> Result<Layout> {
     let offset = |structure: &str, path: &str| {
         kernel.offset(structure, path).ok_or_else(|| {
             Error::environment(format!("{}: struct {structure} has no member {path}", btf::KERNEL))

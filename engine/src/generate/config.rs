@@ -163,6 +163,7 @@ impl SendConfig {
             "target": self.target.to_string(),
             "iface": self.interface,
             "backend": self.backend,
+            "kernel_drops": self.kernel_drops,
             "on_irq_cpu": self.on_irq_cpu,
             "sched": self.policy.to_string(),
             "busy_poll": self.tuning.busy_poll,

@@ -11,7 +11,7 @@ pub mod irq;
 pub mod kernel;
 pub mod namespace;
 pub mod neighbour;
-mod netdev;
+pub(crate) mod netdev;
 mod netlink;
 pub mod nic;
 pub mod pcie;

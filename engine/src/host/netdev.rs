@@ -58,7 +58,7 @@ impl XdpFeatures {
 }
 
 /// The XDP features of the interface with this index; none where the kernel has no such family or device.
-pub(super) fn xdp_features(index: u32) -> Option<XdpFeatures> {
+pub(crate) fn xdp_features(index: u32) -> Option<XdpFeatures> {
     let family = family_id("netdev").ok()??;
     let ask = Generic::new(family, DEV_GET, IFINDEX, index.to_ne_bytes().to_vec());
     let answers = netlink::ask(NETLINK_GENERIC, &ask, 0).ok()?;

@@ -12,11 +12,13 @@
 //! ```
 //!
 //! The middle is a bridge with IGMPv3 and MLDv2 snooping and a querier, and has no XDP program on its ports: there
-//! tcpdump, nftables and the port counters see every packet. The namespaces have no names and end with the process.
+//! tcpdump, nftables and the port counters see every packet. Other middles, each a device that copies multicast in its own way, are in [`device`].
+//! The namespaces have no names and end with the process.
 //! Everything is set up with iproute2's `ip`.
 #![forbid(unsafe_code)]
 
 pub mod demo;
+pub mod device;
 mod ip;
 mod places;
 
@@ -69,31 +71,6 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// A bridge between one sender and `receivers` receivers.
-    ///
-    /// # Errors
-    /// Without CAP_SYS_ADMIN and CAP_NET_ADMIN, without `ip`, or when the kernel lacks veth or bridges.
-    pub fn bridge(receivers: u8) -> Result<Self> {
-        let middle = new_netns()?;
-        ip::configure(
-            &middle,
-            // IGMPv3 and MLDv2: members of the versions before keep silent when they hear another's report, and the
-            // bridge, which passes reports on as long as it is new, would not learn of them for seconds.
-            "link add br0 type bridge mcast_snooping 1 mcast_querier 1 mcast_startup_query_interval 20 \
-               mcast_igmp_version 3 mcast_mld_version 2\n\
-             link set lo up\n\
-             link set br0 up\n",
-        )?;
-        let sender = attach(&middle, "s0", 1)?;
-        let receivers =
-            (1..=receivers).map(|n| attach(&middle, &format!("r{n}"), 10 + n)).collect::<Result<_>>()?;
-        let lab = Self { sender, middle, receivers };
-        lab.introduce()?;
-        lab.hosts().try_for_each(|host| ip::wait_for_port(&lab.middle, &host.port))?;
-        lab.hosts().try_for_each(|host| ip::wait_for_group_route(&host.netns, INTERFACE))?;
-        Ok(lab)
-    }
-
     /// All ends, the sender first.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         std::iter::once(&self.sender).chain(&self.receivers)
@@ -106,42 +83,6 @@ impl Lab {
     pub fn wait_for_members(&self, group: IpAddr, ports: usize) -> Result<()> {
         ip::wait_for_members(&self.middle, group, ports)
     }
-
-    /// Tells every host its neighbours' hardware addresses, so that the first packets of a test do not wait for ARP.
-    fn introduce(&self) -> Result<()> {
-        let macs = self.hosts().map(|h| ip::mac_of(&h.netns, INTERFACE)).collect::<Result<Vec<_>>>()?;
-        for host in self.hosts() {
-            let mut script = String::new();
-            for (other, mac) in self.hosts().zip(&macs).filter(|(other, _)| other.ipv4 != host.ipv4) {
-                for address in [IpAddr::from(other.ipv4), other.ipv6.into()] {
-                    script +=
-                        &format!("neigh replace {address} lladdr {mac} dev {INTERFACE} nud permanent\n");
-                }
-            }
-            ip::configure(&host.netns, &script)?;
-        }
-        Ok(())
-    }
-}
-
-/// Makes a host with the number `n` in its addresses and connects it to the bridge by `port`.
-fn attach(middle: &Netns, port: &str, n: u8) -> Result<Host> {
-    let netns = new_netns()?;
-    let ipv4 = Ipv4Addr::new(10, 77, 0, n);
-    let ipv6 = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, u16::from(n));
-    ip::connect(middle, port, &netns, INTERFACE)?;
-    ip::configure(middle, &format!("link set {port} master br0 up\n"))?;
-    ip::configure(
-        &netns,
-        &format!(
-            "link set lo up\n\
-             address add {ipv4}/24 dev {INTERFACE}\n\
-             address add {ipv6}/64 dev {INTERFACE} nodad\n\
-             link set {INTERFACE} up\n\
-             route add 224.0.0.0/4 dev {INTERFACE}\n"
-        ),
-    )?;
-    Ok(Host { netns, ipv4, ipv6, port: port.to_owned() })
 }
 
 fn new_netns() -> Result<Netns> {

@@ -7,11 +7,36 @@ const MAX_DIFFERENCE: u64 = 1 << 56;
 /// The smoothed difference in transit time between one datagram and the next, in order of arrival.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Jitter {
+    /// There is a last datagram to compare with.
+    begun: bool,
+    smoothed: Smoothed,
+}
+
+/// That of datagrams of which at least one has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Smoothed {
     /// Arrival minus sending time of the last datagram; the clocks' offset is in it and falls out.
-    transit: Option<i64>,
+    transit: i64,
     /// The average, 16 times as large, as in RFC 3550 appendix A.8.
     scaled: u64,
     max_scaled: u64,
+}
+
+impl Smoothed {
+    /// Arrival minus sending time of the last datagram, in ns.
+    #[inline]
+    pub fn transit(&self) -> i64 {
+        self.transit
+    }
+
+    /// Takes in a datagram that arrived `transit` ns after it was sent, by clocks that may differ by any amount.
+    #[inline(always)]
+    pub fn arrive_after(&mut self, transit: i64) {
+        let difference = transit.wrapping_sub(self.transit).unsigned_abs().min(MAX_DIFFERENCE);
+        self.transit = transit;
+        self.scaled = self.scaled + difference - ((self.scaled + 8) >> 4);
+        self.max_scaled = self.max_scaled.max(self.scaled);
+    }
 }
 
 impl Jitter {
@@ -24,17 +49,27 @@ impl Jitter {
     /// Takes in a datagram that arrived `transit` ns after it was sent, by clocks that may differ by any amount.
     #[inline]
     pub fn arrive_after(&mut self, transit: i64) {
-        if let Some(last) = self.transit.replace(transit) {
-            let difference = transit.wrapping_sub(last).unsigned_abs().min(MAX_DIFFERENCE);
-            self.scaled = self.scaled + difference - ((self.scaled + 8) >> 4);
-            self.max_scaled = self.max_scaled.max(self.scaled);
+        if self.begun {
+            self.smoothed.arrive_after(transit);
+        } else {
+            (self.begun, self.smoothed.transit) = (true, transit);
         }
+    }
+
+    /// Where it stands, once a datagram has come.
+    pub fn smoothed(&self) -> Option<Smoothed> {
+        self.begun.then_some(self.smoothed)
+    }
+
+    /// It has gone on to `smoothed` elsewhere.
+    pub fn resume(&mut self, smoothed: Smoothed) {
+        *self = Self { begun: true, smoothed };
     }
 
     /// Takes in `count` datagrams with the transit time of the last one: that they were sent and arrived at the same times as it, or as far apart.
     #[inline]
     pub fn arrive_alike(&mut self, count: u64) {
-        let mut scaled = self.scaled;
+        let mut scaled = self.smoothed.scaled;
         let fall = |scaled: &mut u64, count: u64| (0..count).for_each(|_| *scaled -= (*scaled + 8) >> 4);
         let mut left = count;
         // Below 8 it falls no further.
@@ -43,17 +78,17 @@ impl Jitter {
             left -= 8;
         }
         fall(&mut scaled, left % 8);
-        self.scaled = scaled;
+        self.smoothed.scaled = scaled;
     }
 
     /// The sender's clock is another from now on: the next datagram does not compare with the last.
     pub fn begin_anew(&mut self) {
-        self.transit = None;
+        self.begun = false;
     }
 
     /// The jitter now and its highest value, in ns; `None` before the first datagram.
     pub fn value(&self) -> Option<(u64, u64)> {
-        self.transit.map(|_| (self.scaled >> 4, self.max_scaled >> 4))
+        self.begun.then_some((self.smoothed.scaled >> 4, self.smoothed.max_scaled >> 4))
     }
 }
 
@@ -114,7 +149,7 @@ mod tests {
                 one_by_one.arrive(sent + n, sent + n + delay);
             }
             at_once.arrive_alike(count);
-            prop_assert_eq!(one_by_one.scaled, at_once.scaled);
+            prop_assert_eq!(one_by_one.smoothed.scaled, at_once.smoothed.scaled);
             prop_assert_eq!(one_by_one.value(), at_once.value());
         }
 

@@ -53,7 +53,7 @@ pub fn join_on(socket: &Socket, interface: Option<&Interface>, target: &Target) 
         .fix("use a group, such as 239.1.2.3 or ff15::1"));
     }
     if let Some(interface) = interface {
-        check_flags(socket, interface, target)?;
+        check_flags(socket, interface, &format!("join {target}"))?;
     }
     let index = interface.map_or(0, |interface| interface.index);
     match sys::socket::join(socket.as_fd(), index, target.destination.ip(), target.source) {
@@ -64,12 +64,15 @@ pub fn join_on(socket: &Socket, interface: Option<&Interface>, target: &Target) 
 
 /// The kernel joins on any interface, and nothing ever arrives on one without the flag. The loopback
 /// interface lacks it and nevertheless loops multicast back.
-fn check_flags(socket: &Socket, interface: &Interface, target: &Target) -> Result<()> {
+pub(super) fn check_flags(socket: &Socket, interface: &Interface, what: &str) -> Result<()> {
     let name = &interface.name;
-    let flags = sys::socket::interface_flags(socket.as_fd(), interface.index)
-        .map_err(|error| explain(error, Some(interface), target))?;
+    let flags = sys::socket::interface_flags(socket.as_fd(), interface.index).map_err(|error| {
+        Error::environment(format!("{what} on {name}"))
+            .because(error)
+            .fix(format!("{name} is gone: see `ip link`"))
+    })?;
     if flags & (libc::IFF_MULTICAST | libc::IFF_LOOPBACK) == 0 {
-        return Err(Error::environment(format!("join {target}: {name} has no MULTICAST flag"))
+        return Err(Error::environment(format!("{what}: {name} has no MULTICAST flag"))
             .fix(format!("ip link set dev {name} multicast on")));
     }
     Ok(())

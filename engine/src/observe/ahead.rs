@@ -37,12 +37,18 @@ impl Ahead {
         Self { series: Series::new(&next), length, count: 0, meta: *meta }
     }
 
-    /// Takes the next datagram if it is the one foreseen. Its meta data has to be that of the one before.
+    /// Takes datagrams as long as each is the one foreseen; returns the first that is not. Their meta data has to be that of the one before.
     #[inline]
-    pub(super) fn take(&mut self, payload: &[u8]) -> bool {
-        let taken = payload.len() == self.length && self.series.take(payload);
-        self.count += u64::from(taken);
-        taken
+    pub(super) fn take_each<'a>(
+        &mut self,
+        payloads: &mut impl Iterator<Item = &'a [u8]>,
+    ) -> Option<&'a [u8]> {
+        // Copies stay in registers.
+        let (mut series, length) = (self.series, self.length);
+        let other = payloads.find(|payload| payload.len() != length || !series.take(payload));
+        self.count += series.since(&self.series);
+        self.series = series;
+        other
     }
 
     /// Takes those foreseen off the front of `buf`, where they lie `stride` bytes apart, at most `limit`; returns how many.
@@ -82,6 +88,12 @@ impl Ahead {
     #[inline]
     pub(super) fn alike(&self) -> (&RxMeta, usize) {
         (&self.meta, self.length)
+    }
+
+    /// Whether something is foreseen, or has come and was not entered.
+    #[inline(always)]
+    pub(super) fn is_open(&self) -> bool {
+        self.length != NEVER
     }
 
     /// Foresees nothing any more.

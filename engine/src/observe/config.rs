@@ -150,6 +150,7 @@ impl RecvConfig {
             "target": self.target.to_string(),
             "iface": self.interface,
             "backend": self.backend,
+            "kernel_drops": self.kernel_drops,
             "sink": (self.backend == Choice::Xdp).then(|| self.sink.name()),
             "on_irq_cpu": self.on_irq_cpu,
             "sched": self.policy.to_string(),

@@ -3,6 +3,7 @@
 
 mod ahead;
 mod arrivals;
+pub(crate) mod capture;
 mod config;
 mod ending;
 mod moment;
@@ -16,6 +17,7 @@ pub mod sink;
 mod source;
 mod stream;
 mod team;
+mod turns;
 pub(crate) mod worker;
 
 pub use config::RecvConfig;

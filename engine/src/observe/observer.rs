@@ -11,11 +11,12 @@ use rustc_hash::FxHashMap;
 use self::media::Candidates;
 use super::FormatChoice;
 use super::ahead::Ahead;
-use super::moment::Moment;
+use super::moment::{Moment, sender_place};
 use super::pairs::Pairs;
 use super::rtcp::Inbox;
 use super::senders::Senders;
 use super::stream::{Stream, transit};
+use super::turns::Turns;
 use crate::interop::iperf2;
 use crate::interop::iperf2::server::{Row, Server};
 use crate::measure::delay::{Spreads, Steps};
@@ -24,8 +25,9 @@ use crate::measure::latency::Recorder;
 use crate::measure::media::MediaSpec;
 use crate::measure::sequence::{Arrival, MAX_NUMBER};
 use crate::measure::tally::{Format, Pair, RxCounters, RxTally, StreamKey};
+use crate::packet::ends::Ends;
 use crate::packet::follow_up;
-use crate::packet::probe::{self, Kind, Message, Probe, unwrap40};
+use crate::packet::probe::{self, Header, Kind, Message, Probe, time_bits, unwrap40};
 use crate::profile::payload::Payload;
 use crate::queue::{RxMeta, Sink};
 
@@ -98,6 +100,10 @@ pub struct Observer {
     last_arrival_ns: u64,
     /// What has to follow in the stream `last`; closed while anything else may.
     ahead: Ahead,
+    /// What has to follow in others, while nothing is foreseen in that.
+    turns: Turns,
+    /// When the datagrams arrived of which it is asked whether they follow there.
+    turns_arrived_ns: u64,
     /// When the last datagrams were sent and arrived, where they went the short way.
     moment: Moment,
     /// Flows that may turn out to be media streams.
@@ -146,6 +152,8 @@ impl Observer {
             gaps: Gaps::default(),
             last_arrival_ns: 0,
             ahead: Ahead::default(),
+            turns: Turns::new(RECENT),
+            turns_arrived_ns: 0,
             moment: Moment::default(),
             candidates: Candidates::default(),
             rtp_heard: false,
@@ -156,8 +164,15 @@ impl Observer {
     /// Shows every datagram to `hexdump` from now on.
     pub fn set_hexdump(&mut self, hexdump: Hexdump) {
         self.close();
-        self.only_numbers = false;
+        self.look_at_all();
         self.hexdump = Some(hexdump);
+    }
+
+    /// A number is not all that has to be looked at from now on.
+    fn look_at_all(&mut self) {
+        self.only_numbers = false;
+        self.turns.enter(&mut self.streams);
+        self.turns.reset(self.recent.len());
     }
 
     /// Remembers when packets arrived, for senders that tell later when they left; packet by packet, too, if `each`.
@@ -195,6 +210,7 @@ impl Observer {
     pub fn tally(&mut self, into: &mut RxTally) {
         self.settle();
         self.enter();
+        self.turns.enter(&mut self.streams);
         let foreign = self.foreign + self.candidates.datagrams();
         into.counters = RxCounters { foreign, ..RxCounters::default() };
         for (n, stream) in self.streams.iter().enumerate() {
@@ -268,21 +284,55 @@ impl Observer {
             return false;
         }
         let Ok(probe) = Probe::parse(payload) else { return false };
-        let at = self.recent[self.place(probe.run, probe.stream)] as usize;
+        let place = self.place(probe.run, probe.stream);
+        let at = self.recent[place] as usize;
+        self.turns.forget(place, &mut self.streams);
         let stream = match self.streams.get(at) {
             Some(stream) if probe.kind == Kind::Data && stream.is_next(meta, &probe) => stream,
             _ => return false,
         };
-        if !self.moment.is(probe.time, meta.arrived_ns, stream.sender) {
-            self.begin(Moment::new(probe.time, meta.arrived_ns, stream.sender));
+        let sender = sender_place(stream.sender);
+        if self.moment.arrived_ns != meta.arrived_ns || !self.moment.is(time_bits(probe.time), sender) {
+            self.begin(Moment::new(probe.time, meta.arrived_ns, sender));
         }
         self.moment.count += 1;
-        let step = self.streams[at].next(meta, payload.len(), self.moment.transit());
+        let step = self.streams[at].next(meta, payload.len(), self.moment.transit);
         self.steps.record(step);
         if std::mem::replace(&mut self.last, at) == at {
             self.look_ahead(&probe, meta, payload.len());
+        } else {
+            let header = Header::of(&probe);
+            self.turns.remember(place, || self.streams[at].turn(meta, header, payload.len(), at));
         }
         true
+    }
+
+    /// Counts a datagram if it is the next one of a stream that is known by its turn, and not of the one that the last was of, which may go on; whether it was.
+    #[inline(always)]
+    fn take_turn(&mut self, ends: &Ends, payload: &[u8]) -> bool {
+        let (Some(header), Ok(length)) = (Header::read(payload), u16::try_from(payload.len())) else {
+            return false;
+        };
+        let Some(turn) = self.turns.of(header) else { return false };
+        if !turn.is(header, length, ends) || self.last == usize::from(turn.at) {
+            return false;
+        }
+        if !self.moment.is(header.time_bits(), turn.sender) {
+            let moment = Moment::new(header.time(), self.turns_arrived_ns, turn.sender);
+            return self.take_turn_at(moment, ends, payload);
+        }
+        let Some(step) = turn.take(&self.moment) else { return false };
+        self.last = turn.at.into();
+        self.moment.count += 1;
+        self.steps.record(step);
+        true
+    }
+
+    /// As [`take_turn`](Self::take_turn), of a datagram of another moment.
+    #[inline(never)]
+    fn take_turn_at(&mut self, moment: Moment, ends: &Ends, payload: &[u8]) -> bool {
+        self.begin(moment);
+        self.take_turn(ends, payload)
     }
 
     #[inline(never)]
@@ -305,9 +355,7 @@ impl Observer {
         let count = std::mem::take(&mut self.moment.count);
         if count > 0 {
             self.latency.record(sent_ns, arrived_ns, count);
-            if let Some(sender) = sender {
-                self.spreads.record(sender, self.moment.transit(), count);
-            }
+            self.spreads.record(sender, self.moment.transit, count);
             self.packets += count;
         }
     }
@@ -366,7 +414,8 @@ impl Observer {
             && self.spec.as_iperf2.is_none()
             && self.hexdump.is_none()
         {
-            self.moment = Moment::new(probe.time, meta.arrived_ns, self.streams[at].sender);
+            let sender = sender_place(self.streams[at].sender);
+            self.moment = Moment::new(probe.time, meta.arrived_ns, sender);
             self.look_ahead(probe, meta, payload.len());
         }
     }
@@ -589,6 +638,7 @@ impl Observer {
     #[inline]
     fn known(&mut self, key: &StreamKey) -> Option<usize> {
         let place = self.place(key.run, key.stream);
+        self.turns.forget(place, &mut self.streams);
         let at = self.recent[place] as usize;
         if self.streams.get(at).is_some_and(|stream| stream.key == *key) {
             self.last = at;
@@ -603,7 +653,7 @@ impl Observer {
     /// The place of a stream in `recent`. The streams of one run have places of their own.
     #[inline]
     fn place(&self, run: u32, stream: u16) -> usize {
-        (u32::from(stream) ^ run) as usize & (self.recent.len() - 1)
+        usize::from(probe::place(run, stream)) & (self.recent.len() - 1)
     }
 
     #[cold]
@@ -626,6 +676,8 @@ impl Observer {
         self.last = at;
         if self.streams.len() > self.recent.len() {
             self.recent = vec![0; 2 * self.recent.len()];
+            self.turns.enter(&mut self.streams);
+            self.turns.reset(self.recent.len());
             for (at, stream) in self.streams.iter().enumerate() {
                 let place = self.place(stream.key.run, stream.key.stream);
                 self.recent[place] = at as u32;
@@ -653,10 +705,26 @@ impl Sink for Observer {
     }
 
     #[inline]
-    fn one_more(&mut self, meta: &RxMeta, payload: &[u8]) {
-        if !self.ahead.take(payload) {
-            self.datagram(meta, payload);
+    fn more<'a>(&mut self, meta: &RxMeta, mut payloads: impl Iterator<Item = &'a [u8]>) {
+        while let Some(other) = self.ahead.take_each(&mut payloads) {
+            self.datagram(meta, other);
         }
+    }
+
+    #[inline]
+    fn turns(&mut self, arrived_ns: u64) -> bool {
+        self.turns.look();
+        self.turns_arrived_ns = arrived_ns;
+        if self.moment.arrived_ns != arrived_ns {
+            self.moment.close();
+        }
+        // What is foreseen is of the stream of the last datagram, and goes first.
+        !self.ahead.is_open()
+    }
+
+    #[inline(always)]
+    fn turn(&mut self, ends: &Ends, payload: &[u8]) -> bool {
+        self.take_turn(ends, payload)
     }
 }
 

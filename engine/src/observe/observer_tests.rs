@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::measure::tally::StreamTally;
+use crate::packet::ends::ends;
 use crate::packet::probe::End;
 use crate::packet::rtcp::is_rtcp;
 
@@ -501,6 +502,7 @@ proptest! {
         // An observer that shows datagrams takes no short way.
         let mut one_by_one = make(true);
         let (mut quick, mut buffered, mut framed) = (make(dumped), make(dumped), make(dumped));
+        let mut in_turn = make(dumped);
         for ((meta, payloads), tally_now) in buffers.into_iter().zip(tallies) {
             payloads.iter().for_each(|payload| give(&mut one_by_one, &meta, payload));
             payloads.iter().for_each(|payload| give(&mut quick, &meta, payload));
@@ -509,18 +511,26 @@ proptest! {
                 buffered.run(&meta, &group.concat(), 64, group.len());
             }
             give(&mut framed, &meta, &payloads[0]);
-            payloads[1..].iter().for_each(|payload| framed.one_more(&meta, payload));
+            for payload in &payloads {
+                let ends = ends(meta.source, meta.destination).unwrap();
+                if !(in_turn.turns(meta.arrived_ns) && in_turn.turn(&ends, payload)) {
+                    give(&mut in_turn, &meta, payload);
+                }
+            }
+            framed.more(&meta, payloads[1..].iter().map(|payload| &payload[..]));
             if tally_now {
                 let expected = said(&mut one_by_one);
                 prop_assert_eq!(&said(&mut quick), &expected);
                 prop_assert_eq!(&said(&mut buffered), &expected);
                 prop_assert_eq!(&said(&mut framed), &expected);
+                prop_assert_eq!(&said(&mut in_turn), &expected);
             }
         }
         let expected = said(&mut one_by_one);
         prop_assert_eq!(&said(&mut quick), &expected);
         prop_assert_eq!(&said(&mut buffered), &expected);
         prop_assert_eq!(&said(&mut framed), &expected);
+        prop_assert_eq!(&said(&mut in_turn), &expected);
     }
 }
 

@@ -7,13 +7,16 @@ mod volume;
 use self::media::MediaStream;
 use self::volume::Volume;
 use super::arrivals::Arrivals;
+use super::moment::sender_place;
+use super::turns::Turn;
 use crate::interop::iperf2;
 use crate::measure::jitter::Jitter;
 use crate::measure::media::MediaFigures;
 use crate::measure::sequence::{Arrival, Detail, MAX_NUMBER, Tracker, When};
 use crate::measure::tally::{Format, RxCounters, StreamKey, StreamTally};
-use crate::packet::probe::{End, Message, Probe};
-use crate::queue::RxMeta;
+use crate::packet::ends::ends;
+use crate::packet::probe::{End, Header, Message, Number, Probe};
+use crate::queue::{PLAIN_OVERHEAD, RxMeta};
 
 /// Silence in ns after which iperf may have been started again without an end having been heard.
 const SILENCE_NS: u64 = 1_000_000_000;
@@ -138,6 +141,36 @@ impl Stream {
         self.tracker.follow(1);
         self.jitter.arrive_after(transit);
         transit.saturating_sub(std::mem::replace(&mut self.newest, transit))
+    }
+
+    /// What comes next after a datagram of a single plain frame that came in order, with this header, if it is all that has to be looked at; `at` is where this stream is.
+    pub(super) fn turn(&self, meta: &RxMeta, header: Header, length: usize, at: usize) -> Option<Turn> {
+        let plain = (meta.overhead, meta.frames) == (PLAIN_OVERHEAD, 1);
+        let simple =
+            self.arrivals.is_none() && self.with_copies.is_none() && self.tracker.next() < MAX_NUMBER / 4;
+        let jitter =
+            self.jitter.smoothed().filter(|jitter| plain && simple && jitter.transit() == self.newest)?;
+        Some(Turn {
+            constant: header.constant() | u64::from(u16::try_from(length).ok()?),
+            next: Number::new(self.tracker.next()),
+            last_ns: self.last_ns,
+            jitter,
+            ends: ends(meta.source, meta.destination)?,
+            at: at.try_into().ok()?,
+            sender: sender_place(self.sender),
+        })
+    }
+
+    /// Takes in what came since by its turns.
+    pub(super) fn take_turns(&mut self, turn: &Turn) {
+        let count = turn.next.since(Number::new(self.tracker.next()));
+        if count > 0 {
+            self.volume.add_alike(count);
+            self.tracker.follow(count);
+            self.last_ns = turn.last_ns;
+            self.newest = turn.jitter.transit();
+            self.jitter.resume(turn.jitter);
+        }
     }
 
     /// What few streams need of the datagram that comes next.

@@ -2,11 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+pub mod ends;
 pub mod ethernet;
 pub mod follow_up;
 pub mod fragment;
 pub mod frame;
+pub mod igmp;
 pub mod ip;
+pub mod mld;
 pub mod probe;
 pub mod rtcp;
 pub mod rtp;

@@ -133,6 +133,96 @@ impl Probe {
     }
 }
 
+/// A header as it stands in a packet: for comparing it with what it has to be, before its fields are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header(Words);
+
+impl Header {
+    /// The first [`LEN`] bytes of `payload`; `None` when it is shorter.
+    #[inline(always)]
+    pub fn read(payload: &[u8]) -> Option<Self> {
+        payload.first_chunk().map(|header| Self(Words::read(header)))
+    }
+
+    /// That of `probe`.
+    #[inline]
+    pub fn of(probe: &Probe) -> Self {
+        Self(probe.words())
+    }
+
+    /// Whether the check fits.
+    #[inline(always)]
+    pub fn is_checked(self) -> bool {
+        self.0.is_checked()
+    }
+
+    /// What is the same in all headers of a kind, run and stream, and tells them from all others. The low 16 bits are 0.
+    #[inline(always)]
+    pub fn constant(self) -> u64 {
+        self.0.first << 16
+    }
+
+    /// See [`place`].
+    #[inline(always)]
+    pub fn place(self) -> u16 {
+        place((self.0.first >> 16) as u32, self.0.first as u16)
+    }
+
+    /// Whether this is the sequence number.
+    #[inline(always)]
+    pub fn has_number(self, number: Number) -> bool {
+        (self.0.second ^ number.0) >> 24 == 0
+    }
+
+    /// See [`time_bits`].
+    #[inline(always)]
+    pub fn time_bits(self) -> u64 {
+        self.0.second << 40 | u64::from(self.0.third)
+    }
+
+    /// See [`Probe::time`].
+    #[inline]
+    pub fn time(self) -> u64 {
+        (self.0.second & 0xff_ffff) << 16 | u64::from(self.0.third)
+    }
+}
+
+/// A time of a header, its bits where reading them takes the least: each time has others.
+#[inline]
+pub fn time_bits(time: u64) -> u64 {
+    time >> 16 << 40 | time & 0xffff
+}
+
+/// The sequence number that comes next, as headers have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Number(u64);
+
+impl Number {
+    /// The low 40 bits of `number`.
+    #[inline]
+    pub fn new(number: u64) -> Self {
+        Self(number << 24)
+    }
+
+    /// Goes on to the next.
+    #[inline(always)]
+    pub fn advance(&mut self) {
+        self.0 = self.0.wrapping_add(1 << 24);
+    }
+
+    /// How many numbers there are from `earlier` on up to this one.
+    #[inline]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.wrapping_sub(earlier.0) >> 24
+    }
+}
+
+/// A number by which to look for a stream: those of one run differ.
+#[inline(always)]
+pub fn place(run: u32, stream: u16) -> u16 {
+    run as u16 ^ stream
+}
+
 /// A header in three numbers as they stand in it, big-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Words {
@@ -254,6 +344,13 @@ impl Series {
         }
         self.advance();
         true
+    }
+
+    /// How many headers this one has gone on since it was `earlier`.
+    #[inline]
+    pub fn since(&self, earlier: &Self) -> u64 {
+        let number = |series: &Self| series.second.swap_bytes() >> 24;
+        number(self).wrapping_sub(number(earlier)) & FORTY_BITS
     }
 
     #[inline]
@@ -391,7 +488,31 @@ mod tests {
                 }
                 prop_assert!(!expected.take(&one[..LEN - 1]));
                 prop_assert!(expected.take(&one), "header {}", n);
+                prop_assert_eq!(expected.since(&Series::new(&p)), n + 1);
             }
+        }
+
+        #[test]
+        fn a_header_is_compared_as_its_fields_are(p in probe(), q in probe(), same: bool, number: u64) {
+            let q = if same { Probe { sequence: q.sequence, ..p } } else { q };
+            let [a, b] = [p, q].map(|probe| Header::of(&probe));
+            let mut bytes = [0; LEN];
+            p.emit(&mut bytes);
+            prop_assert_eq!(Header::read(&bytes), Some(a));
+            prop_assert!(a.is_checked());
+            let fields = |p: &Probe| (p.kind, p.run, p.stream);
+            prop_assert_eq!(a.constant() == b.constant(), fields(&p) == fields(&q));
+            prop_assert_eq!(a.place(), place(p.run, p.stream));
+            prop_assert_eq!(a.time(), p.time);
+            prop_assert_eq!(a.time_bits() == b.time_bits(), p.time == q.time);
+            prop_assert_eq!(a.time_bits(), time_bits(p.time));
+            let mut next = Number::new(number);
+            (0..3).for_each(|_| next.advance());
+            let third = number.wrapping_add(3);
+            prop_assert_eq!(next, Number::new(third));
+            prop_assert_eq!(next.since(Number::new(number)), 3);
+            prop_assert_eq!(a.has_number(next), p.sequence == third & FORTY_BITS);
+            prop_assert!(a.has_number(Number::new(p.sequence)));
         }
 
         #[test]

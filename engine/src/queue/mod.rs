@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::interop::iperf2::client::ClientHeader;
 use crate::pacing::Departures;
+use crate::packet::ends::Ends;
 use crate::packet::follow_up::Departed;
 use crate::packet::probe::{Kind, Probe, Series};
 use crate::profile::rtp::Rtp;
@@ -257,13 +258,29 @@ pub trait Sink {
     /// `count` payloads lie in `buf`, each `stride` bytes, the last possibly shorter.
     fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize);
 
-    /// One more payload by itself, whose `meta` is the same in every field as in the call before: there need not be looked at it again.
+    /// More payloads, each by itself, whose `meta` is the same in every field as in the call before: there need not be looked at it again.
     #[inline]
-    fn one_more(&mut self, meta: &RxMeta, payload: &[u8]) {
+    fn more<'a>(&mut self, meta: &RxMeta, payloads: impl Iterator<Item = &'a [u8]>) {
         // Chunks of 0 bytes are none, and cannot be asked for.
-        self.run(meta, payload, payload.len().max(1), 1);
+        payloads.for_each(|payload| self.run(meta, payload, payload.len().max(1), 1));
+    }
+
+    /// What [`turn`](Self::turn) is given next arrived at `arrived_ns`. Whether anything would be taken.
+    #[inline]
+    fn turns(&mut self, _arrived_ns: u64) -> bool {
+        false
+    }
+
+    /// One payload by itself from a single frame with IPv4, without tags and options, whatever its flow; whether it was taken. If not, nothing was
+    /// done with it, and it is to be given to [`run`](Self::run). Not without [`turns`](Self::turns), and anew after any other call.
+    #[inline]
+    fn turn(&mut self, _ends: &Ends, _payload: &[u8]) -> bool {
+        false
     }
 }
+
+/// Bytes of a frame around a payload that [`Sink::turn`] is given.
+pub const PLAIN_OVERHEAD: u16 = 46;
 
 /// Packets that the queue itself lost, since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 //! [`Producer`] and [`Consumer`] each keep private copies of both indices. They touch the shared ones once for a batch, because
 //! each touch may move a cache line from another CPU: [`reserve`](Producer::reserve) – [`write`](Producer::write) …
 //! – [`commit`](Producer::commit), and [`available`](Consumer::available) – [`read`](Consumer::read) … –
-//! [`release`](Consumer::release). In a hot loop [`slots`](Producer::slots) and [`filled`](Consumer::filled) stand for the calls in the middle. Of AF_XDP's four rings the program produces into TX and fill, and consumes RX and completion;
+//! [`release`](Consumer::release). In a hot loop [`slots`](Producer::slots), [`filled`](Consumer::filled) and [`Relay`] stand for the calls in the middle. Of AF_XDP's four rings the program produces into TX and fill, and consumes RX and completion;
 //! the kernel has the other ends. [`in_memory`] makes both ends over plain memory.
 #![expect(unsafe_code, reason = "the slots and indices are memory shared with the kernel or another thread")]
 
@@ -308,18 +308,99 @@ impl<T: Copy> Iterator for Filled<'_, T> {
     }
 }
 
-impl<T: Copy> Filled<'_, T> {
-    /// How many are still to be read.
-    #[inline]
-    pub fn left(&self) -> u32 {
-        self.end.wrapping_sub(self.next)
-    }
-}
-
 impl<T> Drop for Filled<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.consumer.next = self.next;
+    }
+}
+
+/// Filled slots of one ring, for each of which at most one slot of another is written: one counter serves both in a loop.
+#[derive(Debug)]
+pub struct Relay<'a, T, U> {
+    from: &'a mut Consumer<T>,
+    to: &'a mut Producer<U>,
+    slots: NonNull<T>,
+    mask: u32,
+    into: NonNull<U>,
+    into_mask: u32,
+    /// The slot of `from` that was the first to be read, and that of `to` which it would have gone to if all slots read had been passed on.
+    first: u32,
+    first_into: u32,
+    /// Slots read so far.
+    read: u32,
+    /// Slots that can be read, and as many can be written.
+    count: u32,
+}
+
+impl<'a, T: Copy, U: Copy> Relay<'a, T, U> {
+    /// Of the slots that [`available`](Consumer::available) and [`reserve`](Producer::reserve) found, at most `most`.
+    #[inline]
+    pub fn new(from: &'a mut Consumer<T>, to: &'a mut Producer<U>, most: u32) -> Self {
+        let (filled, free) = (from.end.wrapping_sub(from.next), to.end.wrapping_sub(to.next));
+        Self {
+            slots: from.ring.slots,
+            mask: from.ring.size - 1,
+            into: to.ring.slots,
+            into_mask: to.ring.size - 1,
+            first: from.next,
+            first_into: to.next,
+            read: 0,
+            count: filled.min(free).min(most),
+            from,
+            to,
+        }
+    }
+
+    /// Slots that are to be read.
+    #[inline]
+    pub fn left(&self) -> u32 {
+        self.count - self.read
+    }
+
+    /// The next slot; `None` after the last.
+    #[inline(always)]
+    pub fn peek(&self) -> Option<T> {
+        if self.read == self.count {
+            return None;
+        }
+        let at = self.first.wrapping_add(self.read) & self.mask;
+        // SAFETY: masked to less than the ring's slots, which are there as long as the consumer. It is one of the filled ones, of which there are
+        // `count`, and the producer leaves them alone until `release`, which cannot be called meanwhile.
+        Some(unsafe { self.slots.add(at as usize).read() })
+    }
+
+    /// Goes past the slot that [`peek`](Self::peek) found, and writes one for it.
+    ///
+    /// # Panics
+    /// When there was none.
+    #[inline(always)]
+    pub fn pass_on(&mut self, value: U) {
+        assert!(self.read != self.count, "nothing is left to be passed on");
+        let at = self.first_into.wrapping_add(self.read) & self.into_mask;
+        // SAFETY: masked to less than the ring's slots, which are there as long as the producer. No more are written than were read, of which there are
+        // `count` at most, and as many are free; the producer is borrowed.
+        unsafe { self.into.add(at as usize).write(value) };
+        self.read += 1;
+    }
+
+    /// Goes past the slot that [`peek`](Self::peek) found, and writes none.
+    ///
+    /// # Panics
+    /// When there was none.
+    #[inline]
+    pub fn keep(&mut self) {
+        assert!(self.read != self.count, "nothing is left to be kept");
+        self.read += 1;
+        self.first_into = self.first_into.wrapping_sub(1);
+    }
+}
+
+impl<T, U> Drop for Relay<'_, T, U> {
+    #[inline]
+    fn drop(&mut self) {
+        self.from.next = self.first.wrapping_add(self.read);
+        self.to.next = self.first_into.wrapping_add(self.read);
     }
 }
 
@@ -406,6 +487,36 @@ mod tests {
             assert!(consumer.filled(8).eq((4..6).map(|k| n * 10 + k)));
             assert_eq!(consumer.read(), None);
             consumer.release();
+        }
+    }
+
+    #[test]
+    fn slots_are_passed_on_to_another_ring() {
+        let (mut source, mut from) = in_memory::<u64>(8, u32::MAX - 5);
+        let (mut to, mut sink) = in_memory::<u64>(4, u32::MAX - 2);
+        for n in 0..50 {
+            source.reserve(6);
+            (0..6).for_each(|k| source.write(n * 10 + k));
+            source.commit();
+            assert_eq!((from.available(8), to.reserve(8)), (6, 4));
+            let mut relay = Relay::new(&mut from, &mut to, 3);
+            assert_eq!((relay.left(), relay.peek()), (3, Some(n * 10)));
+            relay.pass_on(n * 10);
+            assert_eq!(relay.peek(), Some(n * 10 + 1));
+            relay.keep();
+            relay.pass_on(n * 10 + 2);
+            assert_eq!((relay.left(), relay.peek()), (0, None));
+            drop(relay);
+            let mut rest = Relay::new(&mut from, &mut to, 8);
+            assert_eq!(rest.left(), 2, "no more than can be passed on");
+            rest.keep();
+            drop(rest);
+            assert!(from.filled(8).eq([n * 10 + 4, n * 10 + 5]));
+            from.release();
+            to.commit();
+            assert_eq!(sink.available(4), 2);
+            assert!(sink.filled(4).eq([n * 10, n * 10 + 2]));
+            sink.release();
         }
     }
 

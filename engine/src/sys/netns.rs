@@ -54,6 +54,14 @@ impl Netns {
         Ok(Self { file: File::open(path)? })
     }
 
+    /// Another handle to it.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { file: self.file.try_clone()? })
+    }
+
     /// Its descriptor.
     pub fn fd(&self) -> RawFd {
         self.file.as_raw_fd()

@@ -71,6 +71,74 @@ pub fn join(fd: BorrowedFd<'_>, index: u32, group: IpAddr, source: Option<IpAddr
     }
 }
 
+/// Sets the whole source filter of `group`, of which the socket has to be a member: wants `sources` only, or with `exclude` all but these (MCAST_MSFILTER,
+/// RFC 3678 §5.2). An empty list that is not to be excluded leaves the group without leaving the socket's membership.
+///
+/// # Errors
+/// The kernel's own; EINVAL when the socket is no member, ENOBUFS when there are more sources than it allows.
+pub fn set_filter(
+    fd: BorrowedFd<'_>,
+    index: u32,
+    group: IpAddr,
+    exclude: bool,
+    sources: &[IpAddr],
+) -> io::Result<()> {
+    /// `struct group_filter` (linux/in.h) before its list of addresses.
+    const HEAD: usize = 8 + size_of::<libc::sockaddr_storage>() + 8;
+    /// MCAST_INCLUDE is 1 and MCAST_EXCLUDE is 0.
+    const INCLUDE: u32 = 1;
+    const MCAST_MSFILTER: c_int = 48;
+    let level = if group.is_ipv6() { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
+    let number = u32::try_from(sources.len()).map_err(|_| io::Error::from_raw_os_error(libc::ENOBUFS))?;
+    let mut request = Vec::with_capacity(HEAD + sources.len() * size_of::<libc::sockaddr_storage>());
+    request.extend(index.to_ne_bytes());
+    request.extend([0; 4]);
+    request.extend(bytes_of(group));
+    request.extend(if exclude { 0 } else { INCLUDE }.to_ne_bytes());
+    request.extend(number.to_ne_bytes());
+    sources.iter().for_each(|source| request.extend(bytes_of(*source)));
+    let len =
+        libc::socklen_t::try_from(request.len()).map_err(|_| io::Error::from_raw_os_error(libc::ENOBUFS))?;
+    // SAFETY: the request is live, laid out as the kernel has it, and its length is given.
+    let answer =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, MCAST_MSFILTER, request.as_ptr().cast(), len) };
+    check(answer).map(|_| ())
+}
+
+/// The bytes of a `sockaddr_storage` with this address and port 0.
+fn bytes_of(address: IpAddr) -> [u8; size_of::<libc::sockaddr_storage>()] {
+    let mut bytes = [0; size_of::<libc::sockaddr_storage>()];
+    let family = if address.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    bytes[..2].copy_from_slice(&(family as libc::sa_family_t).to_ne_bytes());
+    match address {
+        IpAddr::V4(v4) => bytes[4..8].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => bytes[8..24].copy_from_slice(&v6.octets()),
+    }
+    bytes
+}
+
+/// Leaves `group`, or the channel (`source`, `group`), on the interface with this index (RFC 3678 §5.1).
+///
+/// # Errors
+/// The kernel's own; EADDRNOTAVAIL when the socket is no member.
+pub fn leave(fd: BorrowedFd<'_>, index: u32, group: IpAddr, source: Option<IpAddr>) -> io::Result<()> {
+    let level = if group.is_ipv6() { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
+    match source {
+        None => {
+            let request = libc::group_req { gr_interface: index, gr_group: storage(group) };
+            set(fd, level, libc::MCAST_LEAVE_GROUP, &request)
+        }
+        Some(source) => {
+            let request = libc::group_source_req {
+                gsr_interface: index,
+                gsr_group: storage(group),
+                gsr_source: storage(source),
+            };
+            set(fd, level, libc::MCAST_LEAVE_SOURCE_GROUP, &request)
+        }
+    }
+}
+
 /// The socket's memory figures, by the `SK_MEMINFO_` constants (`SO_MEMINFO`, Linux 4.12).
 ///
 /// # Errors

@@ -72,7 +72,7 @@ fn an_end_that_is_no_datagram_shows_the_tail() {
     server.datagram(1, 0, START, 100);
     server.datagram(3, 0, START, 100);
     server.end_after(6);
-    let last = server.take().last().unwrap();
+    let last = server.take().next_back().unwrap();
     assert_eq!((last.bytes, last.lost, last.total), (200, 4, 6));
 }
 
@@ -82,12 +82,12 @@ fn jitter_begins_at_a_transit_of_nothing() {
     server.datagram(1, 16_000, START, 1);
     server.datagram(2, 16_000, START + 1, 1);
     server.end(3, 32_000, START + 2, 1);
-    let last = server.take().last().unwrap();
+    let last = server.take().next_back().unwrap();
     assert_eq!(last.jitter_ns, (1000.0 * 15.0 / 16.0) * 15.0 / 16.0 + 1000.0);
     server = self::server();
     server.datagram(1, 16_000, START, 1);
     server.finish();
-    assert_eq!(server.take().last().unwrap().jitter_ns, 0.0, "one has none");
+    assert_eq!(server.take().next_back().unwrap().jitter_ns, 0.0, "one has none");
 }
 
 proptest! {

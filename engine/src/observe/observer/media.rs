@@ -147,7 +147,7 @@ impl Observer {
             return;
         }
         self.rtp_heard = true;
-        self.only_numbers = false;
+        self.look_at_all();
         let Some(at) = self.create(key, None) else {
             self.untracked += waiting.len() as u64;
             return;

@@ -43,6 +43,11 @@ impl Volume {
         self.alike += count;
     }
 
+    /// Takes in `count` more that are as large as the last one.
+    pub(super) fn add_alike(&mut self, count: u64) {
+        self.alike += count;
+    }
+
     #[inline(never)]
     fn change(&mut self, to: (usize, u16, u16)) {
         self.sums = self.sums();

@@ -2,9 +2,10 @@
 //! flow, and only that is read.
 #![forbid(unsafe_code)]
 
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use crate::packet::ethernet::FCS_LEN;
+use crate::packet::ethernet::{FCS_LEN, TAG_LEN};
 use crate::packet::frame::parse_udp;
 use crate::queue::ring::{Desc, MORE};
 use crate::queue::{RxMeta, Sink};
@@ -12,6 +13,13 @@ use crate::queue::{RxMeta, Sink};
 /// Headers over IPv4 and IPv6 without tags and options, bytes.
 const V4: usize = 42;
 const V6: usize = 62;
+
+/// The same with one tag.
+const V4_TAGGED: usize = V4 + TAG_LEN;
+const V6_TAGGED: usize = V6 + TAG_LEN;
+
+/// Where addresses and ports over IPv4 are.
+const ENDS: usize = 26;
 
 /// Where the addresses of Ethernet end, which say nothing that is read here.
 const ADDRESSES: usize = 12;
@@ -54,23 +62,48 @@ impl Last {
         self.len = 0;
     }
 
-    /// Hands the datagram in `bytes`, a whole frame without FCS, to the sink if the headers are those of the last one; whether they were.
-    #[inline]
-    pub(super) fn again<S: Sink>(&self, bytes: &[u8], sink: &mut S) -> bool {
-        if bytes.len() != self.len {
-            return false;
+    /// Hands the datagrams in frames that come next to the sink, as long as their headers are those of the last one.
+    #[inline(always)]
+    pub(super) fn again<'a, F: NextFrame<'a>, S: Sink>(&self, frames: &mut F, sink: &mut S) {
+        match self.start {
+            V4 => self.again_behind::<V4, _, _>(frames, sink),
+            V6 => self.again_behind::<V6, _, _>(frames, sink),
+            V4_TAGGED => self.again_behind::<V4_TAGGED, _, _>(frames, sink),
+            V6_TAGGED => self.again_behind::<V6_TAGGED, _, _>(frames, sink),
+            // With options.
+            _ => {}
         }
-        let behind = match self.start {
-            V4 => same::<V4>(bytes, &self.headers),
-            V6 => same::<V6>(bytes, &self.headers),
-            start => bytes.split_at_checked(start).and_then(|(headers, behind)| {
-                (headers[ADDRESSES..] == self.headers[ADDRESSES..start]).then_some(behind)
-            }),
-        };
+    }
+
+    #[inline(always)]
+    fn again_behind<'a, const START: usize, F: NextFrame<'a>, S: Sink>(&self, frames: &mut F, sink: &mut S) {
         // The same lengths in a frame of the same length: its payload lies in the same place.
-        let Some(payload) = behind.and_then(|behind| behind.get(..self.payload)) else { return false };
-        sink.one_more(&self.meta, payload);
-        true
+        let (len, payload) = (self.len as u32, self.payload);
+        let Some(headers) = self.headers.first_chunk::<START>().copied() else { return };
+        let payloads = iter::from_fn(|| {
+            frames.next_if(len, |frame| {
+                same(frame.first_chunk()?, &headers).then(|| frame.get(START..START + payload))?
+            })
+        });
+        sink.more(&self.meta, payloads);
+    }
+
+    /// Hands the datagrams in frames that come next to the sink, as long as they are laid out as the last one over IPv4 and the sink knows them by their flow, which
+    /// may be any.
+    #[inline(always)]
+    pub(super) fn turns<'a, F: NextFrame<'a>, S: Sink>(&self, frames: &mut F, sink: &mut S) {
+        if self.start != V4 || !sink.turns(self.meta.arrived_ns) {
+            return;
+        }
+        let Some(layout) = self.headers.first_chunk().map(layout_v4) else { return };
+        let (len, payload) = (self.kept as u32, self.payload);
+        let mut taken = |frame: &'a [u8]| {
+            let headers = frame.first_chunk()?;
+            let ends = headers[ENDS..].first_chunk()?;
+            let behind = frame.get(V4..V4 + payload)?;
+            (layout_v4(headers) == layout && sink.turn(ends, behind)).then_some(())
+        };
+        while frames.next_if(len, &mut taken).is_some() {}
     }
 
     /// Takes any other frame, or a piece of a packet whose `beginning` may have come before. When that is the whole of it, hands the
@@ -117,11 +150,7 @@ impl Last {
         let (Some(a), Some(b)) = (frame.first_chunk::<V4>(), self.headers.first_chunk_mut::<V4>()) else {
             return false;
         };
-        // EtherType, version and length, total length; flags and offset, protocol; length of UDP.
-        let differ = differ(a, b, 12) & 0xffff_ff00_ffff_0000
-            | differ(a, b, 20) & 0xffff_00ff_0000_0000
-            | differ(a, b, V4 - 8) & 0xffff_0000;
-        if differ != 0 {
+        if layout_v4(a) != layout_v4(b) {
             return false;
         }
         *b = *a;
@@ -140,11 +169,7 @@ impl Last {
         let (Some(a), Some(b)) = (frame.first_chunk::<V6>(), self.headers.first_chunk_mut::<V6>()) else {
             return false;
         };
-        // EtherType, version, payload length; next header; length of UDP.
-        let differ = differ(a, b, 12) & 0xffff_f000_0000_ffff
-            | differ(a, b, 20) & 0xff00_0000_0000_0000
-            | differ(a, b, V6 - 8) & 0xffff_0000;
-        if differ != 0 {
+        if layout_v6(a) != layout_v6(b) {
             return false;
         }
         *b = *a;
@@ -206,34 +231,64 @@ impl Last {
     }
 }
 
-/// What is behind `END` bytes of `frame`, if they are those of `headers` from the EtherType on: few and wide comparisons.
-#[inline]
-fn same<'a, const END: usize>(frame: &'a [u8], headers: &[u8; KEPT]) -> Option<&'a [u8]> {
-    let (a, behind) = frame.split_first_chunk::<END>()?;
-    let b = headers.first_chunk::<END>()?;
-    // The last eight overlap those before.
-    let mut all = differ(a, b, END - 8);
-    let mut at = ADDRESSES;
-    while at + 8 <= END {
-        all |= differ(a, b, at);
-        at += 8;
-    }
-    (all == 0).then_some(behind)
+/// Frames that have arrived, in order.
+pub(super) trait NextFrame<'a> {
+    /// Takes the next one, without FCS, if it is `len` bytes long, a packet of its own, and `wanted` finds in it what it wants.
+    fn next_if<T>(&mut self, len: u32, wanted: impl FnOnce(&'a [u8]) -> Option<T>) -> Option<T>;
 }
 
-/// Which bits of the eight bytes at `at` are not the same, in the order in which they are sent.
-#[inline]
-fn differ<const END: usize>(a: &[u8; END], b: &[u8; END], at: usize) -> u64 {
-    let eight = |bytes: &[u8; END]| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    eight(a) ^ eight(b)
+/// Whether two frames' headers are the same from the EtherType on: few and wide comparisons.
+#[inline(always)]
+fn same<const END: usize>(a: &[u8; END], b: &[u8; END]) -> bool {
+    // The last sixteen overlap those before.
+    let mut all = differ(a, b, END - 16);
+    let mut at = ADDRESSES;
+    while at + 16 <= END {
+        all |= differ(a, b, at);
+        at += 16;
+    }
+    all == 0
+}
+
+/// What is read from headers over IPv4 besides the flow: EtherType, version and length; total length, flags and offset, protocol; length of UDP.
+#[inline(always)]
+fn layout_v4(headers: &[u8; V4]) -> (u32, u64, u16) {
+    (
+        u32::from_ne_bytes(some(headers, 12)) & 0xffff_ff00u32.to_be(),
+        u64::from_ne_bytes(some(headers, 16)) & 0xffff_0000_ffff_00ffu64.to_be(),
+        u16::from_ne_bytes(some(headers, V4 - 4)),
+    )
+}
+
+/// As [`layout_v4`], over IPv6: EtherType, version, payload length and next header; length of UDP.
+#[inline(always)]
+fn layout_v6(headers: &[u8; V6]) -> (u64, u8, u16) {
+    (
+        u64::from_ne_bytes(some(headers, 12)) & 0xffff_f000_0000_ffffu64.to_be(),
+        headers[20],
+        u16::from_ne_bytes(some(headers, V6 - 4)),
+    )
+}
+
+/// The bytes at `at`.
+#[inline(always)]
+fn some<const END: usize, const LEN: usize>(headers: &[u8; END], at: usize) -> [u8; LEN] {
+    headers[at..at + LEN].try_into().expect("as many bytes")
+}
+
+/// Which bits of the sixteen bytes at `at` are not the same.
+#[inline(always)]
+fn differ<const END: usize>(a: &[u8; END], b: &[u8; END], at: usize) -> u128 {
+    u128::from_ne_bytes(some(a, at)) ^ u128::from_ne_bytes(some(b, at))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::ends::Ends;
     use crate::packet::frame::{FrameTemplate, Marks};
     use crate::profile::payload::Payload;
-    use crate::queue::Flow;
+    use crate::queue::{Flow, PLAIN_OVERHEAD};
     use proptest::prelude::*;
 
     /// Everything as it was given.
@@ -244,6 +299,45 @@ mod tests {
         fn run(&mut self, meta: &RxMeta, buf: &[u8], _: usize, count: usize) {
             assert_eq!(count, 1);
             self.0.push((meta.source, meta.destination, meta.arrived_ns, meta.overhead, buf.to_vec()));
+        }
+    }
+
+    /// As [`Given`], of which it takes all that it can by turns.
+    #[derive(Debug, Default)]
+    struct InTurn {
+        given: Given,
+        arrived_ns: u64,
+    }
+
+    impl Sink for InTurn {
+        fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize) {
+            self.given.run(meta, buf, stride, count);
+        }
+
+        fn turns(&mut self, arrived_ns: u64) -> bool {
+            self.arrived_ns = arrived_ns;
+            true
+        }
+
+        fn turn(&mut self, ends: &Ends, payload: &[u8]) -> bool {
+            let end = |address: usize, port: usize| {
+                SocketAddr::from((some::<_, 4>(ends, address), u16::from_be_bytes(some(ends, port))))
+            };
+            let (source, destination) = (end(0, 8), end(4, 10));
+            assert_eq!(crate::packet::ends::ends(source, destination).as_ref(), Some(ends));
+            self.given.0.push((source, destination, self.arrived_ns, PLAIN_OVERHEAD, payload.to_vec()));
+            true
+        }
+    }
+
+    /// A frame, until it is taken.
+    struct One<'a>(Option<&'a [u8]>);
+
+    impl<'a> NextFrame<'a> for One<'a> {
+        fn next_if<T>(&mut self, len: u32, wanted: impl FnOnce(&'a [u8]) -> Option<T>) -> Option<T> {
+            let wanted = self.0.filter(|frame| frame.len() == len as usize).and_then(wanted);
+            self.0.take_if(|_| wanted.is_some());
+            wanted
         }
     }
 
@@ -273,19 +367,28 @@ mod tests {
         fn what_was_read_before_changes_nothing(
             frames in prop::collection::vec((frame(), 1usize..4, any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 1..40),
         ) {
-            let mut last = Last::default();
+            let (mut last, mut last_in_turn) = (Last::default(), Last::default());
             for (now, (mut frame, times, at, value, damage)) in (1..).zip(frames) {
                 last.batch(now);
+                last_in_turn.batch(now);
                 for _ in 0..times {
                     let (mut kept, mut anew) = (Given::default(), Given::default());
                     let mut other = Last::default();
                     other.batch(now);
                     let (whole, mut none) = (Desc::default(), Vec::new());
-                    let delivered = last.again(&frame, &mut kept)
+                    let mut next = One(Some(&frame));
+                    last.again(&mut next, &mut kept);
+                    let delivered = next.0.is_none()
                         || last.other(&frame, whole, &mut none, &mut kept) == Some(true);
                     let expected = other.piece(&frame, whole, &mut none, &mut anew);
                     prop_assert_eq!(Some(delivered), expected);
-                    prop_assert_eq!(kept, anew);
+                    prop_assert_eq!(&kept, &anew);
+                    let (mut next, mut in_turn) = (One(Some(&frame)), InTurn::default());
+                    last_in_turn.turns(&mut next, &mut in_turn);
+                    if next.0.is_some() {
+                        last_in_turn.other(&frame, whole, &mut none, &mut in_turn);
+                    }
+                    prop_assert_eq!(&in_turn.given, &anew);
                     if damage == 0 {
                         let at = at.index(frame.len());
                         frame[at] = value;

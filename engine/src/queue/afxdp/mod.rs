@@ -41,6 +41,7 @@
 
 mod last;
 pub mod ntuple;
+pub mod raw;
 pub mod reassembly;
 pub mod rx;
 pub mod sizes;

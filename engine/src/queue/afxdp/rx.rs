@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use super::last::{LONGEST, Last};
+use super::last::{LONGEST, Last, NextFrame};
 use super::sizes;
 use super::socket::{Sizes, Socket};
 use super::umem::{self, Frame, Frames, LARGE_CHUNK, Look, RX_HEADROOM, Received, SMALL_CHUNK};
@@ -15,7 +15,7 @@ use wirerate_ebpf_types::steer::Stamp;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::packet::ethernet::{HEADER_LEN, TAG_LEN};
-use crate::queue::ring::{Consumer, Desc, MORE, Producer};
+use crate::queue::ring::{Consumer, Desc, Producer, Relay};
 use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
 use crate::sys::xsk::Which;
 
@@ -166,33 +166,39 @@ impl<K: Kernel> Receive for FrameRx<K> {
         self.last.batch(now_ns);
         // There are enough slots for each frame to be there twice.
         self.fill.reserve(BATCH);
-        let mut fill = self.fill.slots();
-        let mut frames = self.frames.look();
-        let filled = self.ring.filled(BATCH);
+        let rings = Relay::new(&mut self.ring, &mut self.fill, BATCH);
         // Counted are the few that hold no payload or not the whole of one.
-        let mut payloads = filled.left() as usize;
-        for desc in filled {
+        let mut payloads = rings.left() as usize;
+        let mut arrived = Arrived { rings, frames: self.frames.look() };
+        loop {
+            // Each frame has a time of its own where the program stamps them, and pieces of a packet have headers in the first only.
+            if self.unstamped.is_none() && self.beginning.is_empty() {
+                self.last.turns(&mut arrived, sink);
+            }
+            let Some(desc) = arrived.rings.peek() else { break };
             // A packet in several frames has one before the first.
             if let Some(unstamped) = &mut self.unstamped
                 && self.beginning.is_empty()
             {
-                let stamp = stamp_of(&mut frames, desc).filter(|&stamp_ns| stamp_ns <= now_ns);
+                let stamp = stamp_of(&arrived.frames, desc).filter(|&stamp_ns| stamp_ns <= now_ns);
                 *unstamped += u64::from(stamp.is_none());
                 self.last.batch(stamp.unwrap_or(now_ns));
             }
-            let Some(bytes) = frames.bytes(desc) else {
-                skip(&mut self.ignored);
+            let Some(bytes) = arrived.frames.bytes(desc) else {
+                arrived.rings.keep();
+                self.ignored += 1;
                 payloads -= 1;
                 continue;
             };
-            if desc.options & MORE != 0 || !self.last.again(bytes, sink) {
-                let delivered = self.last.other(bytes, desc, &mut self.beginning, sink);
-                payloads -= usize::from(delivered != Some(true));
-                self.ignored += u64::from(delivered == Some(false));
+            let delivered = self.last.other(bytes, desc, &mut self.beginning, sink);
+            payloads -= usize::from(delivered != Some(true));
+            self.ignored += u64::from(delivered == Some(false));
+            arrived.rings.pass_on(desc.address);
+            if self.unstamped.is_none() && self.beginning.is_empty() {
+                self.last.again(&mut arrived, sink);
             }
-            fill.write(desc.address);
         }
-        drop(fill);
+        drop(arrived);
         self.ring.release();
         self.fill.commit();
         Ok(payloads)
@@ -207,16 +213,25 @@ impl<K: Kernel> Receive for FrameRx<K> {
     }
 }
 
-/// Out of line, so that the loop over frames is about those that are counted.
-#[cold]
-#[inline(never)]
-fn skip(ignored: &mut u64) {
-    *ignored += 1;
+/// Frames that arrived, which go into the fill ring one by one as they are taken.
+struct Arrived<'a, 'r> {
+    rings: Relay<'r, Desc, u64>,
+    frames: Look<'a>,
+}
+
+impl<'a> NextFrame<'a> for Arrived<'a, '_> {
+    #[inline(always)]
+    fn next_if<T>(&mut self, len: u32, wanted: impl FnOnce(&'a [u8]) -> Option<T>) -> Option<T> {
+        let desc = self.rings.peek()?;
+        let wanted = wanted(self.frames.alone(desc, len)?)?;
+        self.rings.pass_on(desc.address);
+        Some(wanted)
+    }
 }
 
 /// The time that the program wrote before a frame, if it did.
 #[inline]
-fn stamp_of(frames: &mut Look<'_>, desc: Desc) -> Option<u64> {
+fn stamp_of(frames: &Look<'_>, desc: Desc) -> Option<u64> {
     const LEN: u32 = size_of::<Stamp>() as u32;
     let before = Desc { address: desc.address.checked_sub(LEN.into())?, len: LEN, ..desc };
     let bytes: &[u8; LEN as usize] = frames.bytes(before)?.first_chunk()?;

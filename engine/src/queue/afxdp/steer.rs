@@ -287,7 +287,7 @@ fn keys_of(rules: &[Rule]) -> Vec<RuleKey> {
 }
 
 /// An address as it is on the wire.
-fn words(address: IpAddr) -> Address {
+pub(crate) fn words(address: IpAddr) -> Address {
     match address {
         IpAddr::V4(v4) => [u32::from_ne_bytes(v4.octets()), 0, 0, 0],
         IpAddr::V6(v6) => {

@@ -424,23 +424,34 @@ pub struct Look<'a> {
     _frames: PhantomData<&'a mut Received>,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
     /// The bytes that the kernel wrote where `desc` says. When they have been looked at, `desc.address` goes into the fill ring: what is added to the
     /// beginning of the frame does not matter there ("UMEM Fill Ring" in Documentation/networking/af_xdp.rst). `None` for an address
     /// outside of the frames.
     #[inline]
-    pub fn bytes(&mut self, desc: Desc) -> Option<&mut [u8]> {
+    pub fn bytes(&self, desc: Desc) -> Option<&'a [u8]> {
+        self.at(desc.address, desc.len)
+    }
+
+    /// As [`bytes`](Self::bytes), of a packet that is `len` bytes long and lies in this frame alone; `None` for any other, too. In a loop over packets of one length
+    /// it is one that does not change.
+    #[inline(always)]
+    pub fn alone(&self, desc: Desc, len: u32) -> Option<&'a [u8]> {
+        // Both in one comparison.
+        let (found, wanted) = (u64::from(desc.options) << 32 | u64::from(desc.len), u64::from(len));
+        if found == wanted { self.at(desc.address, len) } else { None }
+    }
+
+    #[inline(always)]
+    fn at(&self, address: u64, len: u32) -> Option<&'a [u8]> {
         // The chunk is a power of two.
-        let end = (desc.address & (self.chunk - 1)) + u64::from(desc.len);
-        if desc.address >= self.size || end > self.chunk {
+        let room = self.chunk.checked_sub(u64::from(len))?;
+        if address >= self.size || (address & (self.chunk - 1)) > room {
             return None;
         }
         // SAFETY: within a chunk of the region, which lives as long as the borrow. The kernel has given it back, or else its address would not
-        // stand in the RX ring; nobody else can name it, and this is borrowed exclusively.
-        Some(unsafe {
-            let first = self.base.as_ptr().add(desc.address as usize);
-            std::slice::from_raw_parts_mut(first, desc.len as usize)
-        })
+        // stand in the RX ring, and nobody else can name it: it does not change before the fill ring is handed over, after the loop.
+        Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(address as usize), len as usize) })
     }
 }
 
@@ -500,15 +511,20 @@ mod tests {
     #[test]
     fn received_bytes_lie_within_a_frame() {
         let (frames, tokens) = frames(LARGE_CHUNK, 2, 1);
+        let region = frames.region.clone();
         let mut addresses = Vec::new();
         let mut received = Received::lend(frames, tokens, |address| addresses.push(address));
         assert_eq!(addresses, [0, 4096]);
         let desc = |address, len| Desc { address, len, options: 0 };
-        received.look().bytes(desc(4096 + 256, 60)).unwrap().fill(7);
+        // SAFETY: nobody looks at the frames.
+        unsafe { region.bytes(4096 + 256, 60) }.fill(7);
         assert_eq!(
             received.look().bytes(desc(4096 + 255, 62)).unwrap().iter().map(|b| u32::from(*b)).sum::<u32>(),
             420
         );
+        assert_eq!(received.look().alone(desc(4096 + 256, 60), 60), Some(&[7; 60][..]));
+        assert_eq!(received.look().alone(desc(4096 + 256, 60), 61), None);
+        assert_eq!(received.look().alone(Desc { options: MORE, ..desc(4096 + 256, 60) }, 60), None);
         assert!(received.look().bytes(desc(4096 + 256, 3840)).is_some());
         for (address, len) in
             [(4352, 3841), (4096, u32::MAX), (8191, 2), (8192, 1), (1 << 32, 1), (u64::MAX, u32::MAX)]

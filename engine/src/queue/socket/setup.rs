@@ -219,10 +219,13 @@ pub(super) fn receiver(spec: &RxSpec, buffer: usize) -> Result<Receiver> {
     let granted = socket.recv_buffer_size().map_err(|e| failed("SO_RCVBUF", e))? / 2;
     if target.is_group() {
         socket.set_reuse_address(true).map_err(|e| failed("SO_REUSEADDR", e))?;
+    }
+    let any = destination.ip().is_unspecified();
+    if target.is_group() || any {
+        // Groups that others on this host have joined are theirs.
         if ipv6 { socket.set_multicast_all_v6(false) } else { socket.set_multicast_all_v4(false) }
             .map_err(|e| failed("IP_MULTICAST_ALL", e))?;
     }
-    let any = destination.ip().is_unspecified();
     if any {
         let (level, name) = if ipv6 {
             (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)

@@ -1,0 +1,181 @@
+//! docs/groups.schema.json describes what `groups` prints: no field more, no field less.
+#![forbid(unsafe_code)]
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use wirerate_engine::multicast::message::Version;
+use wirerate_engine::multicast::own::{self, Source, Speaks};
+use wirerate_engine::multicast::report::*;
+use wirerate_engine::multicast::state::{Mode, Timers};
+use wirerate_engine::report::Warning;
+
+fn schema() -> Value {
+    serde_json::from_str(include_str!("../../docs/groups.schema.json")).expect("the schema is JSON")
+}
+
+/// A report with every optional field.
+fn full() -> Value {
+    let group = "239.1.2.3".parse().unwrap();
+    let source = "10.0.0.1".parse().unwrap();
+    let speaks = Some(Speaks { version: Some(Version::Igmp3), forced: false });
+    let host = own::Interface {
+        name: "wr0".into(),
+        index: 2,
+        igmp: speaks,
+        mld: speaks,
+        groups: vec![own::Group {
+            group,
+            mac: "01:00:5e:01:02:03".into(),
+            in_link_filter: true,
+            users: 1,
+            last_reporter: true,
+            mode: Some(Mode::Exclude),
+            sources: vec![Source { source, included: 0, excluded: 1 }],
+        }],
+        other_link_addresses: vec!["01:80:c2:00:00:0e".into()],
+    };
+    let reporter = Reporter {
+        host: source,
+        version: Version::Igmp3,
+        mode: Mode::Include,
+        sources: vec![source],
+        reports: 2,
+        heard_ms_ago: 5,
+    };
+    let link = Link {
+        interface: "wr0".into(),
+        family: "ipv4",
+        querier: Some(Querier { address: source, version: Version::Igmp3, queries: 1 }),
+        timers: Timers::default(),
+        groups: vec![Group {
+            group,
+            mode: Mode::Exclude,
+            sources: vec![source],
+            excluded: vec![source],
+            version: Version::Igmp2,
+            expires_ms: 1,
+            reporters: vec![reporter],
+        }],
+    };
+    let election = Election { family: "ipv4", address: source, is_querier: false, other: Some(source) };
+    let report = Report {
+        schema: SCHEMA,
+        started_at: "2026-11-21T20:27:53.172Z".into(),
+        host: Some(vec![host]),
+        heard: Some(Wire { links: vec![link], ..Wire::default() }),
+        joined: Some(Joined { by: "kernel", ..Joined::default() }),
+        queried: Some(Queried { elected: vec![election], general: 1, specific: 0 }),
+        warnings: vec![Warning { code: "messages-missed", text: "3 messages".into(), fix: Some("x".into()) }],
+    };
+    serde_json::to_value(report).unwrap()
+}
+
+/// Calls `visit` with every object that the schema describes in the report, and its description.
+fn walk(schema: &Value, root: &Value, report: &Value, visit: &mut impl FnMut(&Value, &Value, &str)) {
+    let schema = match schema["$ref"].as_str() {
+        Some(reference) => root.pointer(reference.trim_start_matches('#')).expect("it leads somewhere"),
+        None => schema,
+    };
+    for item in report.as_array().into_iter().flatten() {
+        walk(&schema["items"], root, item, visit);
+    }
+    let Some(properties) = schema["properties"].as_object() else { return };
+    assert_eq!(schema["additionalProperties"], false);
+    for (name, property) in properties {
+        visit(schema, report, name);
+        walk(property, root, &report[name], visit);
+    }
+}
+
+fn errors(schema: &Value, value: &Value) -> Vec<String> {
+    jsonschema::validator_for(schema).unwrap().iter_errors(value).map(|e| e.to_string()).collect()
+}
+
+#[test]
+fn every_field_is_described_required_or_optional_as_it_is() {
+    let (schema, full) = (schema(), full());
+    assert!(jsonschema::meta::is_valid(&schema));
+    assert_eq!(errors(&schema, &full), Vec::<String>::new());
+    let mut count = 0;
+    walk(&schema, &schema, &full, &mut |object, report, name| {
+        assert!(report.get(name).is_some(), "{name}: described, and never in a report");
+        assert!(object["properties"][name]["description"].is_string(), "{name}: without a description");
+        let required = object["required"].as_array().is_some_and(|r| r.iter().any(|r| r == name));
+        let validator =
+            jsonschema::validator_for(&json!({"$defs": schema["$defs"], "allOf": [object]})).unwrap();
+        let mut without = report.clone();
+        without.as_object_mut().unwrap().remove(name);
+        assert_eq!(validator.is_valid(&without), !required, "{name}");
+        let mut more = report.clone();
+        more["surprise"] = json!(1);
+        assert!(!validator.is_valid(&more), "{name}: a field that nobody described");
+        count += 1;
+    });
+    assert!(count > 60, "only {count} fields were looked at");
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_wirerate")).arg("groups").args(args).output().expect("it was built")
+}
+
+const VECTORS: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/vectors/igmp_mld_kernel_vectors.pcap");
+
+#[test]
+fn what_is_printed_fits() {
+    let schema = schema();
+    for args in [&["--json"][..], &["--json", "--iface", "lo"], &["--json", "-q", "--pcap", VECTORS]] {
+        let output = run(args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(errors(&schema, &report), Vec::<String>::new(), "{report}");
+    }
+    // The kernel's permanent membership of all systems' group.
+    let report: Value = serde_json::from_slice(&run(&["--json", "--iface", "lo"]).stdout).unwrap();
+    assert_eq!(report["host"][0]["groups"][0]["group"], "224.0.0.1");
+}
+
+#[test]
+fn the_kernel_s_capture_is_told_message_by_message() {
+    let schema = schema();
+    let message = json!({"$defs": schema["$defs"], "$ref": "#/$defs/message"});
+    let output = run(&["--json-lines", "--pcap", VECTORS]);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let messages: Vec<&Value> =
+        events.iter().filter(|e| e["event"] == "message").map(|e| &e["message"]).collect();
+    assert_eq!(messages.len(), 14);
+    for one in &messages {
+        assert_eq!(errors(&message, one), Vec::<String>::new(), "{one}");
+    }
+    assert_eq!(messages[0]["says"], json!([{"type": "join", "group": "239.1.2.3", "record": "TO_EX"}]));
+    let report = &events.last().unwrap()["report"];
+    assert_eq!(report["heard"]["reports"], 14);
+    // Everything was left again, and nobody asked the last members: they are believed to be there until they expire.
+    let groups = &report["heard"]["links"][0]["groups"];
+    assert!(groups.as_array().unwrap().iter().all(|group| group["reporters"] == json!([])), "{groups}");
+    let text = String::from_utf8(run(&["--pcap", VECTORS]).stdout).unwrap();
+    assert!(text.contains("192.0.2.1") && text.contains("allow 232.1.1.1 192.0.2.10 (ALLOW)"), "{text}");
+    assert!(text.contains("leave 239.1.2.3 (TO_IN)"), "{text}");
+}
+
+#[test]
+fn wrong_arguments_are_explained() {
+    for (args, says) in [
+        (&["--duration", "1s"][..], "--watch"),
+        (&["--join", "10.0.0.1", "--iface", "lo"], "not a multicast group"),
+        (&["--join", "239.1.1.1"], "--iface"),
+        (&["--querier"], "--iface"),
+        (&["--join", "239.1.1.1", "--iface", "lo", "--speak", "mldv2"], "IP version"),
+        (&["--join", "10.0.0.1@232.1.1.1", "--iface", "lo", "--speak", "igmpv2"], "cannot name sources"),
+        (&["--join", "239.255.255.250", "--groups", "10", "--iface", "lo"], "go beyond"),
+        (&["--pcap", "/dev/null"], "/dev/null"),
+        (&["--watch", "--iface", "nix0"], "no such interface"),
+    ] {
+        let output = run(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(says), "{args:?}: {said}");
+    }
+}

@@ -1,0 +1,100 @@
+//! IP packets of an interface as they pass, in both directions, with the kernel's time stamps: packet(7).
+#![forbid(unsafe_code)]
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use socket2::{Domain, SockFilter, Socket, Type};
+
+use super::packet;
+
+/// Bytes of what the kernel holds until it is read: some ten thousand packets.
+const BUFFER: usize = 64 << 20;
+
+/// What passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// Bytes of the IP packet; more than the buffer has when it was cut.
+    pub len: usize,
+    /// The interface's index.
+    pub interface: u32,
+    /// This host sent it.
+    pub outgoing: bool,
+    /// Hardware address of the sender; zeros where there is none.
+    pub mac: [u8; 6],
+    /// By the kernel, CLOCK_REALTIME, ns since 1970.
+    pub at_ns: u64,
+}
+
+/// A socket that sees IP packets from their IP header on.
+#[derive(Debug)]
+pub struct Tap {
+    socket: Socket,
+}
+
+impl Tap {
+    /// Sees the packets that pass `filter`, a classic BPF program over the IP packet, of the interface with this index, or with 0 of all of them, in the calling thread's
+    /// network namespace.
+    ///
+    /// # Errors
+    /// Those of socket(2), bind(2) and setsockopt(2); EPERM without CAP_NET_RAW.
+    pub fn open(interface: u32, filter: &[SockFilter]) -> io::Result<Self> {
+        // Protocol 0: nothing is received before the filter is there.
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
+        socket.attach_filter(filter)?;
+        let _ = super::socket::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER as i32);
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+        packet::bind(socket.as_fd(), interface)?;
+        Ok(Self { socket })
+    }
+
+    /// The next packet, put into `buffer`; `None` when there is none within `patience`.
+    ///
+    /// # Errors
+    /// The kernel's own; ENETDOWN once when the interface went down or away.
+    pub fn next(&self, buffer: &mut [u8], patience: Duration) -> io::Result<Option<Passed>> {
+        let mut poller = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        match poll(&mut poller, timeout) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut control = [0; 128];
+        let mut slices = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+        let message =
+            match recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut slices, Some(&mut control), flags)
+            {
+                Ok(message) => message,
+                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+        let mut at_ns = 0;
+        for control in message.cmsgs().into_iter().flatten() {
+            if let ControlMessageOwned::ScmTimestampns(time) = control {
+                at_ns = time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs();
+            }
+        }
+        let link = message.address.as_ref().and_then(|address| address.as_link_addr());
+        Ok(link.map(|link| Passed {
+            len: message.bytes,
+            interface: link.ifindex() as u32,
+            outgoing: link.pkttype() == libc::PACKET_OUTGOING,
+            mac: link.addr().unwrap_or_default(),
+            at_ns,
+        }))
+    }
+
+    /// Packets that were lost since the last call because nobody read them in time.
+    ///
+    /// # Errors
+    /// The kernel's own.
+    pub fn dropped(&self) -> io::Result<u32> {
+        packet::dropped(self.socket.as_fd())
+    }
+}
