@@ -26,6 +26,7 @@ pub fn spec(flows: u16, max_payload: u16) -> TxSpec {
         txtime: None,
         tuning: Tuning::default(),
         rtp: None,
+        iperf2: false,
         payload: Arc::new(Payload::pattern()),
         max_payload,
     }

@@ -38,6 +38,7 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
             refuse(&[
                 ("--ready-fd", args.ready_fd.is_some()),
                 ("--hexdump", args.hexdump),
+                ("--as", args.as_iperf2.is_some()),
                 ("--pcap", args.pcap.is_some()),
                 ("--packets", args.packets.is_some()),
                 ("--hlog", args.hlog.is_some()),
@@ -99,13 +100,13 @@ fn refuse(options: &[(&str, bool)]) -> std::result::Result<(), Failure> {
 }
 
 fn run_send(args: &Send, stop: &Stop, tell: Tell<'_>) -> Result<Status> {
-    let ended = send::plan(args)?(stop, &mut |event| tell(told(&event)))?;
+    let ended = send::plan(args)?(stop, &mut |event| told(&event).into_iter().for_each(&mut *tell))?;
     tell(Event::Report { report: plain(&ended.report) });
     ended.status()
 }
 
 fn run_recv(args: &Recv, stop: &Stop, tell: Tell<'_>) -> Result<Status> {
-    let ended = recv::plan(args)?(stop, &mut |event| tell(told(&event)))?;
+    let ended = recv::plan(args)?(stop, &mut |event| told(&event).into_iter().for_each(&mut *tell))?;
     tell(Event::Report { report: plain(&ended.report) });
     ended.status()
 }

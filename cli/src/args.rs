@@ -206,6 +206,11 @@ pub struct Send {
     #[arg(long, value_enum, default_value_t = Timestamps::User)]
     pub timestamps: Timestamps,
 
+    /// What the packets are: wirerate, with the probe header that recv measures everything by; iperf2, datagrams and end as iperf 2.1.8 sends them, for its
+    /// server (iperf -s -u; uring, mmsg, afxdp; --length of 76 or more): loss and jitter, no latency
+    #[arg(long, value_enum, default_value_t = SendFormat::Wirerate)]
+    pub format: SendFormat,
+
     /// Frame size with FCS, in bytes: 64, 64,594,1518 (in turn), 64-1518 (all of them in turn), imix
     #[arg(long, value_name = "SIZE", conflicts_with = "length")]
     pub frame_size: Option<String>,
@@ -338,6 +343,12 @@ pub struct Recv {
     /// xdp it is always the kernel
     #[arg(long, value_enum, default_value_t = Timestamps::User)]
     pub timestamps: Timestamps,
+
+    /// Print what iperf 2's server (2.1.8) would have printed of each flow, as it comes, instead of the report: iperf2, its text, or iperf2-csv, its values
+    /// separated by commas (-y C): time, addresses and ports, number, interval in s, bytes, bit/s, jitter in ms, lost, total, lost in %, out of order
+    #[arg(long = "as", value_name = "iperf2|iperf2-csv", value_enum, hide_possible_values = true,
+        conflicts_with_all = ["json", "json_lines", "hexdump"])]
+    pub as_iperf2: Option<As>,
 
     /// Write when each packet left the sender's driver and came to this host's to this file, as CSV, times in ns of CLOCK_TAI: takes --timestamps kernel
     /// here and at the sender
@@ -500,6 +511,19 @@ pub enum PayloadKind {
     Pattern,
     Random,
     Zero,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SendFormat {
+    Wirerate,
+    Iperf2,
+}
+
+/// Whose lines are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum As {
+    Iperf2,
+    Iperf2Csv,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod drops;
 mod groups;
+mod iperf2;
 mod output;
 mod recv;
 mod reflect;

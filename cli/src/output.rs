@@ -62,11 +62,13 @@ impl Sink {
 
     /// Tells what happens during a run.
     pub fn event(&mut self, event: &Event<'_>) {
-        if self.form == Form::JsonLines {
-            self.line(&told(event));
+        if self.form == Form::JsonLines
+            && let Some(told) = told(event)
+        {
+            self.line(&told);
         }
         match event {
-            Event::Ready => {}
+            Event::Buffer(_) | Event::Iperf2(_) | Event::Ready => {}
             Event::Interval(interval) => self.progress(|| text::interval(interval)),
             Event::Warning(warning) => say(&text::warning(warning)),
         }
@@ -110,6 +112,12 @@ impl Sink {
         }
     }
 
+    /// Gives a part of the result, where it is given while it comes.
+    pub fn part(&mut self, text: &str) {
+        // Somebody who stopped reading still gets the run's exit status.
+        let _ = self.result.write_all(text.as_bytes()).and_then(|()| self.result.flush());
+    }
+
     /// Tells an event, where lines are asked for.
     pub fn line(&mut self, event: &impl Serialize) {
         if self.form != Form::JsonLines {
@@ -124,12 +132,13 @@ impl Sink {
     }
 }
 
-/// What happens during a run, as a line tells it.
-pub fn told(event: &Event<'_>) -> protocol::Event {
+/// What happens during a run, as a line tells it; `None` of what is for `--as`, whose lines are iperf's.
+pub fn told(event: &Event<'_>) -> Option<protocol::Event> {
     match event {
-        Event::Ready => protocol::Event::Ready,
-        Event::Interval(interval) => protocol::Event::Interval { interval: plain(interval) },
-        Event::Warning(warning) => told_warning(warning),
+        Event::Buffer(_) | Event::Iperf2(_) => None,
+        Event::Ready => Some(protocol::Event::Ready),
+        Event::Interval(interval) => Some(protocol::Event::Interval { interval: plain(interval) }),
+        Event::Warning(warning) => Some(told_warning(warning)),
     }
 }
 

@@ -10,8 +10,10 @@ use wirerate_engine::measure::media::clock_rates::ClockRates;
 use wirerate_engine::observe::sink::SinkChoice;
 use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
 use wirerate_engine::queue::{RxMeta, Tuning};
+use wirerate_engine::target::Scheme;
 
 use crate::args::{Backend, Format, KernelDrops, Media, Recv, SinkProgram, Steer, Timestamps};
+use crate::iperf2::Printer;
 use crate::output::{self, ReadyFd, Sink};
 use crate::send::{choice, payload, tuning};
 use crate::signals::stop_on_signals;
@@ -24,13 +26,29 @@ pub fn run(args: &Recv) -> Result<Status> {
     let mut sink = Sink::open(&args.output)?;
     let mut ready = ReadyFd::open(args.ready_fd)?;
     let stop = stop_on_signals()?;
+    let mut printer = args.as_iperf2.map(Printer::new);
+    let mut buffer = None;
     let ended = run(&stop, &mut |event| {
+        if let Some(printer) = &mut printer {
+            match &event {
+                Event::Buffer(bytes) => buffer = Some(*bytes),
+                Event::Ready if args.pcap.is_none() => {
+                    let iface = args.datapath.iface.as_deref();
+                    sink.part(&printer.listening(&args.target, iface, buffer, args.receive_buffer));
+                }
+                Event::Iperf2(row) => sink.part(&printer.row(row)),
+                Event::Interval(_) => return,
+                Event::Ready | Event::Warning(_) => {}
+            }
+        }
         if matches!(event, Event::Ready) {
             ready.tell();
         }
         sink.event(&event);
     })?;
-    sink.report(&ended.report)?;
+    if args.as_iperf2.is_none() {
+        sink.report(&ended.report)?;
+    }
     ended.status()
 }
 
@@ -68,6 +86,15 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         return Err(
             Error::usage("--receive-buffer: only sockets have one").fix("use --backend uring or mmsg")
         );
+    }
+    if args.as_iperf2.is_some() {
+        let other = matches!(args.format, Format::Rtp | Format::Ts | Format::Raw);
+        if other || args.target.scheme == Scheme::Rtp || d.backend == Backend::Xdp {
+            return Err(Error::usage(
+                "--as: iperf 2 has lines for its own streams and for wirerate's, received in user space",
+            )
+            .fix("leave --as out, or use --format auto, udp:// and another --backend"));
+        }
     }
     let verify = args.verify_payload.then(|| payload(&args.payload)).transpose()?;
     Ok(RecvConfig {
@@ -112,6 +139,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         segments: d.segments,
         packets: args.packets.clone(),
         hlog: args.hlog.clone(),
+        as_iperf2: args.as_iperf2.is_some(),
         interval: args.output.interval,
         rtcp: args.rtcp.config(),
         ..RecvConfig::new(args.target)

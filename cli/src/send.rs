@@ -9,7 +9,7 @@ use wirerate_engine::profile::payload::Payload;
 use wirerate_engine::queue::{HugePages, Tuning};
 use wirerate_engine::target::Scheme;
 
-use crate::args::{self, Backend, KernelDrops, PayloadKind, Send, Timestamps, ZeroCopy};
+use crate::args::{self, Backend, KernelDrops, PayloadKind, Send, SendFormat, Timestamps, ZeroCopy};
 use crate::output::{self, Sink};
 use crate::signals::stop_on_signals;
 use crate::task::{Ended, Plan};
@@ -70,6 +70,7 @@ pub fn configuration(args: &Send) -> Result<SendConfig> {
         dscp: args.dscp,
         dont_fragment: args.dont_fragment,
         vlan: args.vlan,
+        iperf2: args.format == SendFormat::Iperf2,
         payload: Arc::new(if plays { Payload::pattern() } else { payload(&args.payload)? }),
         segments: d.segments,
         interval: args.output.interval,

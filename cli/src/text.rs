@@ -112,6 +112,20 @@ fn sent(text: &mut String, tx: &Tx) {
     if let Some(fragments) = tx.fragments {
         let _ = writeln!(text, "cut        into {} fragments by the MTU", count(fragments));
     }
+    for server in &tx.iperf2 {
+        let said = &server.said;
+        let _ = writeln!(
+            text,
+            "iperf says stream {}: {} of {} datagrams lost, {} out of order, {} bytes in {}, jitter {}",
+            server.stream,
+            count(said.lost),
+            count(said.packets),
+            count(said.out_of_order),
+            count(said.bytes),
+            time(said.duration_ns),
+            time(said.jitter_ns)
+        );
+    }
     let burst = &tx.burst;
     let _ = writeln!(
         text,

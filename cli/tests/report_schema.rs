@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use wirerate_engine::clock::Claim;
+use wirerate_engine::interop::iperf2::client::Answer;
 use wirerate_engine::measure::delay::Spreads;
 use wirerate_engine::measure::loss::Loss;
 use wirerate_engine::measure::media::rtp::Source;
@@ -189,6 +190,8 @@ fn full() -> Report {
     let mut tx = TxCollector::new();
     let mut sent = TxTally::new(0);
     (sent.packets, sent.frames, sent.overdue) = (1, 2, Some(1));
+    let answer = Answer { bytes: 1, duration_ns: 2, lost: 3, out_of_order: 4, packets: 5, jitter_ns: 6 };
+    sent.iperf2.answers.push((7, answer));
     sent.gaps.record_n(1000, 100_000).unwrap();
     sent.lateness.record_n(1000, 100_000).unwrap();
     tx.absorb(&sent);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::Error;
+use crate::interop::iperf2::server::Row;
 use crate::queue::QueueLoss;
 use crate::report::{Interval, Report, Warning};
 
@@ -33,8 +34,13 @@ impl Stop {
 /// What a run tells while it goes on.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// What sockets were granted, before [`Ready`](Self::Ready): bytes of receive buffer of the smallest, as the kernel has it, where a run is received by
+    /// sockets.
+    Buffer(usize),
     /// Joined, attached and bound: packets sent from now on are counted.
     Ready,
+    /// A line that iperf 2's server would have printed, where those are asked for.
+    Iperf2(&'a Row),
     /// An interval has passed.
     Interval(&'a Interval),
     /// Something that a reader should know.

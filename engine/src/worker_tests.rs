@@ -39,6 +39,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
         fragment: false,
         vlan: None,
         rtp: None,
+        iperf2: false,
         payload: Arc::new(Payload::pattern()),
         max_payload: 200,
         segments: Segments::Auto,
@@ -53,7 +54,7 @@ fn run(streams: u16, count: u64, fate: impl Fn(u16, u64) -> Fate + Send + 'stati
     let sizes = Sizes::from_lengths(&SizeList::Cycle(vec![18, 100, 200]), Framing::default()).unwrap();
     // Slower than the receiver, which so never runs out of frames.
     let schedule = Schedule::new(sizes, (0..streams).collect(), Some(200_000.0), Some(count));
-    let job = TxJob { run: 7, rtp: None, schedule, duration: None };
+    let job = TxJob { run: 7, rtp: None, iperf2: None, schedule, duration: None };
 
     let stop = Stop::default();
     let (rx_filler, rx_emptier) = handover(|| RxTally::new(0));

@@ -101,6 +101,7 @@ impl Pair {
             fragment: false,
             vlan: None,
             rtp: None,
+            iperf2: false,
             payload: Arc::new(payload),
             max_payload,
             segments: Segments::Auto,

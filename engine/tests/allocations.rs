@@ -74,6 +74,7 @@ fn sending_and_receiving_allocate_nothing_once_a_stream_is_known() {
         fragment: false,
         vlan: None,
         rtp: None,
+        iperf2: false,
         payload: Arc::new(Payload::pattern()),
         max_payload: 100,
         segments: Segments::Auto,

@@ -51,6 +51,7 @@ fn spec(flows: Vec<Flow>, vlan: Option<u16>, payload: Payload, length: u16) -> T
         fragment: false,
         vlan,
         rtp: None,
+        iperf2: false,
         payload: Arc::new(payload),
         max_payload: length,
         segments: Segments::Auto,

@@ -48,6 +48,7 @@ fn specs() -> (TxSpec, RxSpec) {
         fragment: false,
         vlan: None,
         rtp: None,
+        iperf2: false,
         payload: Arc::new(Payload::Zero),
         max_payload: 100,
         segments: Segments::Auto,

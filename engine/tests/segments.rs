@@ -34,6 +34,7 @@ fn tx_spec(payload: &Arc<Payload>, max_payload: u16) -> TxSpec {
         fragment: false,
         vlan: None,
         rtp: None,
+        iperf2: false,
         payload: Arc::clone(payload),
         max_payload,
         segments: Segments::Auto,

@@ -118,6 +118,7 @@ fn tx_spec(flows: Vec<Flow>) -> TxSpec {
         fragment: false,
         vlan: None,
         rtp: None,
+        iperf2: false,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1400,
         segments: Segments::Auto,

@@ -25,6 +25,7 @@ const NAME: [u8; 4] = *b"wrat";
 pub(crate) struct Announcer {
     run: u32,
     rtp: Option<Rtp>,
+    silent: bool,
     /// Messages that left, by the place of the flow in the schedule.
     sent: Vec<u64>,
     /// Whose turn it is.
@@ -35,7 +36,12 @@ pub(crate) struct Announcer {
 impl Announcer {
     /// For a sender of `run`, and of RTP if there are headers for it, that has said nothing.
     pub(crate) fn new(run: u32, rtp: Option<Rtp>) -> Self {
-        Self { run, rtp, sent: Vec::new(), turn: 0, next_ns: 0 }
+        Self { run, rtp, silent: false, sent: Vec::new(), turn: 0, next_ns: 0 }
+    }
+
+    /// The same that says nothing, if so.
+    pub(crate) fn silent(self, silent: bool) -> Self {
+        Self { silent, ..self }
     }
 
     /// Messages sent on the flow at this place of the schedule.
@@ -57,7 +63,7 @@ impl Announcer {
         now_ns: u64,
     ) {
         // RTP without probe headers is sent as any sender does.
-        if now_ns < self.next_ns || self.rtp.is_some_and(|rtp| !rtp.probe) {
+        if now_ns < self.next_ns || self.silent || self.rtp.is_some_and(|rtp| !rtp.probe) {
             return;
         }
         let begins = self.next_ns == 0;

@@ -103,6 +103,8 @@ pub struct SendConfig {
     pub vlan: Option<u16>,
     /// How RTP packets are made; `None`: without RTP.
     pub rtp: Option<RtpConfig>,
+    /// Whether packets have iperf 2's headers, and are no RTP.
+    pub iperf2: bool,
     /// What follows the headers.
     pub payload: Arc<Payload>,
     /// Datagrams handed over in one buffer (`uring`, `mmsg`).
@@ -142,6 +144,7 @@ impl SendConfig {
             dont_fragment: false,
             vlan: None,
             rtp: None,
+            iperf2: false,
             payload: Arc::new(Payload::pattern()),
             segments: Segments::Auto,
             kernel_drops: true,
@@ -184,6 +187,7 @@ impl SendConfig {
             "dscp": self.dscp,
             "dont_fragment": self.dont_fragment,
             "vlan": self.vlan,
+            "format": if self.iperf2 { "iperf2" } else { "wirerate" },
             "payload": self.payload.name(),
             "segments": self.segments,
             "interval_ns": self.interval.as_nanos() as u64,

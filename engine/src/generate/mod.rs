@@ -4,6 +4,7 @@
 mod announce;
 mod config;
 mod follow_up;
+mod iperf2;
 pub mod kernel;
 mod plan;
 mod rtp;
@@ -16,6 +17,7 @@ mod watched;
 pub(crate) mod worker;
 
 pub use config::{SendConfig, SizeSpec};
+pub use iperf2::Ends;
 pub use send::run;
 
 pub(crate) use plan::nth_address;
@@ -41,7 +43,7 @@ pub fn send_on<T: Transmit>(
     let (filler, _) = handover(|| TxTally::new(0));
     worker::run(
         queue,
-        worker::TxJob { run: 1, rtp: None, schedule, duration: None },
+        worker::TxJob { run: 1, rtp: None, iperf2: None, schedule, duration: None },
         filler,
         &Stop::default(),
     )

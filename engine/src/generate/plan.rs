@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::{SendConfig, SizeSpec};
+use super::iperf2;
 use super::rtp;
 use super::schedule::Schedule;
 use super::stamped;
@@ -82,6 +83,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     let why = reason.unwrap_or(why);
     // A frame is what it is said to be; a payload may be cut.
     let fragment = config.rtp.is_none()
+        && !(config.iperf2 && backend.is_below_sockets())
         && !config.dont_fragment
         && backend != Backend::Xdp
         && matches!(config.sizes, SizeSpec::Length(_));
@@ -97,6 +99,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
     }
 
     rtp::check(config, backend, &sizes)?;
+    iperf2::check(config, backend, &sizes)?;
     let run = random_run()?;
     let flows = flows(config, backend, used.as_ref(), run)?;
     let queues: Vec<usize> = match backend {
@@ -126,6 +129,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         None => config.rate.pps(&sizes, nic.speed_bps)?,
     };
     let rtp = config.rtp.as_ref().map(|rtp| rtp::headers(rtp, pps, flows.len())).transpose()?;
+    let iperf2 = iperf2::test(config, &sizes, pps, flows.len());
     check_burst(config, backend)?;
     check_busy_poll(config, backend)?;
     let timed = txtime::settle(config, backend, way_out.as_ref(), pps, flows.len())?;
@@ -155,6 +159,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
         let part = |c: u64, streams: u64| (u128::from(c) * u128::from(streams) / u128::from(total)) as u64;
         let limit = count.map(|c| part(c, before + share) - part(c, before));
         let streams = mine.iter().map(|f| f.stream).collect();
+        let told = iperf2.as_ref().map(|test| test.of_worker(backend, &mine));
         WorkerPlan {
             place,
             policy: config.policy,
@@ -167,6 +172,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
                 fragment,
                 vlan: config.vlan,
                 rtp,
+                iperf2: iperf2.is_some(),
                 payload: Arc::clone(&config.payload),
                 max_payload: sizes.max(),
                 segments,
@@ -176,6 +182,7 @@ pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
             job: TxJob {
                 run,
                 rtp,
+                iperf2: told,
                 schedule: Schedule::new(sizes.clone(), streams, pps, limit)
                     .in_bursts(config.burst)
                     .ahead(timed.map(|(_, ahead)| ahead)),

@@ -131,6 +131,13 @@ pub fn run(config: &SendConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         report.warn(warning, on_event);
     }
     let tx = collector.finish();
+    if let unanswered @ 1.. = collector.unanswered() {
+        let text = format!(
+            "no iperf server answered the end of {unanswered} streams: what it received is not known"
+        );
+        let fix = "start it before the sender: iperf -s -u (without --no-udp-fin)".to_owned();
+        report.warn(report::Warning { code: "iperf2-unanswered", text, fix: Some(fix) }, on_event);
+    }
     if tx.packets > 0 {
         look_for_neighbours(&destinations, interface.as_ref(), &mut report, on_event);
     }
@@ -416,6 +423,7 @@ mod tests {
             payload_bps: 0,
             errors,
             messages: 5,
+            iperf2: Vec::new(),
             overdue: None,
             burst: Burst { p50: 0, p99: 0, max: 0 },
             inter_departure_ns: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::announce::{Announcer, written_as};
 use super::follow_up::FollowUps;
+use super::iperf2::{self, Ends, Iperf2};
 use super::schedule::Schedule;
 use crate::clock::{self, Claim, Quick};
 use crate::control::Stop;
@@ -43,6 +44,8 @@ pub(crate) struct TxJob {
     pub run: u32,
     /// RTP headers, if packets have some.
     pub rtp: Option<Rtp>,
+    /// iperf 2's headers instead, if packets have them.
+    pub iperf2: Option<Iperf2>,
     /// What to send, and when.
     pub schedule: Schedule,
     /// CLOCK_TAI in ns when to stop, counted from the first packet; `None`: not by time.
@@ -61,7 +64,8 @@ pub(crate) fn run<T: Transmit>(
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut totals = Totals::default();
     let mut messages = Messages {
-        announcer: Announcer::new(job.run, job.rtp),
+        // iperf's servers would count our announcements.
+        announcer: Announcer::new(job.run, job.rtp).silent(job.iperf2.is_some()),
         follow_ups: FollowUps::new(job.run, job.schedule.streams()),
     };
     let mut failure = send(&mut queue, &mut job, &mut tallies, &mut totals, &mut messages, stop).err();
@@ -70,11 +74,16 @@ pub(crate) fn run<T: Transmit>(
         messages.follow_ups.finish(&mut queue);
     }
     totals.messages = messages.total();
+    let mut ends = Ends::default();
     if failure.is_some() {
         settle(&mut queue, &mut totals);
+    } else if let Some(iperf2) = &job.iperf2 {
+        failure = iperf2::say_end(&mut queue, &job.schedule, iperf2, &mut ends).err();
+        totals.messages += ends.messages;
     } else {
         failure = say_end(&mut queue, &job, &messages, &mut totals).err();
     }
+    tallies.tally().iperf2 = ends;
     totals.fill(tallies.tally(), clock::tai_ns());
     (tallies.finish(), failure)
 }
@@ -178,7 +187,8 @@ fn send<T: Transmit>(
     stop: &Stop,
 ) -> Result<(), QueueError> {
     messages.announcer.look(queue, &job.schedule, 0, clock::tai_ns());
-    let mut stamper = Stamper::new(job.run).with_rtp(job.rtp);
+    let mut stamper =
+        Stamper::new(job.run).with_rtp(job.rtp).with_iperf2(job.iperf2.as_ref().map(|iperf2| iperf2.header));
     let caps = queue.caps();
     let mut runs: Vec<Run> = Vec::with_capacity(usize::from(caps.batch).min(MAX_RUNS));
     // The pace is kept by a clock that is as far ahead as packets are handed over.

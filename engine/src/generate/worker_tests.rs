@@ -93,8 +93,12 @@ fn times_of_departure_are_an_interval_apart_and_ahead() {
     let mut given = Vec::new();
     let begin_ns = clock::tai_ns();
     let queue = Timetable { given: &mut given, done: 0 };
-    let (last, broken) =
-        run(queue, TxJob { run: 1, rtp: None, schedule, duration: None }, filler, &Stop::default());
+    let (last, broken) = run(
+        queue,
+        TxJob { run: 1, rtp: None, iperf2: None, schedule, duration: None },
+        filler,
+        &Stop::default(),
+    );
     assert!(broken.is_none());
     let mut collector = TxCollector::new();
     emptier.drain(|t| collector.absorb(t));
@@ -121,8 +125,12 @@ fn what_is_overdue_leaves_when_it_can_and_is_counted() {
     let (filler, _emptier) = handover(|| TxTally::new(0));
     let mut given = Vec::new();
     let queue = Timetable { given: &mut given, done: 0 };
-    let (last, _) =
-        run(queue, TxJob { run: 1, rtp: None, schedule, duration: None }, filler, &Stop::default());
+    let (last, _) = run(
+        queue,
+        TxJob { run: 1, rtp: None, iperf2: None, schedule, duration: None },
+        filler,
+        &Stop::default(),
+    );
     assert_eq!(given.len(), 20);
     assert!(given.windows(2).all(|two| two[1].1 >= two[0].1), "in order");
     // The first is on time; any later one is late by the time of a look at the clock at least.
@@ -138,7 +146,7 @@ fn paced(
 ) -> (Vec<(u64, usize)>, Tx) {
     let sizes = Sizes::from_lengths(&SizeList::Cycle(vec![18]), Framing::default()).unwrap();
     let schedule = Schedule::new(sizes, vec![0], Some(pps.into()), None).in_bursts(burst);
-    let job = TxJob { run: 1, rtp: None, schedule, duration: Some(Duration::from_millis(200)) };
+    let job = TxJob { run: 1, rtp: None, iperf2: None, schedule, duration: Some(Duration::from_millis(200)) };
     let (filler, emptier) = handover(|| TxTally::new(0));
     let mut taken = Vec::new();
     let begin_ns = clock::tai_ns();
@@ -207,8 +215,12 @@ fn a_count_below_a_burst_is_sent() {
     let (filler, emptier) = handover(|| TxTally::new(0));
     let mut taken = Vec::new();
     let queue = Log { batch: 64, segments: 1, room: 64, taken: &mut taken, done: 0 };
-    let (_, broken) =
-        run(queue, TxJob { run: 1, rtp: None, schedule, duration: None }, filler, &Stop::default());
+    let (_, broken) = run(
+        queue,
+        TxJob { run: 1, rtp: None, iperf2: None, schedule, duration: None },
+        filler,
+        &Stop::default(),
+    );
     drop(emptier);
     assert!(broken.is_none());
     assert_eq!(taken.iter().map(|(_, packets)| *packets).collect::<Vec<_>>(), [50, 50, 30]);

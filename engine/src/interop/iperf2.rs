@@ -16,6 +16,9 @@
 //! are not recognised.
 #![forbid(unsafe_code)]
 
+pub mod client;
+pub mod server;
+
 /// The identifier is 64 bits wide.
 const SEQNO64: u32 = 0x0800_0000;
 /// The flags carry the length of the headers, in `LEN_MASK`.
@@ -50,6 +53,8 @@ pub enum Datagram {
     End {
         /// Datagrams sent; when earlier copies of the end were lost, up to their number too many.
         issued: u64,
+        /// The sender's wall clock, in ns since 1970.
+        sent_ns: u64,
     },
 }
 
@@ -91,6 +96,11 @@ fn plausible(payload: &[u8], wide: bool, now_seconds: Option<u64>) -> Option<Flo
 }
 
 impl Flow {
+    /// The first identifier of a test.
+    pub fn first_id(&self) -> u64 {
+        u64::from(self.flags & SEQNO64 != 0)
+    }
+
     /// Reads a datagram of this flow; `None` when it is none.
     #[inline]
     pub fn read(&self, payload: &[u8]) -> Option<Datagram> {
@@ -110,11 +120,11 @@ impl Flow {
             i64::from(low.cast_signed())
         };
         let first = i64::from(wide);
+        let sent_ns = u64::from(seconds) * 1_000_000_000 + u64::from(microseconds) * 1000;
         if id < 0 {
-            return Some(Datagram::End { issued: id.unsigned_abs() - u64::from(wide) });
+            return Some(Datagram::End { issued: id.unsigned_abs() - u64::from(wide), sent_ns });
         }
         let number = u64::try_from(id - first).ok()?;
-        let sent_ns = u64::from(seconds) * 1_000_000_000 + u64::from(microseconds) * 1000;
         Some(Datagram::Data { number, sent_ns })
     }
 }
@@ -173,7 +183,10 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
             }
-            assert_eq!(flow.read(packets.last().unwrap()), Some(Datagram::End { issued: count }));
+            let end = flow.read(packets.last().unwrap());
+            assert!(
+                matches!(end, Some(Datagram::End { issued, sent_ns }) if issued == count && sent_ns > last_ns)
+            );
             assert_eq!(recognise(packets.last().unwrap(), Some(SECONDS)), None, "an end opens no flow");
         }
     }
@@ -184,8 +197,41 @@ mod tests {
         let sent_ns = SECONDS * 1_000_000_000 + 500_000_000;
         assert_eq!(data, Datagram::Data { number: 0, sent_ns });
         assert_eq!(flow.read(&old(7, 1470)), Some(Datagram::Data { number: 7, sent_ns }));
-        assert_eq!(flow.read(&old(-8, 1470)), Some(Datagram::End { issued: 8 }));
+        assert_eq!(flow.read(&old(-8, 1470)), Some(Datagram::End { issued: 8, sent_ns }));
+        assert_eq!(flow.first_id(), 0);
         assert_eq!(recognise(&old(-8, 1470), Some(SECONDS)), None);
+    }
+
+    /// A datagram as 2.2.1 makes it: a client header of 40 bytes with a time of barriers at its end, and its flags.
+    fn newest(id: i64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![b'2'; length];
+        let fields =
+            [id as u32, SECONDS as u32, 250_000, (id >> 32) as u32, 0x4801_00a0, 1, 5001, length as u32, 0];
+        let extension = [-100i32 as u32, 0, 0, 0, 0x0002_0002, 0x0001_0003, 0, 1_048_576, 0, 0, 0];
+        for (place, field) in bytes.chunks_exact_mut(4).zip(fields.into_iter().chain(extension)) {
+            place.copy_from_slice(&field.to_be_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn version_2_2_counts_from_1_with_64_bits() {
+        let sent_ns = SECONDS * 1_000_000_000 + 250_000_000;
+        // Short ones cut the header off (`iperf -l`).
+        for length in [1470, 80, 40] {
+            let (flow, data) = recognise(&newest(1, length), Some(SECONDS)).unwrap();
+            assert_eq!((data, flow.first_id()), (Datagram::Data { number: 0, sent_ns }, 1));
+            let far = 1i64 << 33;
+            assert_eq!(
+                flow.read(&newest(far + 1, length)),
+                Some(Datagram::Data { number: far as u64, sent_ns })
+            );
+            assert_eq!(
+                flow.read(&newest(-far - 1, length)),
+                Some(Datagram::End { issued: far as u64, sent_ns })
+            );
+            assert_eq!(recognise(&newest(-5, length), Some(SECONDS)), None);
+        }
     }
 
     #[test]
@@ -237,7 +283,9 @@ mod tests {
             prop_assert!(fits);
             bytes[0..4].copy_from_slice(&(-id as u32).to_be_bytes());
             bytes[12..16].copy_from_slice(&((-id >> 32) as u32).to_be_bytes());
-            prop_assert_eq!(flow.read(&bytes), Some(Datagram::End { issued: id as u64 - 1 }));
+            let end = flow.read(&bytes);
+            let fits = matches!(end, Some(Datagram::End { issued, .. }) if issued == id as u64 - 1);
+            prop_assert!(fits);
         }
     }
 }

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use super::delay::{SenderSpread, Steps};
 use super::sequence::Detail;
 use crate::clock::Claim;
+use crate::interop::iperf2::server::Row;
 
 /// Longest latency that the histograms hold: a minute, in ns.
 pub const MAX_LATENCY_NS: u64 = 60_000_000_000;
@@ -186,6 +187,8 @@ pub struct RxTally {
     pub clocks: Vec<SenderClock>,
     /// What the kernel dropped at this queue. Total.
     pub losses: Vec<crate::queue::QueueLoss>,
+    /// Lines that iperf 2's server would have printed, where somebody wants them, since the last hand-over.
+    pub as_iperf2: Vec<Row>,
 }
 
 impl RxTally {
@@ -210,6 +213,7 @@ impl RxTally {
             messages: 0,
             clocks: Vec::new(),
             losses: Vec::new(),
+            as_iperf2: Vec::new(),
         }
     }
 }
@@ -267,6 +271,8 @@ pub struct TxTally {
     pub first_ns: u64,
     /// CLOCK_TAI in ns of the last packet.
     pub last_ns: u64,
+    /// What was heard of the ends of iperf's streams: in a worker's last tally.
+    pub iperf2: crate::generate::Ends,
     /// Packets whose time had passed when they were handed over, where each has a time to leave at. Total.
     pub overdue: Option<u64>,
     /// Packets handed over at once (without a pace: until the queue was full), since the last hand-over.
@@ -294,6 +300,7 @@ impl TxTally {
             messages: 0,
             first_ns: 0,
             last_ns: 0,
+            iperf2: crate::generate::Ends::default(),
             overdue: None,
             burst: burst_histogram(),
             lateness: latency_histogram(),

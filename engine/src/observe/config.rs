@@ -14,7 +14,9 @@ use super::observer::ObserverSpec;
 use super::rtcp::Inbox;
 use super::sink::SinkChoice;
 use crate::backend::Choice;
+use crate::clock;
 use crate::host::sched::Policy;
+use crate::interop::iperf2::server::Spec;
 use crate::measure::media::MediaSpec;
 use crate::profile::payload::Payload;
 use crate::profile::segments::Segments;
@@ -85,6 +87,8 @@ pub struct RecvConfig {
     pub packets: Option<PathBuf>,
     /// Write the latencies of each interval to this file, in HdrHistogram's log format.
     pub hlog: Option<PathBuf>,
+    /// Tell of the lines that iperf 2's server would print, as [`Event::Iperf2`](crate::control::Event::Iperf2).
+    pub as_iperf2: bool,
     /// Time between interim results.
     pub interval: Duration,
 }
@@ -120,6 +124,7 @@ impl RecvConfig {
             segments: Segments::Auto,
             packets: None,
             hlog: None,
+            as_iperf2: false,
             interval: Duration::from_secs(1),
         }
     }
@@ -128,7 +133,11 @@ impl RecvConfig {
     pub(crate) fn observer(&self, ready_ns: u64) -> ObserverSpec {
         let (verify, media) = (self.verify.clone(), self.media.clone());
         let inbox = Some(self.inbox.clone()).filter(|_| self.target.scheme == Scheme::Rtp && self.rtcp.on);
-        ObserverSpec { format: self.format(), ready_ns, verify, media, inbox }
+        let as_iperf2 = self.as_iperf2.then(|| Spec {
+            interval_ns: self.interval.as_nanos() as u64,
+            tai_minus_utc_ns: clock::tai_minus_utc_ns(),
+        });
+        ObserverSpec { format: self.format(), ready_ns, verify, media, inbox, as_iperf2 }
     }
 
     /// What arrives: RTP where the target says so and nothing else does.

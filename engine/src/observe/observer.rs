@@ -18,6 +18,7 @@ use super::senders::Senders;
 use super::stream::{Stream, transit};
 use super::turns::Turns;
 use crate::interop::iperf2;
+use crate::interop::iperf2::server::{Row, Server};
 use crate::measure::delay::{Spreads, Steps};
 use crate::measure::gaps::Gaps;
 use crate::measure::latency::Recorder;
@@ -53,6 +54,8 @@ pub struct ObserverSpec {
     pub media: MediaSpec,
     /// Takes RTCP that comes on the port of RTP (RFC 5761).
     pub inbox: Option<Inbox>,
+    /// Wants the lines that iperf 2's server would print, made so.
+    pub as_iperf2: Option<iperf2::server::Spec>,
 }
 
 /// Counts what one worker receives. Nothing is allocated for a datagram but for the first of a stream and for the first that
@@ -128,7 +131,7 @@ impl Observer {
     pub fn new(spec: ObserverSpec) -> Self {
         let probes = matches!(spec.format, FormatChoice::Auto | FormatChoice::Wirerate);
         Self {
-            only_numbers: probes && spec.verify.is_none(),
+            only_numbers: probes && spec.verify.is_none() && spec.as_iperf2.is_none(),
             spec,
             hexdump: None,
             streams: Vec::new(),
@@ -230,10 +233,35 @@ impl Observer {
         self.steps.hand_over(&mut into.steps);
         self.pairs.hand_over(into);
         self.gaps.hand_over(&mut into.gaps);
+        into.as_iperf2.clear();
+        if self.spec.as_iperf2.is_some() {
+            self.lines(&mut into.as_iperf2);
+        }
+    }
+
+    /// Appends iperf's lines that are new.
+    fn lines(&mut self, into: &mut Vec<Row>) {
+        for stream in &mut self.streams {
+            let flow = stream.key_of_test();
+            if let Some(server) = &mut stream.as_iperf2 {
+                into.extend(server.take().map(|figures| Row { flow, figures }));
+            }
+        }
+    }
+
+    /// It is `now_ns` (CLOCK_TAI): iperf's lines are made of intervals in which nothing came, too.
+    pub fn pass(&mut self, now_ns: u64) {
+        if self.spec.as_iperf2.is_some() {
+            self.streams
+                .iter_mut()
+                .filter_map(|s| s.as_iperf2.as_mut())
+                .for_each(|server| server.pass(now_ns));
+        }
     }
 
     /// As [`tally`](Self::tally), with how each stream was lost and reordered. That takes a look at all that is missing, and memory: it is for the end.
     pub fn last_tally(&mut self, into: &mut RxTally) {
+        self.streams.iter_mut().filter_map(|s| s.as_iperf2.as_mut()).for_each(|server| server.finish());
         self.tally(into);
         for (tally, stream) in into.streams.iter_mut().zip(&self.streams) {
             tally.detail = stream.detail();
@@ -371,13 +399,21 @@ impl Observer {
             self.latency.record(sent_ns, meta.arrived_ns, 1);
         }
         self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
+        if let Some(server) = &mut self.streams[at].as_iperf2 {
+            let id = number.saturating_add(1);
+            server.datagram(id, transit(sent_ns, meta.arrived_ns), meta.arrived_ns, payload.len());
+        }
         self.packets += 1;
         self.last_arrival_ns = meta.arrived_ns;
         // Those that follow as foreseen have the same time.
         self.gaps.mark(meta.arrived_ns);
         // Where streams take turns it would never come true.
         let looks_ahead = before == at && arrival == Arrival::InOrder && number < MAX_NUMBER / 2;
-        if looks_ahead && self.spec.verify.is_none() && self.hexdump.is_none() {
+        if looks_ahead
+            && self.spec.verify.is_none()
+            && self.spec.as_iperf2.is_none()
+            && self.hexdump.is_none()
+        {
             let sender = sender_place(self.streams[at].sender);
             self.moment = Moment::new(probe.time, meta.arrived_ns, sender);
             self.look_ahead(probe, meta, payload.len());
@@ -444,6 +480,9 @@ impl Observer {
         self.senders.hear(meta, probe.run, message.clock);
         if self.streams[at].ended(&message, meta.arrived_ns, self.spec.ready_ns) {
             self.live -= 1;
+            if let Some(server) = &mut self.streams[at].as_iperf2 {
+                server.end_after(message.end.issued);
+            }
         }
     }
 
@@ -520,9 +559,17 @@ impl Observer {
                     self.streams[at].newest_sent_ns = sent_ns;
                 }
                 self.vary(at, arrival, step, transit(sent_ns, meta.arrived_ns));
+                self.as_iperf2(at, |server, first, offset_ns| {
+                    let transit_ns = transit(sent_ns, meta.arrived_ns).saturating_sub(offset_ns);
+                    server.datagram(number.saturating_add(first), transit_ns, meta.arrived_ns, payload.len());
+                });
                 self.counted(meta);
             }
-            iperf2::Datagram::End { issued } => {
+            iperf2::Datagram::End { issued, sent_ns } => {
+                self.as_iperf2(at, |server, first, offset_ns| {
+                    let transit_ns = transit(sent_ns, meta.arrived_ns).saturating_sub(offset_ns);
+                    server.end(issued.saturating_add(first), transit_ns, meta.arrived_ns, payload.len());
+                });
                 if self.streams[at].iperf2_ended(issued, meta.arrived_ns) {
                     self.live -= 1;
                 }
@@ -531,10 +578,23 @@ impl Observer {
         true
     }
 
+    /// Has iperf's server, if its lines are wanted, know of a datagram of iperf's stream at `at`; told what its identifiers begin with, and the clock's offset.
+    fn as_iperf2(&mut self, at: usize, tell: impl FnOnce(&mut Server, u64, i64)) {
+        let stream = &mut self.streams[at];
+        if let (Some(server), Some(flow), Some(spec)) =
+            (&mut stream.as_iperf2, stream.iperf2, self.spec.as_iperf2)
+        {
+            tell(server, flow.first_id(), spec.tai_minus_utc_ns);
+        }
+    }
+
     /// A new stream in the place of the iperf stream at `at`, whose test is over.
     fn start_again(&mut self, at: usize) -> Option<usize> {
         let Stream { key, iperf2, restarts, .. } = self.streams[at];
         let was_live = self.streams[at].is_live();
+        if let Some(server) = &mut self.streams[at].as_iperf2 {
+            server.finish();
+        }
         let new = self.create(&key, iperf2)?;
         self.live -= usize::from(was_live);
         self.streams[new].restarts = restarts + 1;
@@ -607,6 +667,7 @@ impl Observer {
         stream.arrivals = self.pairs.arrivals(at);
         if matches!(key.format, Format::Wirerate | Format::Iperf2) {
             stream.sender = self.spreads.place(key.source.ip(), key.run);
+            stream.as_iperf2 = self.spec.as_iperf2.map(|spec| Box::new(Server::new(spec)));
         }
         self.streams.push(stream);
         self.index.insert(*key, at);

@@ -49,6 +49,7 @@ fn observer(format: FormatChoice) -> Observer {
         verify: None,
         media: MediaSpec::default(),
         inbox: None,
+        as_iperf2: None,
     })
 }
 
@@ -492,7 +493,7 @@ proptest! {
     ) {
         let make = |dumped| {
             let verify = verify.then(|| Payload::pattern().into());
-            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify, media: MediaSpec::default(), inbox: None });
+            let mut o = Observer::new(ObserverSpec { format: FormatChoice::Auto, ready_ns: START, verify, media: MediaSpec::default(), inbox: None, as_iperf2: None });
             if dumped {
                 o.set_hexdump(Box::new(|_, _| ()));
             }
@@ -531,4 +532,49 @@ proptest! {
         prop_assert_eq!(&said(&mut framed), &expected);
         prop_assert_eq!(&said(&mut in_turn), &expected);
     }
+}
+
+/// Lines of what these were given, without the figures that depend on the clock: bytes, lost, total, out of order.
+fn as_iperf2(o: &mut Observer) -> Vec<(u32, u64, u64, u64, u64)> {
+    use crate::interop::iperf2::server::Span;
+    let mut last = RxTally::new(0);
+    o.last_tally(&mut last);
+    let whole = last.as_iperf2.iter().filter(|row| row.figures.span == Span::Whole);
+    whole
+        .map(|row| {
+            let f = &row.figures;
+            (row.flow.run, f.bytes, f.lost, f.total, f.out_of_order)
+        })
+        .collect()
+}
+
+#[test]
+fn iperfs_lines_are_of_each_test_and_of_our_own_streams() {
+    let spec = iperf2::server::Spec { interval_ns: 1_000_000_000, tai_minus_utc_ns: 0 };
+    let asked = || ObserverSpec { ready_ns: START, as_iperf2: Some(spec), ..ObserverSpec::default() };
+    let mut o = Observer::new(asked());
+    let at = |n: u64| meta("10.0.0.1:40000", START + n);
+    let test = |o: &mut Observer, from: u64| {
+        for (n, id) in (from..).zip([1, 2, 3, 5, 5, 4, 8, -9, -10]) {
+            give(o, &at(n), &iperf(id, START + n * 1_000_000));
+        }
+    };
+    test(&mut o, 0);
+    test(&mut o, 100);
+    let bytes = 8 * iperf(1, START).len() as u64;
+    // Two were jumped over and one was late, and so were a copy.
+    assert_eq!(as_iperf2(&mut o), [(0, bytes, 1, 9, 2), (1, bytes, 1, 9, 2)]);
+
+    let mut o = Observer::new(asked());
+    for (n, number) in (0..).zip([0, 1, 2, 6, 6, 5, 7]) {
+        give(&mut o, &at(n), &data(9, 3, number, START, 100));
+    }
+    give(&mut o, &at(9), &end_message(9, 3, End { issued: 10, failed: 0, first_ns: START, last_ns: START }));
+    let t = tally(&mut o);
+    assert_eq!(t.streams[0].detail, None);
+    assert_eq!(t.as_iperf2.len(), 2, "its beginning and its end, as they come");
+    let whole = t.as_iperf2[1].figures;
+    assert_eq!((whole.bytes, whole.lost, whole.total, whole.out_of_order), (700, 3, 10, 2));
+    assert_eq!(as_iperf2(&mut o), [], "each line once");
+    assert_eq!(observer(FormatChoice::Auto).spec.as_iperf2, None);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::capture::{Capture, Packet};
 use super::config::RecvConfig;
 use super::observer::Observer;
+use super::recv::tell_iperf2;
 use super::team;
 use crate::clock;
 use crate::control::{Event, Outcome};
@@ -173,6 +174,7 @@ impl Reader {
         self.observer.tally(&mut self.tally);
         self.tally.at_ns = self.first_ns + end_ns;
         self.collector.absorb(&self.tally);
+        tell_iperf2(&mut self.collector, on_event);
         let rx = self.collector.interval(end_ns - self.interval_ns);
         let interval = Interval { start_ns: self.interval_ns, end_ns, tx: None, rx: Some(rx) };
         self.interval_ns = end_ns;
@@ -187,6 +189,7 @@ impl Reader {
         self.interval(last_ns.max(self.interval_ns), report, on_event);
         self.observer.last_tally(&mut self.tally);
         self.collector.absorb(&self.tally);
+        tell_iperf2(&mut self.collector, on_event);
         let mut warn = |count: u64, code, text: &str| {
             if count > 0 {
                 report.warn(Warning { code, text: format!("{count} {text}"), fix: None }, on_event);

@@ -70,6 +70,10 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     let start_ns = clock::tai_ns();
     collector.ready(start_ns);
     team.source.go(start_ns)?;
+    if let Some(bytes) = team.buffer {
+        // The kernel doubles it for its own overhead, and tells it so.
+        on_event(Event::Buffer(2 * bytes));
+    }
     on_event(Event::Ready);
 
     let mut failure = None;
@@ -85,6 +89,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         if let Some(table) = &mut table {
             table.add(&collector.take_pairs());
         }
+        tell_iperf2(&mut collector, on_event);
         let now_ns = clock::tai_ns();
         rtcp.look(&collector, now_ns);
         if now_ns - start_ns >= interval_start + period_ns {
@@ -115,6 +120,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if let Some(error) = team.source.finish(&mut collector, &mut report) {
         failure.get_or_insert(error);
     }
+    tell_iperf2(&mut collector, on_event);
     report.rtcp = rtcp.finish(&collector);
     look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
     if let Some(warning) = link.warning(team.downtime.total()) {
@@ -139,6 +145,11 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         ledger.evidence = evidence.rise();
     }
     Ok(Outcome { report, losses: collector.losses(), failure })
+}
+
+/// Tells of iperf's lines that are new.
+pub(super) fn tell_iperf2(collector: &mut RxCollector, on_event: &mut dyn FnMut(Event<'_>)) {
+    collector.take_iperf2().iter().for_each(|row| on_event(Event::Iperf2(row)));
 }
 
 fn push_interval(

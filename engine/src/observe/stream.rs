@@ -35,6 +35,8 @@ pub(super) struct Stream {
     /// iperf's time of the datagram with the highest number.
     pub(super) newest_sent_ns: u64,
     pub(super) tracker: Tracker,
+    /// As iperf 2's server has it, where somebody wants its lines.
+    pub(super) as_iperf2: Option<Box<iperf2::server::Server>>,
     pub(super) corrupt: u64,
     jitter: Jitter,
     /// The place of its sender among those whose delay variation is measured.
@@ -65,6 +67,7 @@ impl Stream {
             restarts: 0,
             newest_sent_ns: 0,
             tracker: Tracker::default(),
+            as_iperf2: None,
             corrupt: 0,
             jitter: Jitter::default(),
             sender: None,
@@ -258,6 +261,11 @@ impl Stream {
             && (self.end.is_some() || now_ns.saturating_sub(self.last_ns) >= SILENCE_NS)
     }
 
+    /// What tells it from others, tests of iperf on the same flow too: iperf has no number of its runs.
+    pub(super) fn key_of_test(&self) -> StreamKey {
+        StreamKey { run: self.key.run + self.restarts, ..self.key }
+    }
+
     /// Whether its end is still to come.
     pub(super) fn is_live(&self) -> bool {
         self.end.is_none()
@@ -282,10 +290,8 @@ impl Stream {
             self.tracker.counters(&mut counters);
         }
         let media = self.media_figures(&mut counters, spare);
-        // iperf has no number of its runs.
-        let run = self.key.run + self.restarts;
         StreamTally {
-            key: StreamKey { run, ..self.key },
+            key: self.key_of_test(),
             counters,
             jitter_ns: self.jitter.value(),
             end: self.end,

@@ -52,6 +52,8 @@ pub(crate) struct Team {
     /// Why the kernel does not put fragments together for this run, where frames are received.
     pub not_reassembled: Option<String>,
     pub warnings: Vec<Warning>,
+    /// Bytes of receive buffer of the smallest socket.
+    pub buffer: Option<usize>,
     /// How long the link was down.
     pub downtime: Downtime,
     /// Sockets that were to poll their drivers.
@@ -100,6 +102,7 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
         steer: None,
         not_reassembled: None,
         warnings: Vec::new(),
+        buffer: None,
         downtime: Downtime::default(),
         polled: Vec::new(),
         _placed: None,
@@ -175,6 +178,7 @@ fn open_sockets<Q: Receive + 'static>(
     let specs = targets.iter().map(|&target| (0, target)).collect();
     let opened = open_each(team, config, specs, open)?;
     let smallest = opened.iter().filter_map(|o| o.buffer).min();
+    team.buffer = smallest;
     team.warnings
         .extend(smallest.and_then(|bytes| small_buffer(bytes, config.tuning.receive_buffer.is_some())));
     let offloads = || opened.iter().filter_map(|o| o.granted.offload.as_ref());

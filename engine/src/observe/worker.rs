@@ -37,6 +37,7 @@ pub(crate) fn run<R: Receive>(
         // With a slow collector, what is new stays with the observer.
         if now_ns >= handover_ns && tallies.can_hand_over() {
             handover_ns = now_ns + HANDOVER_NS;
+            observer.pass(now_ns);
             observer.tally(tallies.tally());
             fill(&mut queue, tallies.tally(), now_ns);
             tallies.hand_over();

@@ -1,6 +1,7 @@
 //! The headers of consecutive packets of a stream, as a queue writes them into each.
 #![forbid(unsafe_code)]
 
+use crate::interop::iperf2::client::{self, ClientHeader};
 use crate::packet::probe::{self, Kind, Probe, Series};
 use crate::packet::rtp;
 use crate::profile::rtp::{Rtp, RtpStream};
@@ -86,29 +87,60 @@ impl Headers for Probed {
     }
 }
 
+/// iperf 2's headers.
+#[derive(Debug, Clone, Copy)]
+pub struct Iperf2<'a> {
+    header: &'a ClientHeader,
+    time: (u32, u32),
+    id: i64,
+}
+
+impl<'a> Iperf2<'a> {
+    /// The headers of packets `first_seq`, `first_seq + 1` and so on, handed over at `now_ns`.
+    #[inline]
+    pub fn new(header: &'a ClientHeader, first_seq: u64, now_ns: u64) -> Self {
+        Self { header, time: header.time(now_ns), id: (first_seq + 1).cast_signed() }
+    }
+}
+
+impl Headers for Iperf2<'_> {
+    const LEN: usize = client::LEN;
+    const SUM_VARIES: bool = true;
+
+    #[inline]
+    fn emit(&mut self, payload: &mut [u8]) {
+        self.header.emit(payload, self.id, self.time);
+        self.id += 1;
+    }
+}
+
 /// Which headers packets have.
 #[derive(Debug, Clone, Copy)]
-pub enum HeaderKind {
+pub enum HeaderKind<'a> {
     /// Probe headers.
     Probe,
     /// RTP headers.
     Rtp(Rtp),
     /// RTP headers with probe headers.
     Probed(Rtp),
+    /// iperf 2's headers.
+    Iperf2(&'a ClientHeader),
 }
 
 /// The headers of a run of packets, of whichever kind.
 #[derive(Debug, Clone, Copy)]
-pub enum AnyHeaders {
+pub enum AnyHeaders<'a> {
     /// Probe headers.
     Probe(Series),
     /// RTP headers.
     Rtp(Plain),
     /// RTP headers with probe headers.
     Probed(Probed),
+    /// iperf 2's headers.
+    Iperf2(Iperf2<'a>),
 }
 
-impl AnyHeaders {
+impl AnyHeaders<'_> {
     /// Writes the headers of `count` packets whose payloads lie in `buf`, each `stride` bytes after the last.
     ///
     /// # Panics
@@ -119,6 +151,7 @@ impl AnyHeaders {
             Self::Probe(series) => write_run(series, buf, stride, count),
             Self::Rtp(plain) => write_run(plain, buf, stride, count),
             Self::Probed(probed) => write_run(probed, buf, stride, count),
+            Self::Iperf2(iperf2) => write_run(iperf2, buf, stride, count),
         }
     }
 }

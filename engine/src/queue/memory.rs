@@ -289,6 +289,7 @@ mod tests {
             fragment: false,
             vlan: None,
             rtp: None,
+            iperf2: false,
             payload: Arc::new(payload),
             max_payload,
             segments: crate::profile::segments::Segments::Auto,

@@ -18,12 +18,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock;
+use crate::interop::iperf2::client::ClientHeader;
 use crate::pacing::Departures;
 use crate::packet::ends::Ends;
 use crate::packet::follow_up::Departed;
 use crate::packet::probe::{Kind, Probe, Series};
 use crate::profile::rtp::Rtp;
-use headers::{AnyHeaders, HeaderKind, Plain, Probed};
+use headers::{AnyHeaders, HeaderKind, Iperf2, Plain, Probed};
 
 pub use spec::{Flow, HugePages, RxSpec, Tuning, TxSpec};
 
@@ -110,17 +111,23 @@ pub struct Stamper {
     now_ns: u64,
     departures: Option<Departures>,
     rtp: Option<Rtp>,
+    iperf2: Option<ClientHeader>,
 }
 
 impl Stamper {
     /// A stamper for the sender run `run` (24 bits).
     pub fn new(run: u32) -> Self {
-        Self { run, now_ns: clock::tai_ns(), departures: None, rtp: None }
+        Self { run, now_ns: clock::tai_ns(), departures: None, rtp: None, iperf2: None }
     }
 
     /// The same with RTP headers, if any. The queue has to be opened with them, too.
     pub fn with_rtp(self, rtp: Option<Rtp>) -> Self {
         Self { rtp, ..self }
+    }
+
+    /// The same with iperf 2's headers, if any. The queue has to be opened with them, too.
+    pub fn with_iperf2(self, iperf2: Option<ClientHeader>) -> Self {
+        Self { iperf2, ..self }
     }
 
     /// Reads the clock; a queue calls it once for each batch that it hands over.
@@ -163,21 +170,23 @@ impl Stamper {
 
     /// The headers of packets `first_seq`, `first_seq + 1` and so on of `stream`, of the kind that the run has.
     #[inline]
-    pub fn headers(&self, stream: u16, first_seq: u64) -> AnyHeaders {
+    pub fn headers(&self, stream: u16, first_seq: u64) -> AnyHeaders<'_> {
         match self.kind() {
             HeaderKind::Probe => AnyHeaders::Probe(self.series(stream, first_seq)),
             HeaderKind::Rtp(rtp) => AnyHeaders::Rtp(self.plain(rtp, stream, first_seq)),
             HeaderKind::Probed(rtp) => AnyHeaders::Probed(self.probed(rtp, stream, first_seq)),
+            HeaderKind::Iperf2(header) => AnyHeaders::Iperf2(self.iperf2(header, first_seq)),
         }
     }
 
     /// Which kind that is.
     #[inline]
-    pub fn kind(&self) -> HeaderKind {
-        match self.rtp {
-            None => HeaderKind::Probe,
-            Some(rtp) if rtp.probe => HeaderKind::Probed(rtp),
-            Some(rtp) => HeaderKind::Rtp(rtp),
+    pub fn kind(&self) -> HeaderKind<'_> {
+        match (&self.iperf2, self.rtp) {
+            (Some(header), _) => HeaderKind::Iperf2(header),
+            (None, None) => HeaderKind::Probe,
+            (None, Some(rtp)) if rtp.probe => HeaderKind::Probed(rtp),
+            (None, Some(rtp)) => HeaderKind::Rtp(rtp),
         }
     }
 
@@ -185,6 +194,12 @@ impl Stamper {
     #[inline]
     pub fn plain(&self, rtp: Rtp, stream: u16, first_seq: u64) -> Plain {
         Plain::new(rtp, stream, first_seq, self.now_ns)
+    }
+
+    /// iperf 2's headers, as [`headers`](Self::headers) has them.
+    #[inline]
+    pub fn iperf2<'a>(&self, header: &'a ClientHeader, first_seq: u64) -> Iperf2<'a> {
+        Iperf2::new(header, first_seq, self.now_ns)
     }
 
     /// RTP headers with probe headers, as [`headers`](Self::headers) has them.
@@ -231,6 +246,11 @@ pub trait Transmit {
     /// # Errors
     /// When the kernel refuses it or there is no room.
     fn send_message(&mut self, flow: u16, payload: &[u8]) -> Result<(), QueueError>;
+
+    /// The next datagram that has come back to the flow's source, if the queue has sockets. Not for the hot path.
+    fn answer(&mut self, _flow: u16) -> Option<Vec<u8>> {
+        None
+    }
 
     /// Packets of which the kernel is to say when they left, and has not.
     #[inline]

@@ -120,6 +120,10 @@ impl<T: Transmit> Transmit for Patient<T> {
         self.queue.in_flight() + self.refused
     }
 
+    fn answer(&mut self, flow: u16) -> Option<Vec<u8>> {
+        self.queue.answer(flow)
+    }
+
     #[inline]
     fn awaits_stamps(&self) -> usize {
         self.queue.awaits_stamps()

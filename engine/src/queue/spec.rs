@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::host::qdisc::TimedQdisc;
+use crate::interop::iperf2::client;
 use crate::packet::probe;
 use crate::profile::payload::Payload;
 use crate::profile::rtp::Rtp;
@@ -44,6 +45,8 @@ pub struct TxSpec {
     pub vlan: Option<u16>,
     /// RTP headers; `None`: probe headers alone.
     pub rtp: Option<Rtp>,
+    /// Whether packets have iperf 2's headers instead.
+    pub iperf2: bool,
     /// What follows the headers.
     pub payload: Arc<Payload>,
     /// Largest UDP payload that will be asked for, in bytes.
@@ -57,8 +60,11 @@ pub struct TxSpec {
 }
 
 impl TxSpec {
-    /// Bytes of the headers in each UDP payload, which are written anew for every packet: the probe header, or those of RTP.
+    /// Bytes of the headers in each UDP payload, which are written anew for every packet: the probe header, or those of RTP or iperf 2.
     pub fn head_len(&self) -> usize {
+        if self.iperf2 {
+            return client::LEN;
+        }
         self.rtp.as_ref().map_or(probe::LEN, Rtp::head_len)
     }
 

@@ -244,6 +244,9 @@ pub struct Tx {
     pub errors: u64,
     /// End-of-stream messages sent after them.
     pub messages: u64,
+    /// What iperf servers answered to the ends of their streams.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub iperf2: Vec<IperfServer>,
     /// Of packets with a time at which the queueing discipline lets them go, those that were handed over after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overdue: Option<u64>,
@@ -256,6 +259,16 @@ pub struct Tx {
     /// Time by which bursts began later than the pace had planned; absent without a pace, and where each packet has its own time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lateness_ns: Option<Distribution>,
+}
+
+/// What an iperf server said of a stream.
+#[derive(Debug, Clone, Serialize)]
+pub struct IperfServer {
+    /// Stream number.
+    pub stream: u16,
+    /// What it said.
+    #[serde(flatten)]
+    pub said: crate::interop::iperf2::client::Answer,
 }
 
 /// Lengths of bursts in packets.

@@ -14,6 +14,7 @@ use super::{
     Clock, Clocks, Distribution, IntervalRx, Ipdv, Iperf, Jitter, LossPeriods, ReorderingExtent, Rx, Stream,
     Timestamps, Warning,
 };
+use crate::interop::iperf2::server::Row;
 use crate::measure::delay::{Spread, Steps};
 use crate::measure::tally::{
     Format, Pair, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
@@ -32,6 +33,7 @@ pub struct RxCollector {
     steps: Steps,
     wire: Histogram<u64>,
     pairs: Vec<Pair>,
+    as_iperf2: Vec<Row>,
     /// Latencies since the last interval.
     recent: Histogram<u64>,
     /// Totals at the last interval.
@@ -69,6 +71,7 @@ impl Default for RxCollector {
             steps: Steps::default(),
             wire: latency_histogram(),
             pairs: Vec::new(),
+            as_iperf2: Vec::new(),
             recent: latency_histogram(),
             reported: RxCounters::default(),
             reported_mdi: 0,
@@ -119,6 +122,7 @@ impl RxCollector {
         self.steps.add(&tally.steps);
         self.wire.add(&tally.wire).expect("all latency histograms have the same bounds");
         self.pairs.extend_from_slice(&tally.pairs);
+        self.as_iperf2.extend_from_slice(&tally.as_iperf2);
         self.gaps.add(&tally.gaps).expect("all gap histograms have the same bounds");
         for histogram in [&mut self.latency, &mut self.recent] {
             histogram.add(&tally.latency).expect("all latency histograms have the same bounds");
@@ -174,6 +178,13 @@ impl RxCollector {
     /// The pairs that came since the last call.
     pub(crate) fn take_pairs(&mut self) -> Vec<Pair> {
         std::mem::take(&mut self.pairs)
+    }
+
+    /// The lines of iperf 2's server that came since the last call, in the order in which they were due.
+    pub(crate) fn take_iperf2(&mut self) -> Vec<Row> {
+        let mut rows = std::mem::take(&mut self.as_iperf2);
+        rows.sort_by_key(|row| row.figures.stamp_ns);
+        rows
     }
 
     /// Pairs that found no room on the way here.

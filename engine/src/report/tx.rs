@@ -4,7 +4,8 @@
 use hdrhistogram::Histogram;
 
 use super::rates::{Rates, distribution, per_second};
-use super::{Burst, IntervalTx, Tx};
+use super::{Burst, IntervalTx, IperfServer, Tx};
+use crate::generate::Ends;
 use crate::measure::tally::{TxTally, burst_histogram, gap_histogram, latency_histogram};
 
 /// Adds up what the transmit workers hand over.
@@ -15,6 +16,7 @@ pub struct TxCollector {
     burst: Histogram<u64>,
     gaps: Histogram<u64>,
     lateness: Histogram<u64>,
+    iperf2: Ends,
     /// Totals at the last interval.
     reported: Totals,
 }
@@ -80,6 +82,7 @@ impl Default for TxCollector {
             burst: burst_histogram(),
             gaps: gap_histogram(),
             lateness: latency_histogram(),
+            iperf2: Ends::default(),
             reported: Totals::default(),
         }
     }
@@ -97,6 +100,8 @@ impl TxCollector {
             self.workers.resize(tally.worker + 1, Totals::default());
         }
         self.workers[tally.worker] = Totals::of(tally);
+        self.iperf2.answers.extend_from_slice(&tally.iperf2.answers);
+        self.iperf2.unanswered += tally.iperf2.unanswered;
         self.burst.add(&tally.burst).expect("all burst histograms have the same bounds");
         self.lateness.add(&tally.lateness).expect("all latency histograms have the same bounds");
         self.gaps.add(&tally.gaps).expect("all gap histograms have the same bounds");
@@ -122,6 +127,11 @@ impl TxCollector {
     /// Packets that worker number `worker` handed over.
     pub fn worker_packets(&self, worker: usize) -> u64 {
         self.workers.get(worker).map_or(0, |w| w.packets)
+    }
+
+    /// Streams whose iperf server should have answered their end, and did not.
+    pub fn unanswered(&self) -> u64 {
+        self.iperf2.unanswered
     }
 
     /// What was sent since the last call (or the start), which was `span_ns` ago.
@@ -154,6 +164,7 @@ impl TxCollector {
             payload_bps: rates.payload_bps,
             errors: t.errors,
             messages: t.messages,
+            iperf2: self.iperf2.answers.iter().map(|&(stream, said)| IperfServer { stream, said }).collect(),
             overdue: t.overdue,
             burst: Burst {
                 p50: self.burst.value_at_quantile(0.5),

@@ -5,6 +5,7 @@ pub mod ethtool;
 pub mod ethtool_rules;
 mod ethtool_stats;
 pub mod interrupt;
+pub mod localtime;
 pub mod mroute;
 pub mod netns;
 pub mod packet;

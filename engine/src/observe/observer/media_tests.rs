@@ -18,6 +18,7 @@ fn observer(format: FormatChoice) -> Observer {
         verify: None,
         media: MediaSpec::default(),
         inbox: None,
+        as_iperf2: None,
     })
 }
 

@@ -247,6 +247,7 @@ impl<K: Kernel> FrameTx<K> {
             HeaderKind::Probed(rtp) => {
                 self.take_with(runs, |stream, first| stamper.probed(rtp, stream, first))
             }
+            HeaderKind::Iperf2(header) => self.take_with(runs, |_, first| stamper.iperf2(header, first)),
         }
     }
 

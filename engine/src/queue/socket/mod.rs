@@ -34,6 +34,7 @@ mod timed;
 mod verdict;
 
 pub use mmsg::{MmsgRx, MmsgTx};
+pub(crate) use outgoing::next_datagram;
 pub use reassembled::ReassembledRx;
 pub use uring::{UringRx, UringTx, available};
 

@@ -2,12 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::socket::MsgFlags;
 use nix::sys::time::TimeSpec;
 use socket2::Socket;
 
@@ -163,6 +164,11 @@ impl Outgoing {
         self.insist(flow, |socket| socket.send(payload))
     }
 
+    /// The next datagram that has come to the flow's socket.
+    pub(super) fn answer(&self, flow: u16) -> Option<Vec<u8>> {
+        next_datagram(&self.sockets[usize::from(flow)])
+    }
+
     /// Has `send` send one datagram: again where the error was of an earlier one, and after a while where there was no room.
     pub(super) fn insist(
         &self,
@@ -225,6 +231,13 @@ fn segmentation(spec: &TxSpec, sockets: &[Socket]) -> Segmentation {
         sys::socket::get_int(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT).err()?.raw_os_error()
     });
     Segmentation::new(most, refused)
+}
+
+/// The next datagram that has come to `socket`, at most its first 2048 bytes.
+pub(crate) fn next_datagram(socket: &Socket) -> Option<Vec<u8>> {
+    let mut buffer = [0; 2048];
+    let length = nix::sys::socket::recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT).ok()?;
+    Some(buffer[..length].to_vec())
 }
 
 /// Waits until `socket` is ready, at most for `limit`; a signal ends the wait early.

@@ -31,6 +31,7 @@ fn tx_spec(destination: SocketAddr, interface: Option<Interface>) -> TxSpec {
         fragment: false,
         vlan: None,
         rtp: None,
+        iperf2: false,
         payload: Arc::new(Payload::Pattern),
         max_payload: 1000,
         segments: Segments::Auto,

@@ -39,6 +39,7 @@ fn spec(ipv6: bool, mtu: u32, payload: Payload, max_payload: u16) -> TxSpec {
         txtime: None,
         vlan: None,
         rtp: None,
+        iperf2: false,
         payload: Arc::new(payload),
         max_payload,
         segments: Segments::Auto,

@@ -177,6 +177,10 @@ impl Transmit for MmsgTx {
         }
     }
 
+    fn answer(&mut self, flow: u16) -> Option<Vec<u8>> {
+        self.outgoing.answer(flow)
+    }
+
     #[inline]
     fn awaits_stamps(&self) -> usize {
         self.stamps.as_ref().map_or(0, Stamps::awaited)

@@ -347,6 +347,10 @@ impl Transmit for UringTx {
     fn send_message(&mut self, flow: u16, payload: &[u8]) -> std::result::Result<(), QueueError> {
         self.outgoing.send_message(flow, payload)
     }
+
+    fn answer(&mut self, flow: u16) -> Option<Vec<u8>> {
+        self.outgoing.answer(flow)
+    }
 }
 
 impl Drop for UringTx {
