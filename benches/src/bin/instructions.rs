@@ -3,7 +3,7 @@
 //! `instructions WHAT LENGTH PACKETS`, with the UDP payload's length in bytes. What is counted stands in functions that are not inlined:
 //! [`receive`], [`check`] and [`stamp`] here, `wake_tx` of the wire in memory, which plays the kernel and is taken off what sending costs.
 //!
-//! Where they go, frame by frame: in sending, 43 into the frame (which it is, what it holds, stamp, descriptor), 13 into taking it back, the rest is a batch's share; in receiving, 14 into
+//! Where they go, frame by frame: in sending, 35 into the frame (which it is, what it holds, stamp, descriptor), 13 into taking it back, the rest is a batch's share; in receiving, 14 into
 //! the descriptor and whether it is within the frames, 10 into comparing the headers, 18 into comparing and moving on the probe header, 9 into the fill ring, 20 are a batch's share of
 //! reading its first frame and of entering the figures, and of those 4 the jitter, which cannot be worked out for many at once.
 //!
