@@ -68,11 +68,11 @@ pub struct Replicate {
     #[arg(long, value_name = "RATE")]
     pub rate: Option<Rate>,
 
-    /// Lowest load of a search: a device that does not bear it fails; as --rate
+    /// Lowest load of a search, as --rate, such as 1Kpps: a device that does not bear it fails
     #[arg(long, value_name = "RATE", default_value = "1000pps")]
     pub min_rate: Rate,
 
-    /// Highest load of a search; as --rate
+    /// Highest load of a search, as --rate, such as 1Mpps
     #[arg(long, value_name = "RATE", default_value = "1Mpps")]
     pub max_rate: Rate,
 
