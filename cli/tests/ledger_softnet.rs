@@ -54,7 +54,12 @@ fn a_cpus_backlog_overflows() {
             assert!(full > 0 && full < lost, "{what}: {full} buffers, {lost} packets");
         } else {
             let messages = number(&sent["tx"]["messages"]) - number(&report["rx"]["messages"]);
-            assert_eq!(full, lost + messages, "{what}");
+            // What hosts say to each other by themselves (MLD, neighbour discovery) finds it full, too.
+            let others = full.checked_sub(lost + messages);
+            assert!(
+                others.is_some_and(|others| others < 16),
+                "{what}: {full} found it full, {lost} lost, {messages} messages"
+            );
         }
     }
 }
