@@ -4,8 +4,8 @@
 //! inconclusive: the sender did not offer the load, which says nothing of the device, neither good nor bad. Such a load is tried
 //! again, and then counts as out of the sender's reach: the search goes on below it.
 //!
-//! What a short trial found is confirmed by long ones. When one of them is invalid the device is noisier than a
-//! bisection supposes: that load is taken for invalid, and the search goes on below it.
+//! What short trials found is confirmed by long ones. When one of these is invalid, short trials are not to be believed: the search goes on with
+//! long ones, first down from there in steps that double, then by bisection.
 #![forbid(unsafe_code)]
 
 use serde::Serialize;
@@ -150,6 +150,8 @@ pub struct Search {
     repeated: u32,
     /// Valid final trials at the highest valid load.
     confirmed: u32,
+    /// Final trials that were invalid in a row: since the first one all trials are final ones.
+    refuted: u32,
     pending: Option<(f64, Purpose)>,
     trials: u32,
 }
@@ -168,6 +170,7 @@ impl Search {
             unreachable: None,
             repeated: 0,
             confirmed: 0,
+            refuted: 0,
             pending: None,
             trials: 0,
         })
@@ -175,11 +178,11 @@ impl Search {
 
     /// The next trial, or the end. The same answer until [`note`](Self::note) is called.
     pub fn ask(&mut self) -> Next {
-        if let Some((load, purpose)) = self.pending {
-            return Next::Trial(load, purpose);
-        }
         if self.trials >= self.limits.most_trials {
             return Next::Done(self.end_now());
+        }
+        if let Some((load, purpose)) = self.pending {
+            return Next::Trial(load, purpose);
         }
         match self.decide() {
             Next::Trial(load, purpose) => {
@@ -191,7 +194,8 @@ impl Search {
     }
 
     fn decide(&self) -> Next {
-        let trial = |load| Next::Trial(load, Purpose::Search);
+        let purpose = if self.refuted > 0 { Purpose::Confirm } else { Purpose::Search };
+        let trial = |load| Next::Trial(load, purpose);
         let limits = &self.limits;
         let ceiling = match (self.invalid, self.unreachable) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -210,6 +214,10 @@ impl Search {
             Some(best) => trial(f64::midpoint(best, ceiling)),
             None if ceiling <= limits.lower => Next::Done(self.found(None)),
             None if ceiling - limits.lower <= limits.resolution => trial(limits.lower),
+            None if self.refuted > 0 => {
+                let step = limits.resolution * f64::from(self.refuted.min(32)).exp2();
+                trial((ceiling - step).max(limits.lower))
+            }
             None => trial((ceiling - limits.lower).mul_add(limits.backoff, limits.lower)),
         }
     }
@@ -233,14 +241,23 @@ impl Search {
         }
         self.repeated = 0;
         match (validity, purpose) {
-            (Validity::Valid, Purpose::Confirm) => self.confirmed += 1,
-            (Validity::Valid, Purpose::Search) => {
-                self.confirmed = 0;
-                self.valid.push(load);
-                self.valid.sort_by(f64::total_cmp);
+            (Validity::Valid, purpose) => {
+                if self.best() != Some(load) {
+                    self.confirmed = 0;
+                    self.valid.push(load);
+                    self.valid.sort_by(f64::total_cmp);
+                }
+                self.confirmed += u32::from(purpose == Purpose::Confirm);
             }
-            (Validity::Invalid, _) => {
+            (Validity::Invalid, purpose) => {
                 self.refute(load);
+                if purpose == Purpose::Confirm {
+                    if self.refuted == 0 {
+                        // What short trials said of the loads below is no better.
+                        self.valid.clear();
+                    }
+                    self.refuted += 1;
+                }
                 self.invalid = Some(self.invalid.map_or(load, |known| known.min(load)));
             }
             (Validity::Inconclusive, _) => {

@@ -110,7 +110,7 @@ impl Device {
         self.latency_ns + port as u64 * 1000 + if burdened { self.burden_ns } else { 0 }
     }
 
-    fn reach(&self, port: usize, trial: &Trial, sent: u64) -> u64 {
+    fn reach(&self, port: usize, group: u32, trial: &Trial, sent: u64) -> u64 {
         let load = trial.multicast_pps.min(self.sender_pps) + trial.unicast_pps;
         let mut reached = sent;
         if load > self.most_pps {
@@ -126,7 +126,9 @@ impl Device {
         if let Some((at, one_in)) = self.drops
             && at == port
         {
-            reached -= sent / one_in;
+            // One in so many of all groups' frames.
+            let before = |group: u32| sent * u64::from(group) / one_in;
+            reached = reached.saturating_sub(before(group + 1) - before(group));
         }
         if let Some((at, lost)) = self.loses_itself
             && at == port
@@ -166,7 +168,7 @@ impl Bed for Device {
                 let groups: Vec<GroupSeen> = (0..trial.groups)
                     .map(|group| {
                         let held = group < self.most_groups || self.floods;
-                        let received = if held { self.reach(port, trial, each) } else { 0 };
+                        let received = if held { self.reach(port, group, trial, each) } else { 0 };
                         GroupSeen {
                             received,
                             duplicate: if self.doubles == Some(port) { received } else { 0 },

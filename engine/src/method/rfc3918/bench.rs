@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::bed::{Bed, DelayTrial, DelaysSeen, Layout, Trial};
 use super::super::search::{Bound, Found, Next, Purpose, Search, Validity};
 use super::judge::judge;
-use super::report::{Measurement, TrialReport};
+use super::report::{Measurement, PortDelays, TrialReport};
 use super::{Params, Progress, Test};
 use crate::control::Stop;
 use crate::error::Result;
@@ -30,6 +30,8 @@ pub(super) struct Bench<'a> {
     pub test: Test,
     /// Throughput that was found, by frame size and groups.
     pub throughput: HashMap<(u32, u32), f64>,
+    /// Delays without a burden that were measured, by frame size and groups.
+    pub delays_found: HashMap<(u32, u32), Vec<PortDelays>>,
     /// The lowest capacity that was found.
     pub capacity: Option<u32>,
     warnings: Vec<Warning>,
@@ -60,6 +62,7 @@ impl<'a> Bench<'a> {
             layout,
             test: Test::Throughput,
             throughput: HashMap::new(),
+            delays_found: HashMap::new(),
             capacity: None,
             warnings: Vec::new(),
             planned,
@@ -236,6 +239,7 @@ fn planned_time(params: &Params, test: Test, members: u32, overhead: Duration) -
         Test::BurdenedLatency => long * 2,
         Test::Capacity => short * params.most_groups.div_ceil(params.step).min(20),
         Test::JoinLeave => (overhead + LEAVE) * members * 2,
+        Test::BurdenedJoin if params.tests.contains(&Test::JoinLeave) => (overhead + LEAVE) * members * 2,
         Test::BurdenedJoin => (overhead + LEAVE) * members * 4,
     }
 }

@@ -13,6 +13,10 @@ use crate::report::Outcome;
 /// Measures every port in both states.
 pub(super) fn run(bench: &mut Bench<'_>, measurement: &mut Measurement) -> Result<()> {
     measure(bench, measurement, false)?;
+    if !bench.stop.is_requested() {
+        let key = (measurement.frame_bytes, measurement.groups);
+        bench.delays_found.insert(key, measurement.delays.clone());
+    }
     conclude(bench, measurement);
     Ok(())
 }
