@@ -519,7 +519,7 @@ fn the_wire_is_what_two_ports_differ_by_and_no_more_than_is_missing() {
 fn a_nic_has_dropped_what_is_missing_where_nobody_else_uses_the_cable() {
     let missed = [("rx_missed_errors", 4), ("rx_crc_errors", 2)];
     let of = |left: u64, own, unaccounted| {
-        let known = Known { left: own, arrived: 90_000 };
+        let known = Known { left: own, arrived: left * 9 / 10 };
         let ledger = over_a_cable(&[unaccounted], &ports(left, left - 9, &missed, 6), known, true);
         let (places, left_over) = told_of_cable(&ledger);
         (places.into_iter().map(|(place, _, n)| (place.to_owned(), n)).collect::<Vec<_>>(), left_over)
