@@ -113,7 +113,7 @@ fn each_fault_gets_the_verdict_that_it_deserves() {
             &slow,
             &[
                 (Throughput, Inconclusive, "the sender offered 500 of"),
-                (Mixed, Inconclusive, "the sender offered"),
+                (Mixed, Inconclusive, "the sender could not offer more"),
                 (Matrix, Inconclusive, "the sender offered 500 of 1000"),
                 (Latency, Inconclusive, "the sender offered"),
                 (Capacity, Inconclusive, "the sender offered"),
