@@ -36,11 +36,11 @@ pub struct Groups {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "join", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub groups: u32,
 
-    /// With --join: these sources only, several separated by commas; or SOURCE@ for one
+    /// With --join: these sources only, 192.0.2.1,192.0.2.2; or SOURCE@ for one
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "join", conflicts_with = "exclude")]
     pub include: Vec<IpAddr>,
 
-    /// With --join: all sources but these, separated by commas
+    /// With --join: all sources but these: 192.0.2.1,192.0.2.2
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "join")]
     pub exclude: Vec<IpAddr>,
 
