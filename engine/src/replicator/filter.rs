@@ -1,7 +1,7 @@
 //! Which frames a packet socket is shown, as classic BPF (linux/filter.h).
 #![forbid(unsafe_code)]
 
-use crate::sys::packet::Instruction;
+use socket2::SockFilter;
 
 const LOAD_BYTE: u16 = 0x30;
 const LOAD_HALF: u16 = 0x28;
@@ -16,12 +16,12 @@ const TAG_PRESENT: u32 = (-0x1000i32 + 48).cast_unsigned();
 
 const ALL: u32 = 0x0004_0000;
 
-const fn i(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
-    Instruction { code, jt, jf, k }
+const fn i(code: u16, k: u32, jt: u8, jf: u8) -> SockFilter {
+    SockFilter::new(code, jt, jf, k)
 }
 
 /// What may be a membership report: IGMP, and IPv6 with hop-by-hop options or ICMPv6.
-pub const REPORTS: [Instruction; 10] = [
+pub const REPORTS: [SockFilter; 10] = [
     i(LOAD_HALF, 12, 0, 0),
     i(JUMP_EQUAL, 0x0800, 0, 2),
     i(LOAD_BYTE, 23, 0, 0),
@@ -36,7 +36,7 @@ pub const REPORTS: [Instruction; 10] = [
 
 /// What is replicated, as the XDP program has it: untagged frames to IPv4 groups outside of 224.0.0.0/24 and to IPv6 groups of scopes above the link, but for IGMP
 /// and what has hop-by-hop options, as MLD does.
-pub const GROUPS: [Instruction; 19] = [
+pub const GROUPS: [SockFilter; 19] = [
     i(LOAD_WORD, TAG_PRESENT, 0, 0),
     i(JUMP_EQUAL, 0, 0, 16),
     i(LOAD_HALF, 12, 0, 0),

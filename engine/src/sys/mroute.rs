@@ -3,10 +3,10 @@
 //! The socket that has said MRT_INIT is the multicast router of its network namespace. When it is closed, interfaces and entries go with it.
 
 use std::io;
-use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr;
+
+use super::socket::set;
 
 /// MAXVIFS and MAXMIFS: interfaces of a router.
 pub const INTERFACES: usize = 32;
@@ -191,17 +191,7 @@ impl MulticastRouter {
 
     fn set<T>(&self, name: libc::c_int, value: &T) -> io::Result<()> {
         let level = if self.ipv6 { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
-        // SAFETY: value is live and plain, and the length is its own.
-        let answer = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                level,
-                name,
-                ptr::from_ref(value).cast(),
-                mem::size_of::<T>() as libc::socklen_t,
-            )
-        };
-        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        set(self.as_fd(), level, name, value)
     }
 }
 

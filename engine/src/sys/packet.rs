@@ -5,6 +5,10 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use socket2::{SockFilter, SockRef};
+
+use super::socket::{set, set_int};
+
 /// `PACKET_IGNORE_OUTGOING` (Linux 4.20) and `PACKET_VNET_HDR`, of linux/if_packet.h.
 const IGNORE_OUTGOING: libc::c_int = 23;
 const VNET_HDR: libc::c_int = 15;
@@ -13,20 +17,7 @@ const VNET_HDR: libc::c_int = 15;
 #[derive(Debug)]
 pub struct PacketSocket {
     socket: OwnedFd,
-    interface: libc::c_int,
-}
-
-/// An instruction of a filter, as in linux/filter.h.
-#[derive(Debug, Clone, Copy)]
-pub struct Instruction {
-    /// What to do.
-    pub code: u16,
-    /// Instructions to skip when a comparison holds.
-    pub jt: u8,
-    /// Instructions to skip when it does not.
-    pub jf: u8,
-    /// Its operand.
-    pub k: u32,
+    interface: u32,
 }
 
 impl PacketSocket {
@@ -41,7 +32,7 @@ impl PacketSocket {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the descriptor is new and nobody else's.
-        Ok(Self { socket: unsafe { OwnedFd::from_raw_fd(fd) }, interface: interface.cast_signed() })
+        Ok(Self { socket: unsafe { OwnedFd::from_raw_fd(fd) }, interface })
     }
 
     /// A socket that also receives the frames that arrive at the interface and that `filter` lets through, groups that this host is no member of among them.
@@ -49,32 +40,15 @@ impl PacketSocket {
     ///
     /// # Errors
     /// Those of socket(2), setsockopt(2) and bind(2): EPERM without CAP_NET_RAW, ENODEV when the interface is gone.
-    pub fn listen(interface: u32, filter: &[Instruction], segments: bool) -> io::Result<Self> {
+    pub fn listen(interface: u32, filter: &[SockFilter], segments: bool) -> io::Result<Self> {
         let socket = Self::open(interface)?;
         if segments {
             socket.set_segmented()?;
         }
-        socket.set(libc::SOL_PACKET, IGNORE_OUTGOING, &1)?;
-        let filter: Vec<libc::sock_filter> =
-            filter.iter().map(|i| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
-        let program = libc::sock_fprog {
-            len: u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
-            filter: filter.as_ptr().cast_mut(),
-        };
-        // What the filter points to is live until after the call.
-        socket.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
-        let address = socket.address(libc::ETH_P_ALL as u16);
-        // SAFETY: address is live, and the length is its own.
-        let bound = unsafe {
-            libc::bind(
-                socket.socket.as_raw_fd(),
-                (&raw const address).cast(),
-                mem::size_of_val(&address) as libc::socklen_t,
-            )
-        };
-        if bound < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        set_int(socket.as_fd(), libc::SOL_PACKET, IGNORE_OUTGOING, 1)?;
+        // Bound to no protocol yet, so that nothing comes before the filter is there.
+        SockRef::from(&socket.socket).attach_filter(filter)?;
+        bind(socket.as_fd(), interface)?;
         socket.let_all_groups_in()?;
         Ok(socket)
     }
@@ -84,7 +58,7 @@ impl PacketSocket {
     /// # Errors
     /// Those of setsockopt(2).
     pub fn set_segmented(&self) -> io::Result<()> {
-        self.set(libc::SOL_PACKET, VNET_HDR, &1)
+        set_int(self.as_fd(), libc::SOL_PACKET, VNET_HDR, 1)
     }
 
     /// Bytes that may wait to be received; more than the system's limit with CAP_NET_ADMIN.
@@ -92,8 +66,8 @@ impl PacketSocket {
     /// # Errors
     /// Those of setsockopt(2).
     pub fn set_receive_buffer(&self, bytes: libc::c_int) -> io::Result<()> {
-        self.set(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &bytes)
-            .or_else(|_| self.set(libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes))
+        set_int(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
+            .or_else(|_| set_int(self.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, bytes))
     }
 
     /// Frames that did not fit into the receive buffer since the last call (`PACKET_STATISTICS`).
@@ -101,19 +75,7 @@ impl PacketSocket {
     /// # Errors
     /// Those of getsockopt(2).
     pub fn dropped(&self) -> io::Result<u64> {
-        let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
-        let mut len = mem::size_of_val(&statistics) as libc::socklen_t;
-        // SAFETY: statistics and len are live, and len is the size of statistics.
-        let answer = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                (&raw mut statistics).cast(),
-                &raw mut len,
-            )
-        };
-        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(statistics.tp_drops.into()) }
+        dropped(self.as_fd()).map(u64::from)
     }
 
     /// Sends `frame`, an Ethernet frame without FCS.
@@ -156,26 +118,7 @@ impl PacketSocket {
     }
 
     fn address(&self, protocol: u16) -> libc::sockaddr_ll {
-        // SAFETY: zeros are a valid address.
-        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = protocol.to_be();
-        address.sll_ifindex = self.interface;
-        address
-    }
-
-    fn set<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
-        // SAFETY: value is live, and the length is its own; what a filter points to is promised by the caller.
-        let answer = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                level,
-                name,
-                ptr::from_ref(value).cast(),
-                mem::size_of::<T>() as libc::socklen_t,
-            )
-        };
-        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        address(self.interface, protocol)
     }
 }
 
@@ -329,16 +272,21 @@ impl Segmented {
     }
 }
 
+fn address(interface: u32, protocol: u16) -> libc::sockaddr_ll {
+    // SAFETY: zeros are a valid address.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = interface.cast_signed();
+    address
+}
+
 /// Binds a packet socket to all protocols of the interface with this index; 0 is every interface.
 ///
 /// # Errors
 /// Those of bind(2).
 pub(super) fn bind(socket: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
-    // SAFETY: zeros are a valid address.
-    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-    address.sll_ifindex = interface.cast_signed();
+    let address = address(interface, libc::ETH_P_ALL as u16);
     // SAFETY: the address is live, and its length is given.
     let answer = unsafe {
         libc::bind(
@@ -371,54 +319,25 @@ pub(super) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
 }
 
 impl PacketSocket {
-    /// Has the interface let frames to every group in (IFF_ALLMULTI), for as long as this socket is open (PACKET_MR_ALLMULTI).
+    /// Has the interface let frames to every group in, for as long as this socket is open.
     ///
     /// # Errors
     /// Those of setsockopt(2).
     pub fn let_all_groups_in(&self) -> io::Result<()> {
-        self.add_membership(libc::PACKET_MR_ALLMULTI, None)
-    }
-
-    /// Has the interface let frames to `mac` in, for as long as this socket is open (PACKET_MR_MULTICAST).
-    ///
-    /// # Errors
-    /// Those of setsockopt(2).
-    pub fn let_in(&self, mac: [u8; 6]) -> io::Result<()> {
-        self.add_membership(libc::PACKET_MR_MULTICAST, Some(mac))
-    }
-
-    fn add_membership(&self, kind: libc::c_int, mac: Option<[u8; 6]>) -> io::Result<()> {
-        add_membership(self.socket.as_fd(), self.interface.cast_unsigned(), kind, mac)
+        let_all_groups_in(self.as_fd(), self.interface)
     }
 }
 
-/// Has the interface with this index let more in for as long as `socket` is open: `kind` is one of `PACKET_MR_`.
+/// Has the interface with this index let frames to every group in (IFF_ALLMULTI), joined or not, for as long as `socket` is open (PACKET_MR_ALLMULTI).
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub(super) fn add_membership(
-    socket: BorrowedFd<'_>,
-    interface: u32,
-    kind: libc::c_int,
-    mac: Option<[u8; 6]>,
-) -> io::Result<()> {
-    // SAFETY: zeros are a valid request.
-    let mut request: libc::packet_mreq = unsafe { mem::zeroed() };
-    request.mr_ifindex = interface.cast_signed();
-    request.mr_type = kind as libc::c_ushort;
-    if let Some(mac) = mac {
-        request.mr_alen = 6;
-        request.mr_address[..6].copy_from_slice(&mac);
-    }
-    // SAFETY: the request is live, and its length is given.
-    let answer = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_ADD_MEMBERSHIP,
-            (&raw const request).cast(),
-            mem::size_of_val(&request) as libc::socklen_t,
-        )
+pub(super) fn let_all_groups_in(socket: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
+    let all = libc::packet_mreq {
+        mr_ifindex: interface.cast_signed(),
+        mr_type: libc::PACKET_MR_ALLMULTI as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
     };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    set(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &all)
 }

@@ -176,7 +176,8 @@ pub fn interface_flags(fd: BorrowedFd<'_>, index: u32) -> io::Result<c_int> {
     Ok(c_int::from(flags) & 0xffff)
 }
 
-fn set<T>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+/// Sets an option whose value is a plain structure.
+pub(super) fn set<T>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
     // SAFETY: value is live, and the length is its own.
     let answer = unsafe {
         libc::setsockopt(fd.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), size::<T>())

@@ -57,7 +57,7 @@ impl Tap {
     /// # Errors
     /// Those of setsockopt(2).
     pub fn take_all_groups(&self, interface: u32) -> io::Result<()> {
-        packet::add_membership(self.socket.as_fd(), interface, libc::PACKET_MR_ALLMULTI, None)
+        packet::let_all_groups_in(self.socket.as_fd(), interface)
     }
 
     /// The next packet, put into `buffer`; `None` when there is none within `patience`.
