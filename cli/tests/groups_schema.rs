@@ -1,8 +1,12 @@
 //! docs/groups.schema.json describes what `groups` prints: no field more, no field less.
 #![forbid(unsafe_code)]
 
+#[path = "common/schema.rs"]
+mod schema_checks;
+
 use std::process::{Command, Output};
 
+use schema_checks::{errors, every_field_is_described};
 use serde_json::{Value, json};
 use wirerate_engine::multicast::message::Version;
 use wirerate_engine::multicast::own::{self, Source, Speaks};
@@ -71,48 +75,12 @@ fn full() -> Value {
     serde_json::to_value(report).unwrap()
 }
 
-/// Calls `visit` with every object that the schema describes in the report, and its description.
-fn walk(schema: &Value, root: &Value, report: &Value, visit: &mut impl FnMut(&Value, &Value, &str)) {
-    let schema = match schema["$ref"].as_str() {
-        Some(reference) => root.pointer(reference.trim_start_matches('#')).expect("it leads somewhere"),
-        None => schema,
-    };
-    for item in report.as_array().into_iter().flatten() {
-        walk(&schema["items"], root, item, visit);
-    }
-    let Some(properties) = schema["properties"].as_object() else { return };
-    assert_eq!(schema["additionalProperties"], false);
-    for (name, property) in properties {
-        visit(schema, report, name);
-        walk(property, root, &report[name], visit);
-    }
-}
-
-fn errors(schema: &Value, value: &Value) -> Vec<String> {
-    jsonschema::validator_for(schema).unwrap().iter_errors(value).map(|e| e.to_string()).collect()
-}
-
 #[test]
 fn every_field_is_described_required_or_optional_as_it_is() {
     let (schema, full) = (schema(), full());
     assert!(jsonschema::meta::is_valid(&schema));
     assert_eq!(errors(&schema, &full), Vec::<String>::new());
-    let mut count = 0;
-    walk(&schema, &schema, &full, &mut |object, report, name| {
-        assert!(report.get(name).is_some(), "{name}: described, and never in a report");
-        assert!(object["properties"][name]["description"].is_string(), "{name}: without a description");
-        let required = object["required"].as_array().is_some_and(|r| r.iter().any(|r| r == name));
-        let validator =
-            jsonschema::validator_for(&json!({"$defs": schema["$defs"], "allOf": [object]})).unwrap();
-        let mut without = report.clone();
-        without.as_object_mut().unwrap().remove(name);
-        assert_eq!(validator.is_valid(&without), !required, "{name}");
-        let mut more = report.clone();
-        more["surprise"] = json!(1);
-        assert!(!validator.is_valid(&more), "{name}: a field that nobody described");
-        count += 1;
-    });
-    assert!(count > 60, "only {count} fields were looked at");
+    every_field_is_described(&schema, &full, 60);
 }
 
 fn run(args: &[&str]) -> Output {

@@ -6,6 +6,8 @@ use wirerate_engine::replicator::{Fate, Group, Memberships, Port, Report, SCHEMA
 use wirerate_engine::report::Warning;
 
 mod common;
+#[path = "common/schema.rs"]
+mod schema_checks;
 
 use common::{Running, WIRERATE, ip, report_on, run, wirerate};
 
@@ -15,10 +17,7 @@ fn schema() -> Value {
 
 #[track_caller]
 fn assert_valid(report: &Value) {
-    let schema = schema();
-    let validator = jsonschema::validator_for(&schema).expect("the schema is valid");
-    let errors: Vec<String> =
-        validator.iter_errors(report).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    let errors = schema_checks::errors(&schema(), report);
     assert!(errors.is_empty(), "{errors:#?}\n{report:#}");
 }
 

@@ -1,6 +1,10 @@
 //! docs/report.schema.json describes what the engine serialises: no field more, no field less.
 #![forbid(unsafe_code)]
 
+#[path = "common/schema.rs"]
+mod schema_checks;
+
+use schema_checks::{errors, every_field_is_described};
 use serde_json::{Value, json};
 use wirerate_engine::clock::Claim;
 use wirerate_engine::interop::iperf2::client::Answer;
@@ -18,11 +22,6 @@ use wirerate_engine::report::*;
 
 fn schema() -> Value {
     serde_json::from_str(include_str!("../../docs/report.schema.json")).expect("the schema is JSON")
-}
-
-fn errors(report: &Value) -> Vec<String> {
-    let validator = jsonschema::validator_for(&schema()).expect("the schema compiles");
-    validator.iter_errors(report).map(|e| format!("{}: {e}", e.instance_path())).collect()
 }
 
 /// Two gaps and a tail, a packet that came late, and one so late that it could not be placed any more.
@@ -309,7 +308,7 @@ fn the_schema_is_one_of_draft_2020_12() {
 #[test]
 fn reports_fit_the_schema() {
     for report in [minimal(), full()] {
-        assert_eq!(errors(&value(&report)), Vec::<String>::new());
+        assert_eq!(errors(&schema(), &value(&report)), Vec::<String>::new());
     }
 }
 
@@ -330,31 +329,7 @@ fn what_is_not_a_report_does_not_fit() {
     ] {
         let mut bad = good.clone();
         *bad.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer}")) = wrong;
-        assert!(!errors(&bad).is_empty(), "{pointer}");
-    }
-}
-
-/// Calls `visit` with every object that the schema describes in the report, and its description.
-fn walk<'a>(
-    schema: &'a Value,
-    root: &'a Value,
-    report: &'a Value,
-    visit: &mut impl FnMut(&'a Value, &'a Value, &str),
-) {
-    let schema = match schema["$ref"].as_str() {
-        Some(reference) => {
-            root.pointer(reference.trim_start_matches('#')).expect("the reference leads somewhere")
-        }
-        None => schema,
-    };
-    if let Some(items) = report.as_array() {
-        items.iter().for_each(|item| walk(&schema["items"], root, item, visit));
-    }
-    let Some(properties) = schema["properties"].as_object() else { return };
-    assert_eq!(schema["additionalProperties"], false);
-    for (name, property) in properties {
-        visit(schema, report, name);
-        walk(property, root, &report[name], visit);
+        assert!(!errors(&schema(), &bad).is_empty(), "{pointer}");
     }
 }
 
@@ -368,23 +343,7 @@ fn every_field_is_described_required_or_optional_as_it_is() {
     for stream in streams.iter_mut().filter_map(Value::as_object_mut) {
         all.iter().for_each(|(name, value)| _ = stream.entry(name).or_insert(value.clone()));
     }
-    let mut count = 0;
-    walk(&schema, &schema, &full, &mut |object, report, name| {
-        assert!(report.get(name).is_some(), "{name}: described, and never in a report");
-        assert!(object["properties"][name]["description"].is_string(), "{name}: without a description");
-        // Without a required field the report must not fit: each is tried at its own schema.
-        let required = object["required"].as_array().is_some_and(|r| r.iter().any(|r| r == name));
-        let validator =
-            jsonschema::validator_for(&json!({"$defs": schema["$defs"], "allOf": [object]})).unwrap();
-        let mut without = report.clone();
-        without.as_object_mut().unwrap().remove(name);
-        assert_eq!(validator.is_valid(&without), !required, "{name}");
-        let mut more = report.clone();
-        more["surprise"] = json!(1);
-        assert!(!validator.is_valid(&more), "{name}: a field that nobody described");
-        count += 1;
-    });
-    assert!(count > 100, "only {count} fields were looked at");
+    every_field_is_described(&schema, &full, 100);
     // Optional are those parts that a minimal report leaves out.
     let least: Vec<_> = value(&minimal()).as_object().unwrap().keys().cloned().collect();
     let mut required: Vec<_> =
