@@ -227,6 +227,14 @@ pub struct Send {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub streams: Option<u16>,
 
+    /// Single hosts whose packets stand between those of the groups, in turn, as 192.0.2.11:5002,192.0.2.12:5002: m1 u1 m2 u2 m3 u1 … (RFC 3918 §4.1)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub between: Vec<std::net::SocketAddr>,
+
+    /// Packets to the hosts of --between, of all, above 0% and below 100%; every group gets as many as another, and every host, so that it is met nearly
+    #[arg(long, value_name = "PERCENT", default_value = "50%", value_parser = parse_percent, requires = "between")]
+    pub between_share: f64,
+
     /// First and last UDP source port, A-B or one, 1 to 65535; streams take them in turn. Default: ephemeral ones
     #[arg(long, value_name = "A-B", value_parser = parse_ports)]
     pub src_port: Option<Ports>,
