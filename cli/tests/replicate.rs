@@ -11,7 +11,7 @@ use wirerate_engine::lab::device::{Device, Kind, Options};
 fn a_bridge_forwards_as_rfc_3918_asks() {
     require_root!();
     let device = bridge(2, &Options::default());
-    let report = test(&device, FORWARDING, "", 0);
+    let report = test(&device, FORWARDING, "--capacity-from 6", 0);
     says(&report, "6 groups; more was not tried");
     all_pass(&report, FORWARDING);
     all_trials_are_clean(&report);
@@ -40,18 +40,18 @@ fn unicast_came(report: &Value) {
 fn members_of_a_bridge_come_and_go() {
     require_root!();
     let device = bridge(2, &Options::default());
-    let report = test(&device, "join-leave,burdened-join", "", 0);
+    // With a burden they do in another test.
+    let report = test(&device, "join-leave", AT_ANY_LOAD, 0);
     says(&report, "joins took up to");
     all_joined_and_left(&report, "join-leave", 4);
-    // Without the burden, and with it.
-    all_joined_and_left(&report, "burdened-join", 8);
 }
 
 #[test]
 fn a_router_that_the_command_builds_forwards_as_rfc_3918_asks() {
     require_root!();
-    let arguments =
-        format!("replicate --device router --members 2 --test {FORWARDING} {QUICK} --json --quiet");
+    let arguments = format!(
+        "replicate --device router --members 2 --test {FORWARDING} {QUICK} --capacity-from 6 --json --quiet"
+    );
     let ended = run(wirerate(&arguments.split_whitespace().collect::<Vec<_>>()));
     assert_eq!(ended.code, 0, "{}{}", ended.stderr, ended.stdout);
     let report = ended.json();
@@ -66,9 +66,9 @@ fn members_of_a_router_come_and_go() {
     require_root!();
     // Each leave takes it two seconds.
     let device = Device::build(Kind::Router, 2, &Options::default()).unwrap();
-    all_joined_and_left(&test(&device, "join-leave", "", 0), "join-leave", 4);
+    all_joined_and_left(&test(&device, "join-leave", AT_ANY_LOAD, 0), "join-leave", 4);
     let device = Device::build(Kind::Router, 1, &Options::default()).unwrap();
-    all_joined_and_left(&test(&device, "burdened-join", "", 0), "burdened-join", 2);
+    all_joined_and_left(&test(&device, "burdened-join", AT_ANY_LOAD, 0), "burdened-join", 2);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn groups_of_ipv6() {
     let names = "mixed,join-leave";
     for kind in [Kind::Bridge, Kind::Router] {
         let device = Device::build(kind, 1, &Options::default()).unwrap();
-        let report = test(&device, names, "--group [ff15::18:1]:5001", 0);
+        let report = test(&device, names, &format!("--group [ff15::18:1]:5001 {AT_ANY_LOAD}"), 0);
         all_pass(&report, names);
         all_trials_are_clean(&report);
         all_joined_and_left(&report, "join-leave", 1);
@@ -93,7 +93,8 @@ fn source_specific_groups() {
     for kind in [Kind::Bridge, Kind::Router] {
         let device = Device::build(kind, 1, &Options::default()).unwrap();
         let source = device.sender().ipv4;
-        let report = test(&device, names, &format!("--group {source}@232.18.0.1:5001 --groups 2"), 0);
+        let report =
+            test(&device, names, &format!("--group {source}@232.18.0.1:5001 --groups 2 {AT_ANY_LOAD}"), 0);
         all_pass(&report, names);
         all_trials_are_clean(&report);
         all_joined_and_left(&report, "join-leave", 1);
@@ -125,7 +126,7 @@ fn burdening_ports() {
     let names = "burdened-latency,burdened-join";
     let arguments = format!(
         "replicate --device bridge --members 1 --burden-ports 3 --test {names} {} --json --quiet",
-        quick("--groups 1")
+        quick(&format!("--groups 1 {AT_ANY_LOAD}"))
     );
     let ended = run(wirerate(&arguments.split_whitespace().collect::<Vec<_>>()));
     assert_eq!(ended.code, 0, "{}{}", ended.stderr, ended.stdout);
@@ -148,13 +149,12 @@ fn burdening_ports() {
 #[test]
 fn a_thousand_groups() {
     require_root!();
-    let device = bridge(2, &Options::default());
-    let more = "--groups 300 --step 500 --capacity-from 500 --capacity-max 1000 --rate 2000pps --offered-tolerance 90% --frame-size 128";
-    let report = test(&device, "capacity,matrix", more, 0);
+    let device = bridge(1, &Options::default());
+    // More than one `recv` takes, and no more than a busy machine sends at once.
+    let more = "--groups 1000 --step 700 --capacity-from 300 --capacity-max 1000 --rate 2000pps --offered-tolerance 90% --frame-size 128";
+    let report = test(&device, "capacity", more, 0);
     says(&report, "1000 groups; more was not tried");
-    all_trials_are_clean(&report);
-    // More than one `recv` takes.
-    assert_eq!(measured(&report, "matrix")["groups"], 300);
+    assert!(trials(&report).all(|trial| trial["leaked"] == 0), "{report:#}");
 }
 
 #[test]

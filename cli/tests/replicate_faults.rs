@@ -71,7 +71,7 @@ fn counted(device: &Device, name: &str) -> u64 {
 fn flooding_is_leakage() {
     require_root!();
     let device = bridge(1, &Options { snooping: false, ..Options::default() });
-    let report = test(&device, "capacity,throughput,join-leave", "--patience 2s", 3);
+    let report = test(&device, "capacity,throughput,join-leave", "--patience 2s --offered-tolerance 60%", 3);
     assert_eq!(outcomes(&report), [("capacity", "fail"), ("throughput", "fail"), ("join-leave", "fail")]);
     says(&report, "did not join");
     says(&report, "frames came before the join");
@@ -177,7 +177,8 @@ fn a_member_that_is_never_heard() {
             device.members[0].port
         ),
     );
-    let report = test(&device, "matrix,join-leave", "--join-wait 1s --patience 1s", 3);
+    let report =
+        test(&device, "matrix,join-leave", "--join-wait 1s --patience 1s --offered-tolerance 60%", 3);
     says(&report, "m1: lost");
     says(&report, "m1 (database empty): 3 of 3 groups never came");
     does_not_say(&report, "m2:");
@@ -205,7 +206,7 @@ fn a_member_that_joins_late() {
             device.members[0].port
         ),
     );
-    let late = "--groups 1 --patience 15s --join-tolerance 1500ms";
+    let late = "--groups 1 --patience 15s --join-tolerance 1500ms --offered-tolerance 60%";
     let report = test(&device, "join-leave", late, 3);
     assert_eq!(counted(&device, "dropped"), 3);
     // The first measurement, and no other: the frames came, and too late.
