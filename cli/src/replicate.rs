@@ -16,6 +16,7 @@ use wirerate_engine::method::ports::{Options, Place, Ports, Reach};
 use wirerate_engine::method::rfc3918::{self, Params, Progress, Test, Tolerance};
 use wirerate_engine::report::Outcome;
 
+use crate::args::KernelDrops;
 use crate::args::replicate::{Replicate, Tests};
 use crate::output::{Form, Sink, say};
 use crate::signals::stop_on_signals;
@@ -127,6 +128,7 @@ fn options(args: &Replicate) -> Options {
     options.recv_backend = args.backend.name();
     options.send_backend = args.send_backend.unwrap_or(args.backend).name();
     options.segments = args.segments.to_string();
+    options.kernel_drops = args.kernel_drops == KernelDrops::On;
     options.join_wait = args.join_wait;
     options.answer = args.agent_timeout;
     let short = |time: Duration| if args.quick { Duration::from_millis(300) } else { time };

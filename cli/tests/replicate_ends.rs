@@ -14,7 +14,7 @@ use wirerate_engine::lab::{Host, INTERFACE};
 
 /// One trial after another, each of a second or two. More than are run: something breaks when the first has ended.
 const LONG: &str = "--test matrix --quick --trial 300ms --frame-size 256 --groups 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16 --rate 500pps \
-                    --join-wait 4s --agent-timeout 5s --offered-tolerance 90% --backend mmsg";
+                    --join-wait 4s --agent-timeout 4s --offered-tolerance 90% --backend mmsg";
 
 /// A long benchmark whose first trial has ended.
 fn begun(device: &Device) -> Running {

@@ -31,7 +31,7 @@ fn a_port_that_drops_one_in_a_thousand() {
             ),
         );
         // 2000 frames a trial: both that are dropped are of the last of four groups.
-        let strict = "--groups 4 --step 4 --rate 2000pps --min-rate 2000pps --max-rate 2000pps --trial 1s --search-trial 1s";
+        let strict = "--groups 4 --step 4 --rate 2000pps --min-rate 2000pps --max-rate 2000pps --trial 1s --search-trial 1s --kernel-drops on";
         let mut dropped = 0;
         let mut tried = |names: &str, tolerance: &str, code: i32| {
             let report = test(&device, names, &format!("{strict} --loss-tolerance {tolerance}"), code);

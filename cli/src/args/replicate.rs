@@ -11,7 +11,7 @@ use wirerate_engine::profile::rate::Rate;
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::target::Target;
 
-use super::{Backend, parse_percent, parse_time};
+use super::{Backend, KernelDrops, parse_percent, parse_time};
 
 /// `wirerate replicate`.
 #[derive(Debug, Args)]
@@ -189,6 +189,11 @@ pub struct Replicate {
     /// one copy, not N
     #[arg(long, value_name = "auto|N|off", default_value = "off")]
     pub segments: Segments,
+
+    /// Have members' kernels tell what they drop, so that it is not taken for the device's loss: on, off. It takes each trial about half a second, and a
+    /// CPU of each member's host; what is lost in the queues of the program's own sockets is known without
+    #[arg(long, value_enum, default_value_t = KernelDrops::On)]
+    pub kernel_drops: KernelDrops,
 
     /// Print the report as one JSON object
     #[arg(long, conflicts_with = "json_lines")]

@@ -15,7 +15,7 @@ use super::{Running, WIRERATE, wirerate};
 /// Short trials at rates that any machine bears. What a test gives besides counts instead of what stands here.
 pub const QUICK: &str = "--quick --trial 500ms --search-trial 300ms --drain 200ms --rest 10ms --frame-size 256 --groups 3 --rate 600pps \
                          --min-rate 300pps --max-rate 600pps --resolution 60% --capacity-max 6 --step 3 --patience 6s --join-wait 5s \
-                         --offered-tolerance 10% --backend mmsg";
+                         --offered-tolerance 10% --kernel-drops off --backend mmsg";
 
 /// Delays do not depend on the load: a sender that is held up on a busy machine is no reason to doubt them.
 pub const AT_ANY_LOAD: &str = "--offered-tolerance 60%";

@@ -69,6 +69,8 @@ pub struct Options {
     pub recv_backend: String,
     /// `--segments` of both.
     pub segments: String,
+    /// Whether members' kernels are asked what they drop, so that it is not taken for the device's loss.
+    pub kernel_drops: bool,
     /// How long members are waited for before a trial.
     pub join_wait: Duration,
     /// How long frames in flight are waited for after it (RFC 2544 §23: 2 s).
@@ -88,6 +90,7 @@ impl Options {
             send_backend: "auto".to_owned(),
             recv_backend: "auto".to_owned(),
             segments: "off".to_owned(),
+            kernel_drops: true,
             join_wait: Duration::from_secs(10),
             residual: Duration::from_secs(2),
             restabilise: Duration::from_secs(5),

@@ -114,6 +114,9 @@ pub(super) fn receiver(ports: &Ports, at: usize, target: String, backend: &str) 
     words.extend(["--iface".to_owned(), ports.crew.ports[at].interface.clone()]);
     words.extend(["--backend".to_owned(), backend.to_owned()]);
     words.extend(["--segments".to_owned(), ports.options.segments.clone()]);
+    if !ports.options.kernel_drops {
+        words.extend(["--kernel-drops".to_owned(), "off".to_owned()]);
+    }
     words.extend(fixed.map(str::to_owned));
     words
 }
