@@ -122,6 +122,7 @@ impl Pair {
                 target: target(&destinations[0]),
                 max_payload: 1472,
                 segments: Segments::Auto,
+                nic_clock: None,
                 tuning: Tuning::default(),
             };
             let rx = AfxdpRx::open(&spec).unwrap();

@@ -329,9 +329,31 @@ pub trait Receive {
     /// Appends what the kernel dropped at this queue. Makes system calls: not for the hot path.
     fn losses(&mut self, losses: &mut Vec<QueueLoss>);
 
-    /// Payloads that came without the kernel's time stamp though it was asked for, since the queue was opened; their
-    /// [`arrived_ns`](RxMeta::arrived_ns) is that of the hand-over.
-    fn unstamped(&self) -> u64 {
-        0
+    /// Who stamped the payloads, where stamps were asked for, since the queue was opened.
+    fn stamps(&self) -> StampCounts {
+        StampCounts::default()
+    }
+}
+
+/// Payloads by who said when they arrived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StampCounts {
+    /// The NIC.
+    pub nic: u64,
+    /// The kernel, where the NIC was asked and did not.
+    pub kernel: u64,
+    /// Nobody: their [`arrived_ns`](RxMeta::arrived_ns) is that of the hand-over.
+    pub missing: u64,
+    /// Of those by the kernel, or by nobody: the NIC's stamp contradicted the time at which the kernel had them.
+    pub implausible: u64,
+}
+
+impl StampCounts {
+    /// Adds those of another queue.
+    pub fn add(&mut self, other: Self) {
+        self.nic += other.nic;
+        self.kernel += other.kernel;
+        self.missing += other.missing;
+        self.implausible += other.implausible;
     }
 }

@@ -4,11 +4,13 @@
 pub mod ethtool;
 pub mod ethtool_rules;
 mod ethtool_stats;
+pub mod hwstamp;
 pub mod interrupt;
 pub mod localtime;
 pub mod mroute;
 pub mod netns;
 pub mod packet;
+pub mod phc;
 pub mod sched;
 pub mod session;
 pub mod socket;

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::packet::ethernet::{HEADER_LEN, TAG_LEN};
 use crate::queue::ring::{Consumer, Desc, Producer, Relay};
-use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
+use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, StampCounts, Wait};
 use crate::sys::xsk::Which;
 
 /// Slots of the fill ring for each frame: the kernel shows a packet before it says that it has read the fill ring for it
@@ -202,8 +202,8 @@ impl<K: Kernel> Receive for FrameRx<K> {
         self.kernel.losses(losses);
     }
 
-    fn unstamped(&self) -> u64 {
-        self.unstamped.unwrap_or(0)
+    fn stamps(&self) -> StampCounts {
+        StampCounts { missing: self.unstamped.unwrap_or(0), ..StampCounts::default() }
     }
 }
 
