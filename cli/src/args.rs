@@ -340,8 +340,8 @@ pub struct Recv {
 
     /// Who says when a packet arrived: user, this program when it takes packets from its queue, a batch at a time; kernel, when it takes them from
     /// the driver (uring, mmsg: one stamp for a buffer of several; afxdp: by the XDP program), which costs time for each packet; nic, the NIC when it
-    /// has them, by its own clock, which is read beside the kernel's once a second (uring, mmsg; with --iface, on a NIC that can stamp every packet:
-    /// ethtool -T). With --backend xdp it is always the kernel
+    /// has them, by its own clock, which is read beside the kernel's once a second (with --iface, on a NIC that can stamp every packet: ethtool -T; afxdp:
+    /// Linux 6.3, where the driver tells XDP programs). With --backend xdp it is always the kernel
     #[arg(long, value_enum, default_value_t = Arrivals::User)]
     pub timestamps: Arrivals,
 

@@ -270,8 +270,8 @@ fn the_nics_stamps_are_refused_where_there_is_no_nic() {
         (&format!("{on} --backend uring"), 4, &["does not stamp what it receives"]),
         ("--iface lo", 4, &["lo:"]),
         ("", 2, &["--iface"]),
-        (&format!("{on} --backend afxdp"), 2, &["only sockets", "--backend mmsg"]),
-        (&format!("{on} --backend xdp"), 2, &["only sockets"]),
+        (&format!("{on} --backend afxdp"), 4, &["does not stamp what it receives"]),
+        (&format!("{on} --backend xdp"), 2, &["sinks of xdp", "--backend mmsg"]),
     ] {
         let line = format!("recv {TARGET} --timestamps nic {options}");
         let refused = run(common::wirerate_on(&lab.receivers[0], &words(&line)));

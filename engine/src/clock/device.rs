@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering, fence};
 /// Binary places of how much faster CLOCK_TAI goes.
 const FRACTION: u32 = 40;
 
-/// The slowest that CLOCK_TAI may go by a device's clock, and the fastest: as -1/2 and 8, with [`FRACTION`] places.
-const DRIFTS: (i64, i64) = (-(1 << (FRACTION - 1)), 8 << FRACTION);
+/// The slowest that CLOCK_TAI may go by a device's clock, and the fastest: a sixteenth, and nine times, as what is added to its pace, with [`FRACTION`] places. What an emulated
+/// NIC has for a clock may go at twice the pace.
+const DRIFTS: (i64, i64) = (-(15 << (FRACTION - 4)), 8 << FRACTION);
 
 /// Time between two comparisons, once the clocks are known.
 pub const PERIOD_NS: u64 = 1_000_000_000;
@@ -21,6 +22,12 @@ const ERRORS: u64 = 8;
 
 /// And for each ns since the last one, as a fraction: twice what the kernel slews its clock by at most.
 const SLEW: u64 = 1000;
+
+/// How much longer than this a packet lies in a NIC's ring only where nothing takes it out: a stamp of the NIC before that is none.
+const LONGEST_IN_RING_NS: u64 = 1_000_000_000;
+
+/// How much later than somebody who has the packet after the NIC the NIC may seem to have had it, besides the error that is known: which is little at first.
+const SEEMS_LATER_NS: u64 = 100_000;
 
 /// When the device's clock showed `device_ns`, CLOCK_TAI was within `error_ns` of `tai_ns`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +70,17 @@ impl Line {
         self.tai_ns.saturating_add_signed(since.saturating_add(more))
     }
 
+    /// CLOCK_TAI when the NIC had a packet, by its stamp `device_ns`, where somebody had it after the NIC at `latest_ns`: not later than that. `None` where the two
+    /// contradict each other, because one of the clocks was set a moment ago.
+    #[inline]
+    pub fn arrived_ns(&self, device_ns: u64, latest_ns: u64) -> Option<u64> {
+        let arrived_ns = self.tai_ns(device_ns);
+        let early = latest_ns.saturating_sub(arrived_ns);
+        let late = arrived_ns.saturating_sub(latest_ns);
+        let can_be = early <= LONGEST_IN_RING_NS && late <= self.error_ns.saturating_add(SEEMS_LATER_NS);
+        can_be.then_some(arrived_ns.min(latest_ns))
+    }
+
     /// What that may be off, in ns, by the comparisons up to now.
     pub fn error_ns(&self) -> u64 {
         self.error_ns
@@ -83,7 +101,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// From two comparisons, at least some tens of ms apart; `None` when the device's clock does not go, or goes at less than a ninth or more than twice the pace of CLOCK_TAI.
+    /// From two comparisons, at least some tens of ms apart; `None` when the device's clock does not go, or goes at less than a ninth or more than sixteen times the pace of CLOCK_TAI.
     pub fn begin(first: Comparison, second: Comparison) -> Option<Self> {
         let drift = drift(first, second)?;
         let line = Line {

@@ -129,7 +129,7 @@ fn a_clock_that_stands_is_none() {
     let at = |tai_ns, device_ns| Comparison { device_ns, tai_ns, error_ns: 1 };
     assert!(Follower::begin(at(S, 5), at(2 * S, 5)).is_none());
     assert!(Follower::begin(at(S, 5), at(2 * S, 4)).is_none());
-    assert!(Follower::begin(at(S, 5), at(2 * S, 5 + 3 * S)).is_none(), "three times as fast");
+    assert!(Follower::begin(at(S, 5), at(2 * S, 5 + 17 * S)).is_none(), "seventeen times as fast");
     assert!(Follower::begin(at(S, 5), at(2 * S, 5 + S)).is_some());
 }
 
@@ -151,6 +151,17 @@ fn comparisons_come_twice_as_far_apart_up_to_a_second() {
     assert_eq!(waits, [200, 400, 800, 1000, 1000, 1000]);
     assert!(follower.faster_ppb().abs_diff(40_000) <= 4, "{}", follower.faster_ppb());
     assert_eq!(follower.last().offset_ns(), truth.device_ns(now_ns).wrapping_sub(now_ns).cast_signed());
+}
+
+#[test]
+fn a_stamp_that_contradicts_who_had_the_packet_later_is_none() {
+    let at = |n: u64| Comparison { device_ns: 7 * S + n, tai_ns: n, error_ns: 40 };
+    let line = Follower::begin(at(S), at(2 * S)).unwrap().line();
+    assert_eq!(line.arrived_ns(10 * S, 3 * S + 5), Some(3 * S));
+    assert_eq!(line.arrived_ns(10 * S + 100_000, 3 * S), Some(3 * S), "not known better than that");
+    assert_eq!(line.arrived_ns(10 * S + 100_041, 3 * S), None);
+    assert_eq!(line.arrived_ns(10 * S, 4 * S), Some(3 * S));
+    assert_eq!(line.arrived_ns(10 * S, 4 * S + 1), None);
 }
 
 #[test]

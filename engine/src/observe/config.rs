@@ -45,7 +45,7 @@ pub struct RecvConfig {
     pub queues: Vec<usize>,
     /// How AF_XDP sockets work with their driver.
     pub tuning: Tuning,
-    /// Whether the NIC is to stamp what arrives, besides the [kernel](Tuning::kernel_stamps) (`uring`, `mmsg`).
+    /// Whether the NIC is to stamp what arrives, besides the [kernel](Tuning::kernel_stamps) (not `xdp`).
     pub nic_stamps: bool,
     /// Whether the NIC is to direct packets to the queues that were named, where it can (`afxdp`).
     pub steer: bool,

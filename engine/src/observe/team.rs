@@ -90,6 +90,10 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
         backend::settle(stamped(config)?, Direction::Receive, config.interface.as_deref(), || {
             backend::way_in(config.target.destination.ip())
         })?;
+    let why = match config.backend {
+        Choice::Auto if config.nic_stamps => "sockets read the stamps of most NICs".to_owned(),
+        _ => why,
+    };
     let mut team = Team {
         source: Box::new(Workers::default()),
         interface,
@@ -129,16 +133,16 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
     Ok(team)
 }
 
-/// The datapath to settle on: only sockets read the NIC's stamps.
+/// The datapath to settle on: the sinks of `xdp` do not read the NIC's stamps.
 fn stamped(config: &RecvConfig) -> Result<Choice> {
     let refuse = |what: &str, fix: &str| Err(Error::usage(format!("--timestamps nic: {what}")).fix(fix));
     match config.backend {
         backend if !config.nic_stamps => Ok(backend),
-        Choice::Afxdp | Choice::Xdp => refuse(
-            "only sockets read the stamps of the NIC",
-            "use --backend mmsg or uring, or --timestamps kernel",
-        ),
+        Choice::Xdp => {
+            refuse("the sinks of xdp do not read the stamps of the NIC", "use --backend mmsg, uring or afxdp")
+        }
         _ if config.interface.is_none() => refuse("each NIC has a clock of its own", "name it with --iface"),
+        // By AF_XDP it takes more of kernel and driver.
         Choice::Auto => Ok(Choice::Mmsg),
         backend => Ok(backend),
     }
@@ -280,7 +284,14 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Resul
     };
     let rules: Vec<Rule> =
         targets.iter().map(|t| Rule { destination: t.destination, source: t.source }).collect();
-    let attach = if config.tuning.kernel_stamps { Steer::attach_stamping } else { Steer::attach };
+    if config.nic_stamps {
+        team.nic_clock = Some(NicClock::begin(&interface)?);
+    }
+    let attach = match (config.nic_stamps, config.tuning.kernel_stamps) {
+        (true, _) => Steer::attach_asking_nic,
+        (false, true) => Steer::attach_stamping,
+        (false, false) => Steer::attach,
+    };
     let mut steer = attach(&interface, &rules)?;
     if let Some(refusal) = steer.why() {
         team.warnings.push(generic(&interface, refusal));

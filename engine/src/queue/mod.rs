@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock;
+use crate::clock::device::Line;
 use crate::interop::iperf2::client::ClientHeader;
 use crate::pacing::Departures;
 use crate::packet::ends::Ends;
@@ -349,6 +350,31 @@ pub struct StampCounts {
 }
 
 impl StampCounts {
+    /// When `count` payloads arrived: by the NIC's clock, `line`, where the NIC stamped them and the kernel, which has a packet after the NIC, does not contradict it; else
+    /// by the kernel; else now.
+    pub(crate) fn enter(
+        &mut self,
+        line: Line,
+        nic_ns: Option<u64>,
+        kernel_ns: Option<u64>,
+        now_ns: u64,
+        count: u64,
+    ) -> u64 {
+        let latest_ns = kernel_ns.unwrap_or(now_ns);
+        if let Some(stamp_ns) = nic_ns {
+            if let Some(arrived_ns) = line.arrived_ns(stamp_ns, latest_ns) {
+                self.nic += count;
+                return arrived_ns;
+            }
+            self.implausible += count;
+        }
+        match kernel_ns {
+            Some(_) => self.kernel += count,
+            None => self.missing += count,
+        }
+        latest_ns
+    }
+
     /// Adds those of another queue.
     pub fn add(&mut self, other: Self) {
         self.nic += other.nic;

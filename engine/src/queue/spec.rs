@@ -89,7 +89,7 @@ pub struct RxSpec {
     pub max_payload: u16,
     /// Whether several datagrams may come in one buffer (sockets).
     pub segments: Segments,
-    /// The clock that the NIC stamps by, where its stamps are wanted, besides the [kernel's](Tuning::kernel_stamps) (sockets).
+    /// The clock that the NIC stamps by, where its stamps are wanted, besides the [kernel's](Tuning::kernel_stamps).
     pub nic_clock: Option<Arc<Shared>>,
     /// How it works with kernel and driver.
     pub tuning: Tuning,

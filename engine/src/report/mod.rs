@@ -375,7 +375,7 @@ pub struct Timestamps {
     /// Datagrams, messages among them, that the NIC stamped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nic: Option<u64>,
-    /// Datagrams, messages among them, that the NIC was to stamp and the kernel did.
+    /// Datagrams, messages among them, that the NIC was to stamp and the kernel did, or the XDP program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<u64>,
     /// Datagrams, messages among them, that had no stamp of the kernel's (nor of the NIC's) and got one of the program's.

@@ -1,6 +1,7 @@
 //! System calls that no well-kept crate wraps safely for what is done here.
 #![expect(unsafe_code, reason = "this room exists to keep unsafe calls in one place")]
 
+pub mod bpf;
 pub mod ethtool;
 pub mod ethtool_rules;
 mod ethtool_stats;

@@ -27,12 +27,6 @@ const STAMPS_LEN: usize = 64;
 /// Room for a message of an `int`: a header of 16 bytes, and it, aligned.
 const INT_LEN: usize = 24;
 
-/// How much longer than this a packet lies in a NIC's ring only where nothing takes it out: a stamp of the NIC before that is none.
-const LONGEST_IN_RING_NS: u64 = 1_000_000_000;
-
-/// How much later than the kernel's stamp the NIC's may seem, besides the error that is known of its clock: which is little at first.
-const SEEMS_LATER_NS: u64 = 100_000;
-
 /// What the datagrams of one socket have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Addressing {
@@ -68,33 +62,12 @@ impl Taken {
         let kernel_ns =
             told.stamp_ns.map(|stamp_ns| stamp_ns.saturating_add_signed(offset_ns).min(self.now_ns));
         if let Some(line) = self.nic {
-            return self.by_nic(line, told.nic_ns, kernel_ns, count as u64);
+            return self.stamps.enter(line, told.nic_ns, kernel_ns, self.now_ns, count as u64);
         }
         kernel_ns.unwrap_or_else(|| {
             self.stamps.missing += count as u64;
             self.now_ns
         })
-    }
-
-    /// As [`arrived`](Self::arrived), by the NIC where it can be. The kernel has a packet after the NIC: a stamp of the NIC that says otherwise, because its
-    /// clock was set a moment ago, is not believed.
-    fn by_nic(&mut self, line: Line, nic_ns: Option<u64>, kernel_ns: Option<u64>, count: u64) -> u64 {
-        let latest_ns = kernel_ns.unwrap_or(self.now_ns);
-        if let Some(stamp_ns) = nic_ns {
-            let arrived_ns = line.tai_ns(stamp_ns);
-            let early = latest_ns.saturating_sub(arrived_ns);
-            let late = arrived_ns.saturating_sub(latest_ns);
-            if early <= LONGEST_IN_RING_NS && late <= line.error_ns().saturating_add(SEEMS_LATER_NS) {
-                self.stamps.nic += count;
-                return arrived_ns.min(latest_ns);
-            }
-            self.stamps.implausible += count;
-        }
-        match kernel_ns {
-            Some(_) => self.stamps.kernel += count,
-            None => self.stamps.missing += count,
-        }
-        latest_ns
     }
 }
 
