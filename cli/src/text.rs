@@ -194,7 +194,8 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
         let _ = writeln!(text, "latency    {}", times::distribution(l));
     }
     if let Some(l) = &rx.wire_latency_ns {
-        let _ = writeln!(text, "wire       {} (between the stamps at both drivers)", times::distribution(l));
+        let here = if rx.timestamps.nic_clock.is_some() { "the NIC" } else { "the kernel" };
+        let _ = writeln!(text, "wire       {} (from the sender's kernel to {here})", times::distribution(l));
     }
     if let Some(gaps) = &rx.inter_arrival_ns {
         let _ = writeln!(text, "arrivals   {} apart", times::distribution(gaps));
