@@ -409,7 +409,7 @@ impl RxCollector {
             "no-nic-stamps",
             "datagrams came, and the NIC stamped none of them: their times are the kernel's",
             Some(
-                "see that no other program has changed what the NIC stamps (hwstamp_ctl -i IF), or use --timestamps kernel",
+                "see that no other program has changed what the NIC stamps (hwstamp_ctl -i IF); with --backend afxdp try mmsg, as not every driver tells XDP programs",
             ),
         );
         warnings
