@@ -347,10 +347,11 @@ pub struct Recv {
     pub hexdump: bool,
 
     /// Who says when a packet arrived: user, this program when it takes packets from its queue, a batch at a time; kernel, when it takes them from
-    /// the driver (uring, mmsg: one stamp for a buffer of several; afxdp: by the XDP program), which costs time for each packet. With --backend
-    /// xdp it is always the kernel
-    #[arg(long, value_enum, default_value_t = Timestamps::User)]
-    pub timestamps: Timestamps,
+    /// the driver (uring, mmsg: one stamp for a buffer of several; afxdp: by the XDP program), which costs time for each packet; nic, the NIC when it
+    /// has them, by its own clock, which is read beside the kernel's once a second (with --iface, on a NIC that can stamp every packet: ethtool -T; afxdp:
+    /// Linux 6.3, where the driver tells XDP programs). With --backend xdp it is always the kernel
+    #[arg(long, value_enum, default_value_t = Arrivals::User)]
+    pub timestamps: Arrivals,
 
     /// Print what iperf 2's server (2.1.8) would have printed of each flow, as it comes, instead of the report: iperf2, its text, or iperf2-csv, its values
     /// separated by commas (-y C): time, addresses and ports, number, interval in s, bytes, bit/s, jitter in ms, lost, total, lost in %, out of order
@@ -359,7 +360,7 @@ pub struct Recv {
     pub as_iperf2: Option<As>,
 
     /// Write when each packet left the sender's driver and came to this host's to this file, as CSV, times in ns of CLOCK_TAI: takes --timestamps kernel
-    /// here and at the sender
+    /// or nic here, and kernel at the sender
     #[arg(long, value_name = "FILE")]
     pub packets: Option<PathBuf>,
 
@@ -480,6 +481,13 @@ pub enum Backend {
 pub enum Timestamps {
     User,
     Kernel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Arrivals {
+    User,
+    Kernel,
+    Nic,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -64,6 +64,7 @@ fn specs() -> (TxSpec, RxSpec) {
             target,
             max_payload: 100,
             segments: Segments::Auto,
+            nic_clock: None,
             tuning: Tuning::default(),
         },
     )

@@ -50,6 +50,7 @@ fn rx_spec() -> RxSpec {
         target: TARGET.parse().unwrap(),
         max_payload: 65_507,
         segments: Segments::Auto,
+        nic_clock: None,
         tuning: Tuning::default(),
     }
 }

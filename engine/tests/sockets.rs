@@ -134,6 +134,7 @@ fn rx_spec(target: &str) -> RxSpec {
         target: target.parse().unwrap(),
         max_payload: 1400,
         segments: Segments::Auto,
+        nic_clock: None,
         tuning: Tuning::default(),
     }
 }

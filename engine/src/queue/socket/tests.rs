@@ -52,6 +52,7 @@ fn rx_spec(target: &str, interface: Option<Interface>) -> RxSpec {
         target: target.parse().unwrap(),
         max_payload: 1000,
         segments: Segments::Auto,
+        nic_clock: None,
         tuning: Tuning::default(),
     }
 }
