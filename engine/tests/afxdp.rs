@@ -120,6 +120,7 @@ impl Pair {
                 interface: Some(self.vb.clone()),
                 queue: 0,
                 target: target(&destinations[0]),
+                groups: 1,
                 max_payload: 1472,
                 segments: Segments::Auto,
                 tuning: Tuning::default(),

@@ -21,10 +21,10 @@ use crate::error::{Error, Result};
 use crate::target::Target;
 use crew::Crew;
 
-/// Groups of one `recv` by sockets: as many as a run may have of these.
-const GROUPS_OF_A_SOCKET_RUN: u32 = 256;
+/// Groups of one `recv`: the most that `--groups` takes. Two runs at one port would each get what the other wants, too.
+const GROUPS_OF_A_RECEIVER: u32 = 16_384;
 
-/// Groups of one `send`, or of one `recv` without sockets: the most that `--groups` takes.
+/// Groups of one `send`.
 const GROUPS_OF_A_SENDER: u32 = 1024;
 
 /// Groups whose latencies can be told one by one: each takes a run of its own at each port.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::crew::Job;
 use super::{
-    GROUPS_OF_A_SENDER, GROUPS_OF_A_SOCKET_RUN, LEARNING, MOST_GROUPS_WITH_LATENCY, Ports, SOURCE_PORT,
+    GROUPS_OF_A_RECEIVER, GROUPS_OF_A_SENDER, LEARNING, MOST_GROUPS_WITH_LATENCY, Ports, SOURCE_PORT,
     UNICAST, parts, read,
 };
 use crate::control::Stop;
@@ -98,9 +98,8 @@ fn join(ports: &mut Ports, trial: &Trial) -> Result<Vec<Member>> {
 fn way_to_receive<'a>(asked: &'a str, trial: &Trial) -> (&'a str, u32) {
     let by_group = trial.latency_by_group && trial.groups <= MOST_GROUPS_WITH_LATENCY;
     match asked {
-        "afxdp" | "xdp" => (asked, GROUPS_OF_A_SENDER),
-        _ if by_group => (beside(asked), 1),
-        _ => (asked, GROUPS_OF_A_SOCKET_RUN),
+        _ if by_group && !matches!(asked, "afxdp" | "xdp") => (beside(asked), 1),
+        _ => (asked, GROUPS_OF_A_RECEIVER),
     }
 }
 
