@@ -27,6 +27,10 @@ const GROUPS_OF_A_RECEIVER: u32 = 16_384;
 /// Groups of one `send`.
 const GROUPS_OF_A_SENDER: u32 = 1024;
 
+/// Member ports whose hosts' kernels are asked what they drop. Each that asks takes a third of a second and 30 MB at its start, and makes every packet that this machine drops cost another
+/// microsecond: with hundreds of members on one machine that would be all that it does.
+const WATCHED_MEMBERS: usize = 16;
+
 /// Groups whose latencies can be told one by one: each takes a run of its own at each port.
 pub const MOST_GROUPS_WITH_LATENCY: u32 = 32;
 

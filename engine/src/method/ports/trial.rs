@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::crew::Job;
 use super::{
     GROUPS_OF_A_RECEIVER, GROUPS_OF_A_SENDER, LEARNING, MOST_GROUPS_WITH_LATENCY, Ports, SOURCE_PORT,
-    UNICAST, parts, read,
+    UNICAST, WATCHED_MEMBERS, parts, read,
 };
 use crate::control::Stop;
 use crate::error::Result;
@@ -60,6 +60,16 @@ fn attempt(ports: &mut Ports, trial: &Trial, stop: &Stop) -> Result<Seen> {
     seen.leaked = leaked;
     seen.interrupted = stop.is_requested();
     seen.warnings.extend(ports.crew.take_warnings());
+    if ports.members.len() > WATCHED_MEMBERS {
+        seen.warnings.push(Warning {
+            code: "members-unwatched",
+            text: format!(
+                "of {} members only what their sockets and queues lost is known to be lost in their hosts: what their kernels dropped before counts as the device's loss",
+                ports.members.len()
+            ),
+            fix: Some(format!("use {WATCHED_MEMBERS} members at most to have the kernels asked")),
+        });
+    }
     ports.crew.listen_for(ports.options.restabilise, stop)?;
     Ok(seen)
 }
@@ -115,6 +125,9 @@ fn receiver(ports: &Ports, at: usize, target: String, backend: &str) -> Vec<Stri
     words.extend(["--backend".to_owned(), backend.to_owned()]);
     words.extend(["--segments".to_owned(), ports.options.segments.clone()]);
     words.extend(fixed.map(str::to_owned));
+    if ports.members.len() > WATCHED_MEMBERS {
+        words.extend(["--kernel-drops".to_owned(), "off".to_owned()]);
+    }
     words
 }
 
