@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM end a run early with its report; a second one ends the program at once.
+//! Ctrl-C and SIGTERM end a run early with its report; a second Ctrl-C ends the program at once.
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -8,11 +8,12 @@ use wirerate_engine::control::Stop;
 /// A stop flag that SIGINT, SIGTERM and SIGHUP raise.
 pub fn stop_on_signals() -> Result<Stop, Error> {
     let stop = Stop::default();
+    let failed = |e| Error::failed("cannot handle signals").because(e);
+    // Armed by the first signal, so that only a second one finds it raised. Not for the others: timeout(1) sends SIGTERM to
+    // its child and then to its group, the child included, and must not cost the report.
+    flag::register_conditional_default(SIGINT, stop.flag()).map_err(failed)?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // Armed by the first signal, so that only a second one finds it raised.
-        flag::register_conditional_default(signal, stop.flag())
-            .and_then(|_| flag::register(signal, stop.flag()))
-            .map_err(|e| Error::failed("cannot handle signals").because(e))?;
+        flag::register(signal, stop.flag()).map_err(failed)?;
     }
     Ok(stop)
 }

@@ -194,6 +194,7 @@ fn a_port_of_the_middle_that_is_down_for_a_while() {
                 // One packet may just have been on its way to the interface.
                 let known = [
                     ("bridge", "NO_TX_TARGET"),
+                    ("bridge", "NOT_SPECIFIED br_handle_frame_finish"),
                     ("bridge", "NOT_SPECIFIED br_dev_queue_push_xmit"),
                     ("veth", "NOT_SPECIFIED __dev_forward_skb2"),
                     ("veth", "NOT_SPECIFIED veth_xmit"),

@@ -166,6 +166,14 @@ fn full_socket_buffers() {
     }
 }
 
+/// Bytes of memory that datagrams take which wait at the watched port of `netns`.
+fn queued(netns: &Netns) -> u64 {
+    let table = netns.run(|| std::fs::read_to_string("/proc/thread-self/net/udp")).unwrap();
+    let line = table.lines().find(|line| line.contains(&format!(":{WATCHED:04X} "))).expect("the socket");
+    let (_, received) = line.split_whitespace().nth(4).unwrap().split_once(':').unwrap();
+    u64::from_str_radix(received, 16).unwrap()
+}
+
 /// Nothing in such a packet tells its namespace, and the kernel gives no reason.
 #[test]
 fn what_nobody_read() {
@@ -176,14 +184,22 @@ fn what_nobody_read() {
     let socket = receiver.netns.run(|| UdpSocket::bind(target).unwrap());
     let watch = Watch::start_for(&[target]).unwrap();
     let before = watch.read().unwrap();
-    send(&lab.sender.netns, target, &probe(Kind::Data, 100), 3);
+    let payload = probe(Kind::Data, 100);
+    send(&lab.sender.netns, target, &payload, 1);
     socket.peek_from(&mut [0; 10]).unwrap();
+    let one = queued(&receiver.netns);
+    assert!(one > 0);
+    send(&lab.sender.netns, target, &payload, 2);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while queued(&receiver.netns) < 3 * one && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
     receiver.netns.run(|| std::mem::drop(socket));
     let deadline = Instant::now() + Duration::from_secs(5);
     let unread = loop {
         let mut new = difference(&before, &watch.read().unwrap());
         new.retain(|drop| drop.reason == "unread when closed" && drop.port == Some(WATCHED));
-        if !new.is_empty() || Instant::now() > deadline {
+        if new.iter().map(|drop| drop.packets).sum::<u64>() >= 3 || Instant::now() > deadline {
             break new;
         }
         std::thread::yield_now();

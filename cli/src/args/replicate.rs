@@ -43,7 +43,7 @@ pub struct Replicate {
     #[arg(long, value_name = "PORT", conflicts_with = "device")]
     pub stranger: Option<Place>,
 
-    /// Build this device under test and its hosts in namespaces of this machine: bridge, router, macvlan, mirred, or our replicators xdp, afxdp, socket
+    /// Build this device under test and its hosts in namespaces of this machine: bridge, router, pimd, macvlan, mirred, or our replicators xdp, afxdp, socket
     #[arg(long, value_name = "KIND")]
     pub device: Option<Kind>,
 

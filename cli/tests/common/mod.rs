@@ -47,7 +47,7 @@ pub fn skipped(what: &str) {
 pub const WIRERATE: &str = env!("CARGO_BIN_EXE_wirerate");
 
 /// After this time a test has hung.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Panics when the text is what a defect prints.
 pub fn assert_no_panic(text: &str) {

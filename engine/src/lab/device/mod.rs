@@ -16,7 +16,9 @@ mod bridge;
 mod ends;
 mod macvlan;
 mod mirred;
+mod pimd;
 mod replicators;
+mod routed;
 mod router;
 
 use std::collections::BTreeSet;
@@ -43,6 +45,8 @@ pub enum Kind {
     Bridge,
     /// A multicast router by the kernel's forwarding cache, every host in a subnet of its own.
     Router,
+    /// As that, by FRR's pimd.
+    Pimd,
     /// Members are macvlan devices on one parent.
     Macvlan,
     /// `tc` mirrors the frames of each group to the ports of its members.
@@ -57,14 +61,23 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Bridge, Self::Router, Self::Macvlan, Self::Mirred, Self::Xdp, Self::Afxdp, Self::Socket];
+    pub const ALL: [Self; 8] = [
+        Self::Bridge,
+        Self::Router,
+        Self::Pimd,
+        Self::Macvlan,
+        Self::Mirred,
+        Self::Xdp,
+        Self::Afxdp,
+        Self::Socket,
+    ];
 
     /// Its name, as typed.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
             Self::Router => "router",
+            Self::Pimd => "pimd",
             Self::Macvlan => "macvlan",
             Self::Mirred => "mirred",
             Self::Xdp => "xdp",
@@ -78,6 +91,7 @@ impl Kind {
         match self {
             Self::Bridge => "a Linux bridge with IGMP and MLD snooping and a querier",
             Self::Router => "a multicast router: the kernel's forwarding cache, set by what members report",
+            Self::Pimd => "a multicast router: FRR's pimd, IPv4 only (package frr)",
             Self::Macvlan => "members are macvlan devices (bridge mode) on one parent",
             Self::Mirred => "tc u32 filters that mirror each group to its members (act_mirred)",
             Self::Xdp => "our replicator: an XDP program that broadcasts to a device map of members",
@@ -91,6 +105,8 @@ impl Kind {
         match self {
             // MAXVIFS.
             Self::Router => crate::sys::mroute::INTERFACES,
+            // pimd has one for itself, by which it registers sources.
+            Self::Pimd => crate::sys::mroute::INTERFACES - 1,
             // Addresses 10.77.0.11 to .253 for members.
             _ => 240,
         }
@@ -102,13 +118,16 @@ impl Kind {
         if !group.is_multicast() {
             return Some(format!("{group} is not a group"));
         }
-        if local && matches!(self, Self::Router) {
+        if local && matches!(self, Self::Router | Self::Pimd) {
             return Some(format!("{group} does not leave its link: a router does not forward it"));
         }
         if local && !matches!(self, Self::Macvlan | Self::Bridge) {
             return Some(format!(
                 "{group} belongs to the link and is never reported: {self} copies reported groups only"
             ));
+        }
+        if group.is_ipv6() && matches!(self, Self::Pimd) {
+            return Some(format!("{group}: pimd routes IPv4 only"));
         }
         if source.is_some_and(|source| source.is_ipv4() != group.is_ipv4()) {
             return Some(format!("{group} and its source are of different IP versions"));
@@ -135,7 +154,7 @@ impl FromStr for Kind {
 }
 
 /// Every kind of device that there is.
-pub fn kinds() -> [Kind; 7] {
+pub fn kinds() -> [Kind; 8] {
     Kind::ALL
 }
 
@@ -164,6 +183,8 @@ enum Running {
     Macvlan,
     /// A control loop; its ports are the members, then the stranger, then the senders.
     Control(Control),
+    /// The daemons of FRR.
+    Pimd(pimd::Daemons),
     /// As that, with a replicator's own datapath.
     Replicator(replicator::Replicator),
 }
@@ -191,6 +212,7 @@ impl Device {
         match kind {
             Kind::Bridge => bridge::build(members, options),
             Kind::Router => router::build(members, options),
+            Kind::Pimd => pimd::build(members, options),
             Kind::Macvlan => macvlan::build(members, options),
             Kind::Mirred => mirred::build(members, options),
             Kind::Xdp | Kind::Afxdp | Kind::Socket => replicators::build(kind, members, options),
@@ -214,8 +236,8 @@ impl Device {
 
     /// The smallest TTL with which a sender's packets arrive at members.
     pub fn ttl(&self) -> u8 {
-        match (&self.kind, &self.running) {
-            (Kind::Router, _) => router::FEWEST_HOPS,
+        match self.kind {
+            Kind::Router | Kind::Pimd => routed::FEWEST_HOPS,
             _ => 1,
         }
     }
@@ -228,6 +250,10 @@ impl Device {
         let control = match &self.running {
             Running::Bridge => {
                 let ports = ip::bridge_members(&self.middle, group)?;
+                return Ok(self.places(|host| ports.contains(&host.port)));
+            }
+            Running::Pimd(daemons) => {
+                let ports = daemons.interfaces_of(group)?;
                 return Ok(self.places(|host| ports.contains(&host.port)));
             }
             Running::Macvlan => {

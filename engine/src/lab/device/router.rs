@@ -6,51 +6,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::ends::{self, Addresses, Options, interfaces};
+use super::ends::{Options, interfaces};
+use super::routed::Routed;
 use super::{Device, Kind, Running};
 use crate::error::{Error, Result};
-use crate::lab::{Host, INTERFACE, Netns, ip, new_netns};
 use crate::multicast::snoop::{Entry, Table};
 use crate::replicator::plane::Plane;
 use crate::replicator::{Control, Membership};
 use crate::sys::mroute::{INTERFACES, MulticastRouter, NEVER, Unknown};
 
-/// TTL of a sender's packets so that members get them: the router takes one off.
-pub(super) const FEWEST_HOPS: u8 = 2;
-
 /// Sources without a member that are kept, so that the kernel does not ask for each of their packets.
 const MOST_SOURCES: usize = 4096;
 
 pub(super) fn build(members: usize, options: &Options) -> Result<Device> {
-    let middle = new_netns()?;
-    ip::configure(&middle, "link set lo up\n")?;
-    middle.run(|| {
-        for path in ["ipv4/conf/all/forwarding", "ipv6/conf/all/forwarding"] {
-            std::fs::write(format!("/proc/sys/net/{path}"), "1").map_err(|e| {
-                Error::environment(format!("cannot set /proc/sys/net/{path}: a router forwards")).because(e)
-            })?;
-        }
-        Ok(())
-    })?;
-    let (senders, members, stranger) = ends::hosts(members, options.senders, |port, n| {
-        let host = ends::attach(&middle, port, Addresses::routed(n))?;
-        let (v4, v6) = Addresses::routed(n).router.unwrap_or((host.ipv4, host.ipv6));
-        ip::configure(
-            &middle,
-            &format!("address add {v4}/24 dev {port}\naddress add {v6}/64 dev {port} nodad\n"),
-        )?;
-        Ok(host)
-    })?;
-    for host in &senders {
-        ip::offload(&middle, &host.port, "gro", true)?;
-    }
-    for host in senders.iter().chain(&members).chain([&stranger]) {
-        introduce(&middle, host)?;
-        ip::wait_for_group_route(&host.netns, INTERFACE)?;
-        ip::wait_for_group_route(&middle, &host.port)?;
-    }
-    let receivers: Vec<&str> = members.iter().chain([&stranger]).map(|host| host.port.as_str()).collect();
-    let ports = interfaces(&middle, receivers)?;
+    let routed = Routed::new(members, options)?;
+    let ports = interfaces(&routed.middle, routed.receivers().map(|host| host.port.as_str()))?;
+    let Routed { middle, senders, members, stranger } = routed;
     let sending = interfaces(&middle, senders.iter().map(|host| host.port.as_str()))?;
     let refused = |what: &str, e| {
         Error::environment(format!("router: {what}"))
@@ -88,30 +59,6 @@ pub(super) fn build(members: usize, options: &Options) -> Result<Device> {
     })?;
     let running = Running::Control(control);
     Ok(Device { kind: Kind::Router, senders, middle, members, stranger, running })
-}
-
-/// Router and host need not ask for each other's hardware addresses.
-fn introduce(middle: &Netns, host: &Host) -> Result<()> {
-    let port = &host.port;
-    let router = ip::mac_of(middle, port)?;
-    let own = ip::mac_of(&host.netns, INTERFACE)?;
-    let (v4, v6) = (host.ipv4, host.ipv6);
-    let subnet = host.ipv4.octets()[2];
-    let Some((gate4, gate6)) = Addresses::routed(subnet).router else { return Ok(()) };
-    ip::configure(
-        middle,
-        &format!(
-            "neigh replace {v4} lladdr {own} dev {port} nud permanent\n\
-             neigh replace {v6} lladdr {own} dev {port} nud permanent\n"
-        ),
-    )?;
-    ip::configure(
-        &host.netns,
-        &format!(
-            "neigh replace {gate4} lladdr {router} dev {INTERFACE} nud permanent\n\
-             neigh replace {gate6} lladdr {router} dev {INTERFACE} nud permanent\n"
-        ),
-    )
 }
 
 /// The kernel's entries.
