@@ -120,8 +120,8 @@ pub struct Datapath {
     #[arg(long, value_name = "A-B", value_parser = parse_ports)]
     pub dst_port: Option<Ports>,
 
-    /// Consecutive groups (or addresses), starting with the target's: 1 to 1024
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Consecutive groups (or addresses), starting with the target's: 1 to 16384, and 4096 to send to
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16_384))]
     pub groups: u16,
 }
 
@@ -322,6 +322,10 @@ pub struct Recv {
     #[arg(long, value_name = "IF[@NETNS]")]
     pub sender_iface: Option<SenderPort>,
 
+    /// Workers at most, 1 to 256 (uring, mmsg). Where there are more groups, one worker receives all groups of a port by one socket. Default: as many as CPUs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+
     /// Which program counts, with --backend xdp. auto takes xdp where the driver runs it natively, but not on a veth, whose peer
     /// would lose its UDP segmentation; else tc, which sees super-packets
     #[arg(long, value_enum, default_value_t = SinkProgram::Auto)]
@@ -375,7 +379,7 @@ pub struct Recv {
     /// Take the packets from this capture (pcap or pcapng), and its time stamps as their arrivals, instead of receiving. 0.0.0.0:PORT, and
     /// the same of IPv6, stand for every address. --duration and --interval are by the capture's time
     #[arg(long, value_name = "FILE", conflicts_with_all = ["iface", "backend", "queues", "segments", "busy_poll", "huge_pages",
-        "cpus", "on_irq_cpu", "sched", "steer", "idle", "keep", "sender_iface", "sink", "ready_fd"])]
+        "cpus", "workers", "on_irq_cpu", "sched", "steer", "idle", "keep", "sender_iface", "sink", "ready_fd"])]
     pub pcap: Option<PathBuf>,
 
     #[command(flatten)]

@@ -82,6 +82,10 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         return Err(Error::usage("--ring-size and --frames: only afxdp has a ring and frames")
             .fix("add --backend afxdp"));
     }
+    if args.workers.is_some() && matches!(d.backend, Backend::Afxdp | Backend::Xdp) {
+        return Err(Error::usage("--workers: afxdp has one for each NIC queue, xdp none")
+            .fix("use --queues, or --backend uring or mmsg"));
+    }
     if args.receive_buffer.is_some() && matches!(d.backend, Backend::Afxdp | Backend::Xdp) {
         return Err(
             Error::usage("--receive-buffer: only sockets have one").fix("use --backend uring or mmsg")
@@ -106,6 +110,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
             SinkProgram::Xdp => SinkChoice::Xdp,
             SinkProgram::Tc => SinkChoice::Tc,
         },
+        workers: args.workers.map(usize::from),
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
         tuning: Tuning {
             kernel_stamps: args.timestamps != Arrivals::User,

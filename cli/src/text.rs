@@ -1,5 +1,6 @@
 //! The report as text that a person reads.
 
+mod groups;
 mod ledger;
 mod media;
 mod pattern;
@@ -210,7 +211,12 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
         let _ = writeln!(text, "           {} (IPDV)", times::ipdv(ipdv));
     }
     media::received(text, rx);
-    if rx.streams.len() > 1 {
+    if let Some(groups) = &rx.groups {
+        groups::groups(text, groups);
+    }
+    if rx.groups.is_some() && rx.streams.len() > 16 {
+        let _ = writeln!(text, "streams    {}, all in --json", count(rx.streams.len() as u64));
+    } else if rx.streams.len() > 1 {
         for s in rx.streams.iter().take(16) {
             let _ = writeln!(
                 text,

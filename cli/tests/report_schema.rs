@@ -90,6 +90,7 @@ fn rx() -> RxCollector {
     }
     let mut collector = RxCollector::new();
     collector.expect_kernel_stamps();
+    collector.ask(vec!["239.1.2.3:5001".parse().unwrap(), "239.1.2.4:5001".parse().unwrap()]);
     collector.clocks().note(Some(Claim { host: 2, ..claim }));
     collector.by_nic(NicClock {
         phc: 0,

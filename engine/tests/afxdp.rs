@@ -122,6 +122,7 @@ impl Pair {
                 interface: Some(self.vb.clone()),
                 queue: 0,
                 target: target(&destinations[0]),
+                groups: 1,
                 max_payload: 1472,
                 segments: Segments::Auto,
                 nic_clock: None,
@@ -490,6 +491,7 @@ fn a_program_bound_to_its_device_asks_the_driver_when_the_nic_had_a_packet() {
     let line = Follower::begin(at(1_000_000_000), at(2_000_000_000)).unwrap().line();
     let target = Target { scheme: Scheme::Udp, source: None, destination: (B4, PORT).into() };
     let spec = RxSpec {
+        groups: 1,
         interface: Some(pair.vb.clone()),
         queue: 0,
         target,

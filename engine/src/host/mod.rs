@@ -6,6 +6,7 @@
 
 pub mod counters;
 pub mod cpu;
+pub(crate) mod files;
 pub mod interface;
 pub mod irq;
 pub mod kernel;

@@ -41,6 +41,8 @@ pub struct RecvConfig {
     pub backend: Choice,
     /// Which program counts, for `xdp`.
     pub sink: SinkChoice,
+    /// Workers at most (`uring`, `mmsg`): where there are more groups, one receives all groups of a port. `None`: as many as CPUs.
+    pub workers: Option<usize>,
     /// NIC queues for `afxdp`; empty: all.
     pub queues: Vec<usize>,
     /// How AF_XDP sockets work with their driver.
@@ -103,6 +105,7 @@ impl RecvConfig {
             interface: None,
             backend: Choice::Auto,
             sink: SinkChoice::Auto,
+            workers: None,
             queues: Vec::new(),
             tuning: Tuning::default(),
             nic_stamps: false,
@@ -165,6 +168,7 @@ impl RecvConfig {
             "ring_size": self.tuning.rx_ring,
             "frames": self.tuning.rx_frames,
             "receive_buffer_bytes": self.tuning.receive_buffer,
+            "workers": self.workers,
             "queues": self.queues,
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,

@@ -54,6 +54,7 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     }
     let evidence = Evidence::begin(team.interface.as_ref());
     let mut collector = RxCollector::new();
+    collector.ask(team::destinations(config)?);
     if team.source.sunk().is_some() {
         collector.leave_out_late();
         // The sink is in the kernel.

@@ -85,6 +85,8 @@ pub struct RxSpec {
     pub queue: u32,
     /// What to receive.
     pub target: Target,
+    /// Consecutive groups from the target's on, which one socket receives (`uring`, `mmsg`); 1: the target's alone.
+    pub groups: u16,
     /// Largest UDP payload to expect, in bytes.
     pub max_payload: u16,
     /// Whether several datagrams may come in one buffer (sockets).

@@ -6,6 +6,7 @@
 mod begin;
 mod clock;
 mod drop;
+mod groups;
 mod hlog;
 mod media;
 mod pairs;
@@ -23,6 +24,7 @@ pub use crate::host::counters::Counter;
 
 pub(crate) use begin::effective;
 pub use clock::Clocks;
+pub use groups::{GroupLoss, Groups};
 pub use hlog::HistogramLog;
 pub use media::{IntervalMdi, Mdi, PayloadType, Pcr, Pid, Program, Rtp, RtpSources, Ts};
 pub use pairs::PacketTable;
@@ -363,6 +365,9 @@ pub struct Rx {
     /// All RTP sources together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtp: Option<RtpSources>,
+    /// How packets came to the groups and ports that were asked for, where these are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Groups>,
     /// Each stream.
     pub streams: Vec<Stream>,
 }

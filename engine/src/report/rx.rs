@@ -1,12 +1,13 @@
 //! From receive workers' tallies to the report's `rx`.
 #![forbid(unsafe_code)]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hdrhistogram::Histogram;
 use rustc_hash::FxHashMap;
 
 use super::clock::Compared;
+use super::groups::Groups;
 use super::media;
 use super::pattern;
 use super::rates::{Rates, distribution, per_second};
@@ -46,6 +47,8 @@ pub struct RxCollector {
     clocks: Clocks,
     /// CLOCK_TAI in ns when the receiver was ready.
     ready_ns: u64,
+    /// Where packets are wanted to come to.
+    asked: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -81,6 +84,7 @@ impl Default for RxCollector {
             nic_clock: None,
             clocks: Clocks::default(),
             ready_ns: u64::MAX,
+            asked: Vec::new(),
         }
     }
 }
@@ -94,6 +98,11 @@ impl RxCollector {
     /// The tallies come from a sink, which cannot tell a datagram that is late from a copy.
     pub fn leave_out_late(&mut self) {
         self.late_is_told = false;
+    }
+
+    /// Groups and ports that packets are wanted to come to; those of a single one need no naming.
+    pub fn ask(&mut self, destinations: Vec<SocketAddr>) {
+        self.asked = destinations;
     }
 
     /// The receiver is ready at `ready_ns` (CLOCK_TAI): what a sender that begins later sent is wanted from its first packet on.
@@ -347,6 +356,7 @@ impl RxCollector {
                 magnitude,
             }),
             rtp: media::sources(&tallies),
+            groups: Groups::of(&self.asked, &tallies),
             streams,
         }
     }

@@ -15,6 +15,7 @@ use super::SocketDrops;
 use super::received::{Addressing, CONTROL_LEN, NAME_LEN};
 use super::setup::{self, RECEIVE_BUFFER};
 use crate::error::{Error, Result};
+use crate::multicast::memberships::Memberships;
 use crate::packet::probe::{Kind, Probe};
 use crate::profile::segments::Segments;
 use crate::queue::{QueueError, QueueLoss, RxMeta, RxSpec, Sink, StampCounts};
@@ -51,6 +52,8 @@ struct Bound {
     addressing: Addressing,
     drops: SocketDrops,
     stamps: StampCounts,
+    /// Memberships that the socket does not hold itself.
+    _held: Option<Memberships>,
 }
 
 /// Hands datagrams on with addresses as they stand in a frame: without a scope.
@@ -69,20 +72,21 @@ impl<S: Sink> Sink for Unscoped<'_, S> {
 }
 
 impl ReassembledRx {
-    /// Opens a socket bound to each of `targets`, joined when it is a group, as `spec` says otherwise.
+    /// Opens a socket for each of `targets`, of so many groups from the target's on, as `spec` says otherwise.
     ///
     /// # Errors
     /// As [`MmsgRx::open`](super::MmsgRx::open).
-    pub fn open(spec: &RxSpec, targets: &[Target]) -> Result<Self> {
+    pub fn open(spec: &RxSpec, targets: &[(Target, u16)]) -> Result<Self> {
         let failed = |e: Errno| Error::failed("epoll").because(e);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
         let mut sockets = Vec::with_capacity(targets.len());
-        for (&target, n) in targets.iter().zip(0..) {
-            let spec = RxSpec { target, segments: Segments::Off, ..spec.clone() };
+        for (&(target, groups), n) in targets.iter().zip(0..) {
+            let spec = RxSpec { target, groups, segments: Segments::Off, ..spec.clone() };
             let receiver = setup::receiver(&spec, RECEIVE_BUFFER)?;
             epoll.add(&receiver.socket, EpollEvent::new(EpollFlags::EPOLLIN, n)).map_err(failed)?;
             sockets.push(Bound {
                 socket: receiver.socket,
+                _held: receiver.held,
                 addressing: receiver.addressing,
                 drops: SocketDrops::default(),
                 stamps: StampCounts::default(),
@@ -171,6 +175,9 @@ impl ReassembledRx {
             let control: &[u8; CONTROL_LEN] = unsafe { &*std::ptr::from_ref(control).cast() };
             let control = &control[..CONTROL_LEN.min(header.msg_controllen)];
             let payload = &buffer[..message.msg_len as usize];
+            if !addressing.is_wanted(name, control) {
+                continue;
+            }
             if addressing.hand_over_reassembled(sink, name, control, payload, &mut when) {
                 payloads += 1;
             } else if Probe::parse(payload).is_ok_and(|probe| probe.kind != Kind::Data) {

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
+use super::groups::Range;
 use crate::clock;
 use crate::clock::device::{Line, Shared};
 use crate::profile::size::Framing;
@@ -38,6 +39,10 @@ pub(super) struct Addressing {
     stamped: bool,
     /// The clock by which the NIC does.
     nic: Option<Arc<Shared>>,
+    /// Whether the kernel tells where each was sent to.
+    told: bool,
+    /// What is wanted of them, where others come, too.
+    wanted: Option<Range>,
 }
 
 /// When a batch was taken over.
@@ -76,7 +81,13 @@ impl Addressing {
     pub(super) fn new(destination: SocketAddr, gro: bool, stamped: bool, nic: Option<Arc<Shared>>) -> Self {
         // Ethernet 14, IP without options, UDP 8, FCS 4. The socket sees no frames; the kernel takes VLAN tags off.
         let ip = if destination.is_ipv6() { 40 } else { 20 };
-        Self { destination, overhead: 14 + ip + 8 + 4, gro, stamped, nic }
+        let told = destination.ip().is_unspecified();
+        Self { destination, overhead: 14 + ip + 8 + 4, gro, stamped, nic, told, wanted: None }
+    }
+
+    /// The same for a socket that is bound to no address, and of whose datagrams only these are wanted.
+    pub(super) fn of_groups(self, wanted: Range) -> Self {
+        Self { told: true, wanted: Some(wanted), ..self }
     }
 
     /// Whether the kernel may deliver several datagrams in one buffer.
@@ -87,7 +98,7 @@ impl Addressing {
     /// Bytes of control messages to ask for: no destination when the socket is bound to an address.
     pub(super) fn control_len(&self) -> usize {
         let stamps = if self.stamped { STAMPS_LEN } else { 0 };
-        match (self.destination.ip().is_unspecified(), self.gro) {
+        match (self.told, self.gro) {
             (true, _) => CONTROL_LEN - STAMPS_LEN + stamps,
             (false, true) => 2 * INT_LEN + stamps,
             (false, false) => INT_LEN + stamps,
@@ -119,6 +130,9 @@ impl Addressing {
             _ => (payload.len(), 1),
         };
         let meta = self.meta(name, &told, taken.arrived(&told, count));
+        if !self.wants(&meta, &told) {
+            return 0;
+        }
         if let Some(mtu) = told.fragment {
             self.reassembled(sink, meta, payload, mtu);
             return 1;
@@ -141,6 +155,17 @@ impl Addressing {
         let arrived_ns = taken.arrived(&told, 1);
         self.reassembled(sink, self.meta(name, &told, arrived_ns), payload, mtu);
         true
+    }
+
+    /// Whether a datagram that came with this source address and these control messages is wanted at all.
+    pub(super) fn is_wanted(&self, name: &[u8], control: &[u8]) -> bool {
+        let told = control_messages(control);
+        self.wants(&self.meta(name, &told, 0), &told)
+    }
+
+    #[inline]
+    fn wants(&self, meta: &RxMeta, told: &Told) -> bool {
+        self.wanted.is_none_or(|range| range.takes(meta.source.ip(), meta.destination.ip(), told.interface))
     }
 
     #[inline]
@@ -200,6 +225,8 @@ fn socket_address(bytes: &[u8]) -> Option<SocketAddr> {
 struct Told {
     /// Of IP_PKTINFO or IPV6_PKTINFO: where the packet was sent to.
     destination: Option<IpAddr>,
+    /// Of the same: the index of the interface that it came by.
+    interface: Option<u32>,
     /// Of UDP_GRO: payload of each datagram but the last, in bytes; never 0.
     segment: Option<usize>,
     /// Of IP_RECVFRAGSIZE or IPV6_RECVFRAGSIZE: the longest of the fragments that it came in, as IP packet, in bytes; never 0.
@@ -219,9 +246,12 @@ fn control_messages(mut control: &[u8]) -> Told {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                 let address = data.get(8..).and_then(|d| d.first_chunk::<4>());
                 told.destination = address.map(|a| Ipv4Addr::from(*a).into());
+                told.interface = data.first_chunk().map(|index| u32::from_ne_bytes(*index));
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 told.destination = data.first_chunk::<16>().map(|a| Ipv6Addr::from(*a).into());
+                let index = data.get(16..).and_then(|d| d.first_chunk());
+                told.interface = index.map(|index| u32::from_ne_bytes(*index));
             }
             (libc::SOL_UDP, libc::UDP_GRO) => {
                 let size = data.first_chunk().map(|size| i32::from_ne_bytes(*size));

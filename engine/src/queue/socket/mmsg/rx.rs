@@ -10,6 +10,7 @@ use nix::poll::PollFlags;
 use socket2::Socket;
 
 use crate::error::Result;
+use crate::multicast::memberships::Memberships;
 use crate::queue::socket::busy_poll::{self, Polled};
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::wait_for;
@@ -43,6 +44,8 @@ pub struct MmsgRx {
     offload: Offload,
     drops: SocketDrops,
     interface: Option<Interface>,
+    /// Memberships that the socket does not hold itself.
+    _held: Option<Memberships>,
     stride: usize,
     /// Messages to ask for: fewer when they are long.
     ask: usize,
@@ -88,6 +91,7 @@ impl MmsgRx {
             offload: Offload::of_receiver(spec, receiver.gro_refused),
             drops: SocketDrops::default(),
             interface: spec.interface.clone(),
+            _held: receiver.held,
             stride,
             ask: BATCH,
             stamps: StampCounts::default(),

@@ -13,6 +13,7 @@ use socket2::Socket;
 use super::buf_ring::{BufRing, GROUP};
 use super::ring;
 use crate::error::{Error, Result};
+use crate::multicast::memberships::Memberships;
 use crate::queue::socket::SocketDrops;
 use crate::queue::socket::busy_poll::Polled;
 use crate::queue::socket::offload::Offload;
@@ -71,6 +72,8 @@ pub struct UringRx {
     offload: Offload,
     drops: SocketDrops,
     interface: Option<Interface>,
+    /// Memberships that the socket does not hold itself.
+    _held: Option<Memberships>,
 }
 
 impl UringRx {
@@ -135,6 +138,7 @@ impl UringRx {
             offload: Offload::of_receiver(spec, receiver.gro_refused),
             drops: SocketDrops::default(),
             interface: spec.interface.clone(),
+            _held: receiver.held,
         })
     }
 
