@@ -120,8 +120,8 @@ pub struct Datapath {
     #[arg(long, value_name = "A-B", value_parser = parse_ports)]
     pub dst_port: Option<Ports>,
 
-    /// Consecutive groups (or addresses), starting with the target's: 1 to 1024
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Consecutive groups (or addresses), starting with the target's: 1 to 16384, and 4096 to send to
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16_384))]
     pub groups: u16,
 }
 
@@ -322,6 +322,10 @@ pub struct Recv {
     #[arg(long, value_name = "IF[@NETNS]")]
     pub sender_iface: Option<SenderPort>,
 
+    /// Workers at most, 1 to 256 (uring, mmsg). Where there are more groups, one worker receives all groups of a port by one socket. Default: as many as CPUs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+
     /// Which program counts, with --backend xdp. auto takes xdp where the driver runs it natively, but not on a veth, whose peer
     /// would lose its UDP segmentation; else tc, which sees super-packets
     #[arg(long, value_enum, default_value_t = SinkProgram::Auto)]
@@ -347,10 +351,11 @@ pub struct Recv {
     pub hexdump: bool,
 
     /// Who says when a packet arrived: user, this program when it takes packets from its queue, a batch at a time; kernel, when it takes them from
-    /// the driver (uring, mmsg: one stamp for a buffer of several; afxdp: by the XDP program), which costs time for each packet. With --backend
-    /// xdp it is always the kernel
-    #[arg(long, value_enum, default_value_t = Timestamps::User)]
-    pub timestamps: Timestamps,
+    /// the driver (uring, mmsg: one stamp for a buffer of several; afxdp: by the XDP program), which costs time for each packet; nic, the NIC when it
+    /// has them, by its own clock, which is read beside the kernel's once a second (with --iface, on a NIC that can stamp every packet: ethtool -T; afxdp:
+    /// Linux 6.3, where the driver tells XDP programs). With --backend xdp it is always the kernel
+    #[arg(long, value_enum, default_value_t = Arrivals::User)]
+    pub timestamps: Arrivals,
 
     /// Print what iperf 2's server (2.1.8) would have printed of each flow, as it comes, instead of the report: iperf2, its text, or iperf2-csv, its values
     /// separated by commas (-y C): time, addresses and ports, number, interval in s, bytes, bit/s, jitter in ms, lost, total, lost in %, out of order
@@ -359,7 +364,7 @@ pub struct Recv {
     pub as_iperf2: Option<As>,
 
     /// Write when each packet left the sender's driver and came to this host's to this file, as CSV, times in ns of CLOCK_TAI: takes --timestamps kernel
-    /// here and at the sender
+    /// or nic here, and kernel at the sender
     #[arg(long, value_name = "FILE")]
     pub packets: Option<PathBuf>,
 
@@ -374,7 +379,7 @@ pub struct Recv {
     /// Take the packets from this capture (pcap or pcapng), and its time stamps as their arrivals, instead of receiving. 0.0.0.0:PORT, and
     /// the same of IPv6, stand for every address. --duration and --interval are by the capture's time
     #[arg(long, value_name = "FILE", conflicts_with_all = ["iface", "backend", "queues", "segments", "busy_poll", "huge_pages",
-        "cpus", "on_irq_cpu", "sched", "steer", "idle", "keep", "sender_iface", "sink", "ready_fd"])]
+        "cpus", "workers", "on_irq_cpu", "sched", "steer", "idle", "keep", "sender_iface", "sink", "ready_fd"])]
     pub pcap: Option<PathBuf>,
 
     #[command(flatten)]
@@ -480,6 +485,13 @@ pub enum Backend {
 pub enum Timestamps {
     User,
     Kernel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Arrivals {
+    User,
+    Kernel,
+    Nic,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

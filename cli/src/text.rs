@@ -1,5 +1,6 @@
 //! The report as text that a person reads.
 
+mod groups;
 mod ledger;
 mod media;
 mod pattern;
@@ -186,12 +187,16 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     if let Some(clock) = clock {
         let _ = writeln!(text, "clock      {}", times::clock(clock));
     }
+    if let Some(stamps) = times::by_nic(&rx.timestamps) {
+        let _ = writeln!(text, "stamps     {stamps}");
+    }
     pattern::pattern(text, rx);
     if let Some(l) = &rx.latency_ns {
         let _ = writeln!(text, "latency    {}", times::distribution(l));
     }
     if let Some(l) = &rx.wire_latency_ns {
-        let _ = writeln!(text, "wire       {} (between the kernels' stamps)", times::distribution(l));
+        let here = if rx.timestamps.nic_clock.is_some() { "the NIC" } else { "the kernel" };
+        let _ = writeln!(text, "wire       {} (from the sender's kernel to {here})", times::distribution(l));
     }
     if let Some(gaps) = &rx.inter_arrival_ns {
         let _ = writeln!(text, "arrivals   {} apart", times::distribution(gaps));
@@ -206,7 +211,12 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
         let _ = writeln!(text, "           {} (IPDV)", times::ipdv(ipdv));
     }
     media::received(text, rx);
-    if rx.streams.len() > 1 {
+    if let Some(groups) = &rx.groups {
+        groups::groups(text, groups);
+    }
+    if rx.groups.is_some() && rx.streams.len() > 16 {
+        let _ = writeln!(text, "streams    {}, all in --json", count(rx.streams.len() as u64));
+    } else if rx.streams.len() > 1 {
         for s in rx.streams.iter().take(16) {
             let _ = writeln!(
                 text,

@@ -62,8 +62,10 @@ fn specs() -> (TxSpec, RxSpec) {
             interface: None,
             queue: 0,
             target,
+            groups: 1,
             max_payload: 100,
             segments: Segments::Auto,
+            nic_clock: None,
             tuning: Tuning::default(),
         },
     )

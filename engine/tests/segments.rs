@@ -48,8 +48,10 @@ fn rx_spec() -> RxSpec {
         interface: None,
         queue: 0,
         target: TARGET.parse().unwrap(),
+        groups: 1,
         max_payload: 65_507,
         segments: Segments::Auto,
+        nic_clock: None,
         tuning: Tuning::default(),
     }
 }

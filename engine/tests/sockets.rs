@@ -132,8 +132,10 @@ fn rx_spec(target: &str) -> RxSpec {
         interface: Some(interface()),
         queue: 0,
         target: target.parse().unwrap(),
+        groups: 1,
         max_payload: 1400,
         segments: Segments::Auto,
+        nic_clock: None,
         tuning: Tuning::default(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use wirerate_benches::iperf_server;
 use wirerate_engine::error::{Error, Result};
 
 use super::{Tool, is_bound};
@@ -80,22 +81,12 @@ impl Contestant for Iperf2 {
     }
 }
 
-/// The server's line: `… 0.0000-2.0240 sec … 133438/199434 (67%) …`.
 fn read(server: &str) -> Option<Trial> {
-    let line = server
-        .lines()
-        .rfind(|line| line.contains(" sec ") && line.contains("/sec") && line.contains("%)"))?;
-    let words: Vec<_> = line.split_whitespace().collect();
-    let interval =
-        words.iter().position(|&word| word == "sec").and_then(|at| words[at - 1].split_once('-'))?;
-    let share = words.iter().position(|word| word.ends_with("%)"))?;
-    let (lost, total) = words.get(share.checked_sub(1)?)?.split_once('/')?;
-    let (lost, total): (u64, u64) = (lost.parse().ok()?, total.parse().ok()?);
-    let seconds = interval.1.parse::<f64>().ok()? - interval.0.trim_start_matches('[').parse::<f64>().ok()?;
+    let told = iperf_server(server)?;
     Some(Trial {
-        received: total.saturating_sub(lost),
-        sent: Some(total),
-        seconds,
+        received: told.total.saturating_sub(told.lost),
+        sent: Some(told.total),
+        seconds: told.seconds,
         payload_touched: Some(true),
         ..Trial::default()
     })

@@ -20,7 +20,7 @@ use crate::host::nic::Nic;
 use crate::host::placement::{Device, Place, Request, place};
 use crate::host::qdisc::TimedQdisc;
 use crate::host::sched::Policy;
-use crate::host::{neighbour, route};
+use crate::host::{files, neighbour, route};
 use crate::multicast::mac;
 use crate::pacing::MAX_BURST;
 use crate::profile::mix::{Mix, Turn};
@@ -35,6 +35,9 @@ const FIRST_EPHEMERAL: u16 = 49_152;
 /// Streams of each NIC queue, where there are several and nobody says how many: the NIC at the far end spreads packets over its own queues by a
 /// hash of addresses and ports (RSS), and this many ports leave none of them idle.
 const STREAMS_PER_QUEUE: usize = 8;
+
+/// Streams of one run at most.
+const MAX_STREAMS: u16 = 4096;
 
 /// How long a neighbour may take to answer.
 const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
@@ -74,6 +77,7 @@ pub(crate) struct Plan {
 
 /// Settles everything that can be settled before a queue is opened.
 pub(crate) fn plan(config: &SendConfig) -> Result<Plan> {
+    files::allow_all();
     let target = config.target;
     let ipv6 = target.is_ipv6();
     let (choice, reason) = txtime::choice(config);
@@ -253,6 +257,13 @@ fn random_run() -> Result<u32> {
 /// The addresses of every stream.
 fn flows(config: &SendConfig, backend: Backend, used: Option<&Interface>, run: u32) -> Result<Vec<Flow>> {
     let target = config.target;
+    if config.groups > MAX_STREAMS {
+        return Err(Error::usage(format!(
+            "--groups {}: one run sends to {MAX_STREAMS} groups at most, a stream each",
+            config.groups
+        ))
+        .fix("run several senders, each with its own groups"));
+    }
     let source_ports: Vec<u16> = config.source_ports.clone().map_or_else(Vec::new, Iterator::collect);
     let port = target.destination.port();
     let destination_ports: Vec<u16> = config.destination_ports.clone().unwrap_or(port..=port).collect();
@@ -262,7 +273,7 @@ fn flows(config: &SendConfig, backend: Backend, used: Option<&Interface>, run: u
         let most =
             source_ports.len().max(turns.len()).max(destination_ports.len()).max(usize::from(config.groups));
         let spread = if config.queues.len() > 1 { config.queues.len() * STREAMS_PER_QUEUE } else { 1 };
-        most.max(config.workers).max(spread).min(4096) as u16
+        most.max(config.workers).max(spread).min(usize::from(MAX_STREAMS)) as u16
     });
     let unspecified =
         if target.is_ipv6() { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };

@@ -6,6 +6,7 @@
 
 pub mod counters;
 pub mod cpu;
+pub(crate) mod files;
 pub mod interface;
 pub mod irq;
 pub mod kernel;
@@ -14,6 +15,7 @@ pub mod neighbour;
 pub(crate) mod netdev;
 mod netlink;
 pub mod nic;
+pub mod nic_clock;
 pub mod pcie;
 pub mod placement;
 pub mod privilege;

@@ -20,15 +20,20 @@ use super::bed::{Bed, DelayTrial, DelaysSeen, Layout, Seen, Trial};
 use crate::agent::{Agent, Launch, Say};
 use crate::control::Stop;
 use crate::error::{Error, Result};
+use crate::host::files;
 use crate::target::Target;
 use crew::Crew;
 pub use place::Place;
 
-/// Groups of one `recv` by sockets: as many as a run may have of these.
-const GROUPS_OF_A_SOCKET_RUN: u32 = 256;
+/// Groups of one `recv`: the most that `--groups` takes. Two runs at one port would each get what the other wants, too.
+const GROUPS_OF_A_RECEIVER: u32 = 16_384;
 
-/// Groups of one `send`, or of one `recv` without sockets: the most that `--groups` takes.
+/// Groups of one `send`: the most that `--groups` takes.
 const GROUPS_OF_A_SENDER: u32 = super::bed::MOST_GROUPS_OF_A_SENDER;
+
+/// Member ports whose hosts' kernels are asked what they drop. Each that asks takes a third of a second and 30 MB at its start, and makes every packet that this machine drops cost another
+/// microsecond: with hundreds of members on one machine that would be all that it does.
+const WATCHED_MEMBERS: usize = 16;
 
 /// Groups whose latencies can be told one by one: each takes a run of its own at each port.
 pub const MOST_GROUPS_WITH_LATENCY: u32 = 32;
@@ -166,6 +171,8 @@ impl Ports {
             return Err(Error::usage(format!("{} burdening ports: from 2 to 8 make a mesh", burden.len()))
                 .fix("name several, as --burden eth5 --burden eth6"));
         }
+        // Pipes and namespaces of hundreds of members.
+        files::allow_all();
         let (s, m) = (senders.len(), members.len());
         let names = (1..=s).map(|n| format!("s{n}")).chain((1..=m).map(|n| format!("m{n}")));
         let names = names.chain(stranger.is_some().then(|| "x1".to_owned()));

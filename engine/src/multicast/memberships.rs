@@ -163,7 +163,8 @@ impl Limits {
 /// No socket is bound to a port, none receives a datagram.
 #[derive(Debug)]
 pub struct Memberships {
-    interface: Interface,
+    /// `None`: the one that the routing table has for each group.
+    interface: Option<Interface>,
     limits: Limits,
     sockets: Vec<Socket>,
     /// What is held, and by which socket.
@@ -175,8 +176,13 @@ pub struct Memberships {
 impl Memberships {
     /// None yet, on `interface`.
     pub fn new(interface: &Interface) -> Self {
+        Self::on(Some(interface))
+    }
+
+    /// None yet, on `interface`, or on the one that the routing table has for each group.
+    pub fn on(interface: Option<&Interface>) -> Self {
         Self {
-            interface: interface.clone(),
+            interface: interface.cloned(),
             limits: Limits::read(),
             sockets: Vec::new(),
             held: BTreeMap::new(),
@@ -216,13 +222,14 @@ impl Memberships {
             ))
             .fix(format!("sysctl -w {setting}={}, or name fewer", sources.len())));
         }
+        let index = self.index();
         if let Some((filter, socket)) = self.held.get_mut(&wanted.group) {
             let called_ns = clock::tai_ns();
             let (mode, sources) = wanted.filter.parts();
             let exclude = mode == Mode::Exclude;
             let socket = &self.sockets[*socket];
-            sys::socket::set_filter(socket.as_fd(), self.interface.index, wanted.group, exclude, sources)
-                .map_err(|e| explain("change the sources of", wanted.group, &self.interface, e))?;
+            sys::socket::set_filter(socket.as_fd(), index, wanted.group, exclude, sources)
+                .map_err(|e| explain("change the sources of", wanted.group, self.interface.as_ref(), e))?;
             *filter = wanted.filter.clone();
             return Ok(Moment { group: wanted.group, called_ns, returned_ns: clock::tai_ns() });
         }
@@ -230,13 +237,20 @@ impl Memberships {
         if let Some(socket) = self.open[family] {
             match self.join_by(socket, wanted) {
                 Err(error) if is_full(&error) => {}
-                joined => return joined.map_err(|e| explain("join", wanted.group, &self.interface, e)),
+                joined => {
+                    return joined.map_err(|e| explain("join", wanted.group, self.interface.as_ref(), e));
+                }
             }
         }
         // Another socket: its limits are its own.
         let socket = self.another(wanted)?;
         self.open[family] = Some(socket);
-        self.join_by(socket, wanted).map_err(|e| explain("join", wanted.group, &self.interface, e))
+        self.join_by(socket, wanted).map_err(|e| explain("join", wanted.group, self.interface.as_ref(), e))
+    }
+
+    /// As the kernel wants it: 0 leaves the choice to the routing table.
+    fn index(&self) -> u32 {
+        self.interface.as_ref().map_or(0, |interface| interface.index)
     }
 
     fn another(&mut self, wanted: &Wanted) -> Result<usize> {
@@ -250,15 +264,15 @@ impl Memberships {
             }
             error.fix("raise the number of open files (ulimit -n), or net.ipv4.igmp_max_memberships, which is of one socket")
         })?;
-        if self.sockets.is_empty() {
-            check_flags(&socket, &self.interface, &format!("join {}", wanted.group))?;
+        if let Some(interface) = self.interface.as_ref().filter(|_| self.sockets.is_empty()) {
+            check_flags(&socket, interface, &format!("join {}", wanted.group))?;
         }
         self.sockets.push(socket);
         Ok(self.sockets.len() - 1)
     }
 
     fn join_by(&mut self, number: usize, wanted: &Wanted) -> io::Result<Moment> {
-        let (fd, index, group) = (self.sockets[number].as_fd(), self.interface.index, wanted.group);
+        let (fd, index, group) = (self.sockets[number].as_fd(), self.index(), wanted.group);
         let (mode, sources) = wanted.filter.parts();
         let called_ns = clock::tai_ns();
         match (mode, sources) {
@@ -315,8 +329,8 @@ impl Memberships {
         let (mode, sources) = filter.parts();
         // Nobody was wanted: there is no membership.
         if mode == Mode::Exclude || !sources.is_empty() {
-            sys::socket::leave(self.sockets[number].as_fd(), self.interface.index, group, None)
-                .map_err(|e| explain("leave", group, &self.interface, e))?;
+            sys::socket::leave(self.sockets[number].as_fd(), self.index(), group, None)
+                .map_err(|e| explain("leave", group, self.interface.as_ref(), e))?;
         }
         // It has room again.
         self.open[usize::from(group.is_ipv6())] = Some(number);
@@ -375,17 +389,21 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }
 
-fn explain(verb: &str, group: IpAddr, interface: &Interface, error: io::Error) -> Error {
-    let fix = match error.raw_os_error() {
-        Some(libc::ENODEV) => Some(format!("{} is gone: see `ip link`", interface.name)),
+fn explain(verb: &str, group: IpAddr, interface: Option<&Interface>, error: io::Error) -> Error {
+    let fix = match (error.raw_os_error(), interface) {
+        (Some(libc::ENODEV | libc::EADDRNOTAVAIL), None) => {
+            Some(format!("no route leads to {group}: name the interface with --iface"))
+        }
+        (Some(libc::ENODEV), Some(interface)) => Some(format!("{} is gone: see `ip link`", interface.name)),
         // A socket of its own had no room for it.
-        Some(libc::ENOBUFS | libc::ENOMEM) => {
+        (Some(libc::ENOBUFS | libc::ENOMEM), _) => {
             let optmem = Limits::read().optmem_max.unwrap_or(0);
             Some(format!("raise net.core.optmem_max, now {optmem} bytes, or name fewer sources"))
         }
         _ => None,
     };
-    let error = Error::environment(format!("{verb} {group} on {}", interface.name)).because(error);
+    let place = interface.map_or_else(String::new, |interface| format!(" on {}", interface.name));
+    let error = Error::environment(format!("{verb} {group}{place}")).because(error);
     match fix {
         Some(fix) => error.fix(fix),
         None => error,

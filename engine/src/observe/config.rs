@@ -41,10 +41,14 @@ pub struct RecvConfig {
     pub backend: Choice,
     /// Which program counts, for `xdp`.
     pub sink: SinkChoice,
+    /// Workers at most (`uring`, `mmsg`): where there are more groups, one receives all groups of a port. `None`: as many as CPUs.
+    pub workers: Option<usize>,
     /// NIC queues for `afxdp`; empty: all.
     pub queues: Vec<usize>,
     /// How AF_XDP sockets work with their driver.
     pub tuning: Tuning,
+    /// Whether the NIC is to stamp what arrives, besides the [kernel](Tuning::kernel_stamps) (not `xdp`).
+    pub nic_stamps: bool,
     /// Whether the NIC is to direct packets to the queues that were named, where it can (`afxdp`).
     pub steer: bool,
     /// CPUs for the workers; empty: chosen.
@@ -101,8 +105,10 @@ impl RecvConfig {
             interface: None,
             backend: Choice::Auto,
             sink: SinkChoice::Auto,
+            workers: None,
             queues: Vec::new(),
             tuning: Tuning::default(),
+            nic_stamps: false,
             steer: true,
             cpus: Vec::new(),
             on_irq_cpu: false,
@@ -162,6 +168,7 @@ impl RecvConfig {
             "ring_size": self.tuning.rx_ring,
             "frames": self.tuning.rx_frames,
             "receive_buffer_bytes": self.tuning.receive_buffer,
+            "workers": self.workers,
             "queues": self.queues,
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,
@@ -175,7 +182,11 @@ impl RecvConfig {
             "keep": self.keep,
             "sender_iface": self.sender_port.as_ref().map(ToString::to_string),
             "segments": self.segments,
-            "timestamps": if self.tuning.kernel_stamps { "kernel" } else { "user" },
+            "timestamps": match (self.nic_stamps, self.tuning.kernel_stamps) {
+                (true, _) => "nic",
+                (false, true) => "kernel",
+                (false, false) => "user",
+            },
             "hlog": self.hlog,
             "packets": self.packets,
             "interval_ns": self.interval.as_nanos() as u64,

@@ -268,10 +268,11 @@ impl Observer {
         }
     }
 
+    /// Counts a datagram; `more`: others of its stream lie behind it in its buffer.
     #[inline(never)]
-    fn datagram(&mut self, meta: &RxMeta, payload: &[u8]) {
+    fn datagram(&mut self, meta: &RxMeta, payload: &[u8], more: bool) {
         self.close();
-        if !self.follows(meta, payload) {
+        if !self.follows(meta, payload, more) {
             self.carefully(meta, payload);
         }
     }
@@ -279,7 +280,7 @@ impl Observer {
     /// Counts a datagram that has the next number of a stream whose place is known, where nothing else is asked of it: the same as
     /// [`carefully`](Self::carefully), with less to look at. Whether it was one.
     #[inline(always)]
-    fn follows(&mut self, meta: &RxMeta, payload: &[u8]) -> bool {
+    fn follows(&mut self, meta: &RxMeta, payload: &[u8], more: bool) -> bool {
         if !self.only_numbers {
             return false;
         }
@@ -298,7 +299,7 @@ impl Observer {
         self.moment.count += 1;
         let step = self.streams[at].next(meta, payload.len(), self.moment.transit);
         self.steps.record(step);
-        if std::mem::replace(&mut self.last, at) == at {
+        if std::mem::replace(&mut self.last, at) == at || more {
             self.look_ahead(&probe, meta, payload.len());
         } else {
             let header = Header::of(&probe);
@@ -693,13 +694,14 @@ impl Sink for Observer {
     #[inline]
     fn run(&mut self, meta: &RxMeta, buf: &[u8], stride: usize, count: usize) {
         if count == 1 {
-            return self.datagram(meta, &buf[..stride.min(buf.len())]);
+            return self.datagram(meta, &buf[..stride.min(buf.len())], false);
         }
         let from = |n: usize| n.saturating_mul(stride).min(buf.len());
         let mut n = 0;
         while n < count {
-            self.datagram(meta, &buf[from(n)..from(n + 1)]);
+            let payload = &buf[from(n)..from(n + 1)];
             n += 1;
+            self.datagram(meta, payload, n < count);
             n += self.ahead.take_run(&buf[from(n)..], stride, count - n);
         }
     }
@@ -707,7 +709,7 @@ impl Sink for Observer {
     #[inline]
     fn more<'a>(&mut self, meta: &RxMeta, mut payloads: impl Iterator<Item = &'a [u8]>) {
         while let Some(other) = self.ahead.take_each(&mut payloads) {
-            self.datagram(meta, other);
+            self.datagram(meta, other, false);
         }
     }
 

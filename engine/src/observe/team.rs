@@ -15,12 +15,14 @@ use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::generate::nth_address;
 use crate::host::cpu::Cpus;
+use crate::host::files;
 use crate::host::irq::Direction;
 use crate::host::nic::Nic;
+use crate::host::nic_clock::NicClock;
 use crate::host::placement::{Device, Request, place};
 use crate::measure::handover::handover;
 use crate::measure::tally::RxTally;
-use crate::multicast::membership::Membership;
+use crate::multicast::memberships::{Memberships, Wanted};
 use crate::queue::Receive;
 use crate::queue::afxdp::ntuple::Placed;
 use crate::queue::afxdp::steer::{Rule, Steer};
@@ -34,7 +36,7 @@ use crate::report::{self, Warning};
 use crate::target::Target;
 use crate::worker::{Granted, start};
 
-/// Sockets that one run opens at most: each has a thread of its own.
+/// Sockets that receive in one run at most: each has a thread of its own.
 const MAX_SOCKETS: usize = 256;
 
 /// Bytes of receive buffer that a pause of some milliseconds does not fill at any rate that a socket can take.
@@ -58,10 +60,12 @@ pub(crate) struct Team {
     pub downtime: Downtime,
     /// Sockets that were to poll their drivers.
     pub polled: Vec<Polled>,
+    /// The clock that the NIC stamps by, where it is to.
+    pub nic_clock: Option<NicClock>,
     /// Rules in the NIC, removed with this.
     _placed: Option<Placed>,
     /// Held open: the kernel answers queries as long as they are.
-    _memberships: Vec<Membership>,
+    _memberships: Option<Memberships>,
 }
 
 /// What a worker tells of its queue once it is open.
@@ -82,11 +86,16 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
     if config.backend == Choice::Xdp {
         sink::require(config)?;
     }
+    files::allow_all();
     let targets = targets(config)?;
     let Settled { backend, why, interface } =
-        backend::settle(config.backend, Direction::Receive, config.interface.as_deref(), || {
+        backend::settle(stamped(config)?, Direction::Receive, config.interface.as_deref(), || {
             backend::way_in(config.target.destination.ip())
         })?;
+    let why = match config.backend {
+        Choice::Auto if config.nic_stamps => "sockets read the stamps of most NICs".to_owned(),
+        _ => why,
+    };
     let mut team = Team {
         source: Box::new(Workers::default()),
         interface,
@@ -105,8 +114,9 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
         buffer: None,
         downtime: Downtime::default(),
         polled: Vec::new(),
+        nic_clock: None,
         _placed: None,
-        _memberships: Vec::new(),
+        _memberships: None,
     };
     match backend {
         Backend::Afxdp => open_afxdp(&mut team, config, &targets)?,
@@ -123,6 +133,21 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
         Backend::Xdp => open_sink(&mut team, config, &targets)?,
     }
     Ok(team)
+}
+
+/// The datapath to settle on: the sinks of `xdp` do not read the NIC's stamps.
+fn stamped(config: &RecvConfig) -> Result<Choice> {
+    let refuse = |what: &str, fix: &str| Err(Error::usage(format!("--timestamps nic: {what}")).fix(fix));
+    match config.backend {
+        backend if !config.nic_stamps => Ok(backend),
+        Choice::Xdp => {
+            refuse("the sinks of xdp do not read the stamps of the NIC", "use --backend mmsg, uring or afxdp")
+        }
+        _ if config.interface.is_none() => refuse("each NIC has a clock of its own", "name it with --iface"),
+        // By AF_XDP it takes more of kernel and driver.
+        Choice::Auto => Ok(Choice::Mmsg),
+        backend => Ok(backend),
+    }
 }
 
 fn socket(offload: Offload, buffer: usize, polled: Option<Polled>) -> Opened {
@@ -152,6 +177,21 @@ fn targets(config: &RecvConfig) -> Result<Vec<Target>> {
     Ok(targets)
 }
 
+/// What each socket receives: a target, and how many groups from its on. One socket has all groups of a port where these are more than the workers that there may be,
+/// by default as many as this process has CPUs: more would only take turns.
+fn shares(config: &RecvConfig, targets: &[Target]) -> Result<Vec<(Target, u16)>> {
+    let workers = match config.workers {
+        Some(workers) => workers,
+        None => Cpus::read()?.allowed.len(),
+    };
+    if !config.target.is_group() || targets.len() <= workers {
+        return Ok(targets.iter().map(|&target| (target, 1)).collect());
+    }
+    // The first group with each of its ports stands before the others.
+    let first = targets.iter().take_while(|target| target.destination.ip() == targets[0].destination.ip());
+    Ok(first.map(|&target| (target, config.groups)).collect())
+}
+
 /// Every destination asked for.
 pub(crate) fn destinations(config: &RecvConfig) -> Result<Vec<SocketAddr>> {
     Ok(targets(config)?.iter().map(|target| target.destination).collect())
@@ -168,14 +208,18 @@ fn open_sockets<Q: Receive + 'static>(
             Error::usage("--queues: only afxdp has NIC queues").fix("leave it out, or use --backend afxdp")
         );
     }
-    if targets.len() > MAX_SOCKETS {
+    let shares = shares(config, targets)?;
+    if shares.len() > MAX_SOCKETS {
         return Err(Error::usage(format!(
-            "{} groups and ports are more than the {MAX_SOCKETS} sockets of one run",
-            targets.len()
+            "{} addresses and ports are more than the {MAX_SOCKETS} sockets of one run",
+            shares.len()
         ))
         .fix("receive fewer, or use --backend afxdp"));
     }
-    let specs = targets.iter().map(|&target| (0, target)).collect();
+    if let Some(interface) = team.interface.as_ref().filter(|_| config.nic_stamps) {
+        team.nic_clock = Some(NicClock::begin(interface)?);
+    }
+    let specs = shares.into_iter().map(|(target, groups)| (0, target, groups)).collect();
     let opened = open_each(team, config, specs, open)?;
     let smallest = opened.iter().filter_map(|o| o.buffer).min();
     team.buffer = smallest;
@@ -225,7 +269,7 @@ fn open_sink(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Result
     if program.place() == Place::XdpGeneric {
         team.warnings.push(generic(&interface, program.why()));
     }
-    join(team, &interface, targets)?;
+    join(team, &interface, config)?;
     team.source = Box::new(KernelSink::new(program, interface.name));
     Ok(())
 }
@@ -240,9 +284,12 @@ fn generic(interface: &Interface, refusal: &str) -> Warning {
 }
 
 /// Holds memberships for what no socket receives.
-fn join(team: &mut Team, interface: &Interface, targets: &[Target]) -> Result<()> {
-    for target in targets.iter().filter(|t| t.is_group()) {
-        team._memberships.push(Membership::join(interface, target)?);
+fn join(team: &mut Team, interface: &Interface, config: &RecvConfig) -> Result<()> {
+    if config.target.is_group() {
+        let mut memberships = Memberships::new(interface);
+        let wanted = Wanted::range(&config.target, config.groups.into())?;
+        memberships.join_all(&wanted, None, &Stop::default(), &mut |_| {})?;
+        team._memberships = Some(memberships);
     }
     Ok(())
 }
@@ -258,7 +305,14 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Resul
     };
     let rules: Vec<Rule> =
         targets.iter().map(|t| Rule { destination: t.destination, source: t.source }).collect();
-    let attach = if config.tuning.kernel_stamps { Steer::attach_stamping } else { Steer::attach };
+    if config.nic_stamps {
+        team.nic_clock = Some(NicClock::begin(&interface)?);
+    }
+    let attach = match (config.nic_stamps, config.tuning.kernel_stamps) {
+        (true, _) => Steer::attach_asking_nic,
+        (false, true) => Steer::attach_stamping,
+        (false, false) => Steer::attach,
+    };
     let mut steer = attach(&interface, &rules)?;
     if let Some(refusal) = steer.why() {
         team.warnings.push(generic(&interface, refusal));
@@ -269,9 +323,9 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Resul
     if config.steer && queues.len() < nic.queues.rx as usize {
         direct(team, &interface, targets, &queues);
     }
-    let specs = queues.iter().map(|&queue| (queue, targets[0])).collect();
+    let specs = queues.iter().map(|&queue| (queue, targets[0], 1)).collect();
     // One of the workers receives what comes in fragments.
-    let (first, fragmented) = (queues[0], targets.to_vec());
+    let (first, fragmented) = (queues[0], shares(config, targets)?);
     let opened = open_each(team, config, specs, move |spec| {
         let targets = if spec.queue == first { &fragmented[..] } else { &[] };
         open_frames(spec, targets)
@@ -282,16 +336,16 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Resul
         steer.set_socket(queue, socket)?;
     }
     team.steer = Some(steer);
-    join(team, &interface, targets)
+    join(team, &interface, config)
 }
 
 /// Opens an AF_XDP socket, and others for what comes to `targets` in fragments. Without these the run goes on: most streams have none.
-fn open_frames(spec: &RxSpec, targets: &[Target]) -> Result<(ReassemblingRx, Opened)> {
+fn open_frames(spec: &RxSpec, targets: &[(Target, u16)]) -> Result<(ReassemblingRx, Opened)> {
     let frames = AfxdpRx::open(spec)?;
     let reassembled = match targets.len() {
         0 => Ok(None),
         1..=MAX_SOCKETS => ReassembledRx::open(spec, targets).map(Some).map_err(|error| error.to_string()),
-        many => Err(format!("{many} groups and ports are more than the {MAX_SOCKETS} sockets of one run")),
+        many => Err(format!("{many} addresses and ports are more than the {MAX_SOCKETS} sockets of one run")),
     };
     let (reassembled, not_reassembled) = match reassembled {
         Ok(reassembled) => (reassembled, None),
@@ -325,13 +379,13 @@ fn direct(team: &mut Team, interface: &Interface, targets: &[Target], queues: &[
 fn open_each<Q: Receive + 'static>(
     team: &mut Team,
     config: &RecvConfig,
-    specs: Vec<(u32, Target)>,
+    specs: Vec<(u32, Target, u16)>,
     open: impl Fn(&RxSpec) -> Result<(Q, Opened)> + Clone + Send + 'static,
 ) -> Result<Vec<Opened>> {
     let device = team.interface.as_ref().map(|i| Device::of(&Nic::of(i))).unwrap_or_default();
     let below_sockets = team.backend.name == Backend::Afxdp.name();
     let request = Request {
-        queues: &specs.iter().map(|(queue, _)| below_sockets.then_some(*queue)).collect::<Vec<_>>(),
+        queues: &specs.iter().map(|(queue, ..)| below_sockets.then_some(*queue)).collect::<Vec<_>>(),
         direction: Direction::Receive,
         wanted: &config.cpus,
         on_irq_cpu: config.on_irq_cpu,
@@ -343,14 +397,16 @@ fn open_each<Q: Receive + 'static>(
         interface: team.interface.as_ref().map(|i| i.name.clone()),
         ..Workers::default()
     };
-    for (n, ((queue, target), place)) in specs.into_iter().zip(places).enumerate() {
+    for (n, ((queue, target, groups), place)) in specs.into_iter().zip(places).enumerate() {
         let (filler, emptier) = handover(move || RxTally::new(n));
         let spec = RxSpec {
             interface: team.interface.clone(),
             queue,
             target,
+            groups,
             max_payload: MAX_PAYLOAD,
             segments: config.segments,
+            nic_clock: team.nic_clock.as_ref().map(NicClock::shared),
             tuning: config.tuning,
         };
         let (stop, config, downtime) = (workers.stop.clone(), config.clone(), team.downtime.clone());

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::clock::device::Shared;
 use crate::host::qdisc::TimedQdisc;
 use crate::interop::iperf2::client;
 use crate::packet::probe;
@@ -84,10 +85,14 @@ pub struct RxSpec {
     pub queue: u32,
     /// What to receive.
     pub target: Target,
+    /// Consecutive groups from the target's on, which one socket receives (`uring`, `mmsg`); 1: the target's alone.
+    pub groups: u16,
     /// Largest UDP payload to expect, in bytes.
     pub max_payload: u16,
     /// Whether several datagrams may come in one buffer (sockets).
     pub segments: Segments,
+    /// The clock that the NIC stamps by, where its stamps are wanted, besides the [kernel's](Tuning::kernel_stamps).
+    pub nic_clock: Option<Arc<Shared>>,
     /// How it works with kernel and driver.
     pub tuning: Tuning,
 }

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use super::{Host, INTERFACE, Lab, Netns, ip};
 use crate::error::{Error, Result};
+use crate::host::files;
 use crate::multicast::snoop::stays_on_link;
 use crate::replicator::{self, Control};
 
@@ -206,6 +207,8 @@ impl Device {
             ))
             .fix(format!("use {} members or fewer", kind.most_hosts() - 1 - usize::from(options.senders))));
         }
+        // A descriptor for each namespace.
+        files::allow_all();
         match kind {
             Kind::Bridge => bridge::build(members, options),
             Kind::Router => router::build(members, options),

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::crew::Job;
 use super::unicast::{self, Receivers};
 use super::{
-    GROUPS_OF_A_SENDER, GROUPS_OF_A_SOCKET_RUN, LEARNING, MOST_GROUPS_WITH_LATENCY, Ports, SOURCE_PORT,
-    parts, read,
+    GROUPS_OF_A_RECEIVER, GROUPS_OF_A_SENDER, LEARNING, MOST_GROUPS_WITH_LATENCY, Ports, SOURCE_PORT,
+    WATCHED_MEMBERS, parts, read,
 };
 use crate::control::Stop;
 use crate::error::Result;
@@ -62,6 +62,16 @@ fn attempt(ports: &mut Ports, trial: &Trial, stop: &Stop) -> Result<Seen> {
     seen.leaked = leaked;
     seen.interrupted = stop.is_requested();
     seen.warnings.extend(ports.crew.take_warnings());
+    if ports.members.len() > WATCHED_MEMBERS {
+        seen.warnings.push(Warning {
+            code: "members-unwatched",
+            text: format!(
+                "of {} members only what their sockets and queues lost is known to be lost in their hosts: what their kernels dropped before counts as the device's loss",
+                ports.members.len()
+            ),
+            fix: Some(format!("use {WATCHED_MEMBERS} members at most to have the kernels asked")),
+        });
+    }
     ports.crew.listen_for(ports.options.restabilise, stop)?;
     Ok(seen)
 }
@@ -97,9 +107,8 @@ fn join(ports: &mut Ports, trial: &Trial) -> Result<(Vec<Member>, Receivers)> {
 fn way_to_receive<'a>(asked: &'a str, trial: &Trial) -> (&'a str, u32) {
     let by_group = trial.latency_by_group && trial.groups <= MOST_GROUPS_WITH_LATENCY;
     match asked {
-        "afxdp" | "xdp" => (asked, GROUPS_OF_A_SENDER),
-        _ if by_group => (beside(asked), 1),
-        _ => (asked, GROUPS_OF_A_SOCKET_RUN),
+        _ if by_group && !matches!(asked, "afxdp" | "xdp") => (beside(asked), 1),
+        _ => (asked, GROUPS_OF_A_RECEIVER),
     }
 }
 
@@ -114,7 +123,7 @@ pub(super) fn receiver(ports: &Ports, at: usize, target: String, backend: &str) 
     words.extend(["--iface".to_owned(), ports.crew.ports[at].interface.clone()]);
     words.extend(["--backend".to_owned(), backend.to_owned()]);
     words.extend(["--segments".to_owned(), ports.options.segments.clone()]);
-    if !ports.options.kernel_drops {
+    if !ports.options.kernel_drops || ports.members.len() > WATCHED_MEMBERS {
         words.extend(["--kernel-drops".to_owned(), "off".to_owned()]);
     }
     words.extend(fixed.map(str::to_owned));

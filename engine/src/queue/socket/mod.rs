@@ -22,6 +22,7 @@ pub mod uring;
 pub mod busy_poll;
 
 mod explain;
+mod groups;
 mod messages;
 pub mod offload;
 mod outgoing;

@@ -15,9 +15,10 @@ use super::SocketDrops;
 use super::received::{Addressing, CONTROL_LEN, NAME_LEN};
 use super::setup::{self, RECEIVE_BUFFER};
 use crate::error::{Error, Result};
+use crate::multicast::memberships::Memberships;
 use crate::packet::probe::{Kind, Probe};
 use crate::profile::segments::Segments;
-use crate::queue::{QueueError, QueueLoss, RxMeta, RxSpec, Sink};
+use crate::queue::{QueueError, QueueLoss, RxMeta, RxSpec, Sink, StampCounts};
 use crate::target::Target;
 
 /// Datagrams taken from a socket at once, and sockets looked at.
@@ -50,7 +51,9 @@ struct Bound {
     socket: Socket,
     addressing: Addressing,
     drops: SocketDrops,
-    unstamped: u64,
+    stamps: StampCounts,
+    /// Memberships that the socket does not hold itself.
+    _held: Option<Memberships>,
 }
 
 /// Hands datagrams on with addresses as they stand in a frame: without a scope.
@@ -69,23 +72,24 @@ impl<S: Sink> Sink for Unscoped<'_, S> {
 }
 
 impl ReassembledRx {
-    /// Opens a socket bound to each of `targets`, joined when it is a group, as `spec` says otherwise.
+    /// Opens a socket for each of `targets`, of so many groups from the target's on, as `spec` says otherwise.
     ///
     /// # Errors
     /// As [`MmsgRx::open`](super::MmsgRx::open).
-    pub fn open(spec: &RxSpec, targets: &[Target]) -> Result<Self> {
+    pub fn open(spec: &RxSpec, targets: &[(Target, u16)]) -> Result<Self> {
         let failed = |e: Errno| Error::failed("epoll").because(e);
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
         let mut sockets = Vec::with_capacity(targets.len());
-        for (&target, n) in targets.iter().zip(0..) {
-            let spec = RxSpec { target, segments: Segments::Off, ..spec.clone() };
+        for (&(target, groups), n) in targets.iter().zip(0..) {
+            let spec = RxSpec { target, groups, segments: Segments::Off, ..spec.clone() };
             let receiver = setup::receiver(&spec, RECEIVE_BUFFER)?;
             epoll.add(&receiver.socket, EpollEvent::new(EpollFlags::EPOLLIN, n)).map_err(failed)?;
             sockets.push(Bound {
                 socket: receiver.socket,
+                _held: receiver.held,
                 addressing: receiver.addressing,
                 drops: SocketDrops::default(),
-                unstamped: 0,
+                stamps: StampCounts::default(),
             });
         }
         let memory = vec![0; BATCH * BUFFER].into_boxed_slice();
@@ -124,7 +128,7 @@ impl ReassembledRx {
     }
 
     fn take_from<S: Sink>(&mut self, n: usize, sink: &mut S) -> std::result::Result<usize, QueueError> {
-        let Bound { socket, addressing, unstamped, .. } = &mut self.sockets[n];
+        let Bound { socket, addressing, stamps, .. } = &mut self.sockets[n];
         let mut names = [[0u8; NAME_LEN]; BATCH];
         let mut controls = [[0u64; CONTROL_LEN / 8]; BATCH];
         // SAFETY: all zeros are valid for both.
@@ -171,6 +175,9 @@ impl ReassembledRx {
             let control: &[u8; CONTROL_LEN] = unsafe { &*std::ptr::from_ref(control).cast() };
             let control = &control[..CONTROL_LEN.min(header.msg_controllen)];
             let payload = &buffer[..message.msg_len as usize];
+            if !addressing.is_wanted(name, control) {
+                continue;
+            }
             if addressing.hand_over_reassembled(sink, name, control, payload, &mut when) {
                 payloads += 1;
             } else if Probe::parse(payload).is_ok_and(|probe| probe.kind != Kind::Data) {
@@ -179,13 +186,15 @@ impl ReassembledRx {
                 self.passed += 1;
             }
         }
-        *unstamped += when.unstamped;
+        stamps.add(when.stamps);
         Ok(payloads)
     }
 
-    /// Payloads that came without the kernel's time stamp though it was asked for.
-    pub fn unstamped(&self) -> u64 {
-        self.sockets.iter().map(|bound| bound.unstamped).sum()
+    /// Who stamped the payloads, where stamps were asked for.
+    pub fn stamps(&self) -> StampCounts {
+        let mut sum = StampCounts::default();
+        self.sockets.iter().for_each(|bound| sum.add(bound.stamps));
+        sum
     }
 
     /// Appends what the kernel dropped at these sockets, and what came to them whole.

@@ -13,9 +13,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::received::{Addressing, IP_RECVFRAGSIZE, IPV6_RECVFRAGSIZE};
-use super::{explain, timed};
+use super::{explain, groups, timed};
 use crate::error::{Error, Result};
 use crate::multicast::membership;
+use crate::multicast::memberships::Memberships;
 use crate::queue::spec::{Flow, Interface, RxSpec, TxSpec};
 use crate::sys;
 
@@ -40,6 +41,8 @@ pub(super) struct Receiver {
     pub(super) gro_refused: Option<i32>,
     /// Bytes of receive buffer that the kernel granted, in the terms of `net.core.rmem_max`.
     pub(super) granted: usize,
+    /// Memberships that it does not hold itself.
+    pub(super) held: Option<Memberships>,
 }
 
 /// Opens a connected socket for each flow of `spec`.
@@ -194,7 +197,7 @@ pub(super) fn wanted_buffer(spec: &RxSpec) -> usize {
 /// Opens the socket that receives the target of `spec`, asking for `buffer` bytes of receive buffer.
 ///
 /// For a group it is bound to the group's address, so that other groups on the port do not arrive; with an
-/// interface only what arrives on that one does. A unicast port is not shared.
+/// interface only what arrives on that one does. A unicast port is not shared. For many groups it is bound to no address, see [`groups`].
 pub(super) fn receiver(spec: &RxSpec, buffer: usize) -> Result<Receiver> {
     let interface = spec.interface.as_ref();
     let target = &spec.target;
@@ -202,9 +205,13 @@ pub(super) fn receiver(spec: &RxSpec, buffer: usize) -> Result<Receiver> {
     let ipv6 = destination.is_ipv6();
     let failed = |step: &str, error| explain::receiver(step, error, target, interface);
     let socket = open(ipv6).map_err(|e| failed("socket", e))?;
+    let many = groups::many(spec);
+    let mut bound = false;
     if let Some(interface) = interface {
         check_up(&socket, interface)?;
+        bound = true;
         if let Err(error) = socket.bind_device(Some(interface.name.as_bytes())) {
+            bound = false;
             // An IPv4 membership is of one interface, and so filters by it (IP_MULTICAST_ALL is off).
             let filtered = target.is_group() && !ipv6;
             if !(filtered && error.raw_os_error() == Some(libc::EPERM)) {
@@ -221,12 +228,12 @@ pub(super) fn receiver(spec: &RxSpec, buffer: usize) -> Result<Receiver> {
         socket.set_reuse_address(true).map_err(|e| failed("SO_REUSEADDR", e))?;
     }
     let any = destination.ip().is_unspecified();
-    if target.is_group() || any {
+    if (target.is_group() || any) && !many {
         // Groups that others on this host have joined are theirs.
         if ipv6 { socket.set_multicast_all_v6(false) } else { socket.set_multicast_all_v4(false) }
             .map_err(|e| failed("IP_MULTICAST_ALL", e))?;
     }
-    if any {
+    if any || many {
         let (level, name) = if ipv6 {
             (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
         } else {
@@ -242,20 +249,33 @@ pub(super) fn receiver(spec: &RxSpec, buffer: usize) -> Result<Receiver> {
         if ipv6 { (libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE) } else { (libc::IPPROTO_IP, IP_RECVFRAGSIZE) };
     sys::socket::set_int(socket.as_fd(), level, name, 1).map_err(|e| failed("IP_RECVFRAGSIZE", e))?;
     if spec.tuning.kernel_stamps {
-        stamp(&socket).map_err(|e| failed("SO_TIMESTAMPING", e))?;
+        stamp(&socket, spec.nic_clock.is_some()).map_err(|e| failed("SO_TIMESTAMPING", e))?;
     }
     // Joined before it is bound: what arrives in between is what is wanted, and nothing else is let in.
-    if target.is_group() {
+    let mut addressing = Addressing::new(
+        destination,
+        wanted && gro_refused.is_none(),
+        spec.tuning.kernel_stamps,
+        spec.nic_clock.clone(),
+    );
+    let mut held = None;
+    if many {
+        let (memberships, range) = groups::join(spec, bound)?;
+        (held, addressing) = (Some(memberships), addressing.of_groups(range));
+    } else if target.is_group() {
         membership::join_on(&socket, interface, target)?;
     }
-    socket.bind(&SockAddr::from(destination)).map_err(|e| failed("bind", e))?;
-    let addressing = Addressing::new(destination, wanted && gro_refused.is_none(), spec.tuning.kernel_stamps);
-    Ok(Receiver { socket, addressing, gro_refused, granted })
+    let address = if many { groups::anywhere(spec) } else { destination };
+    socket.bind(&SockAddr::from(address)).map_err(|e| failed("bind", e))?;
+    Ok(Receiver { socket, addressing, gro_refused, granted, held })
 }
 
-/// Has the kernel stamp what arrives.
-fn stamp(socket: &Socket) -> io::Result<()> {
-    let flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+/// Has the kernel stamp what arrives, and hand on the stamp of the NIC, too, where that is wanted and there is one.
+fn stamp(socket: &Socket, nic: bool) -> io::Result<()> {
+    let mut flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+    if nic {
+        flags |= libc::SOF_TIMESTAMPING_RX_HARDWARE | libc::SOF_TIMESTAMPING_RAW_HARDWARE;
+    }
     sys::socket::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags.cast_signed())?;
     // The kernel begins to stamp in a work queue, a moment later.
     thread::sleep(STAMPS_BEGIN);

@@ -50,8 +50,10 @@ fn rx_spec(target: &str, interface: Option<Interface>) -> RxSpec {
         interface,
         queue: 0,
         target: target.parse().unwrap(),
+        groups: 1,
         max_payload: 1000,
         segments: Segments::Auto,
+        nic_clock: None,
         tuning: Tuning::default(),
     }
 }

@@ -10,6 +10,7 @@ use nix::poll::PollFlags;
 use socket2::Socket;
 
 use crate::error::Result;
+use crate::multicast::memberships::Memberships;
 use crate::queue::socket::busy_poll::{self, Polled};
 use crate::queue::socket::offload::Offload;
 use crate::queue::socket::outgoing::wait_for;
@@ -19,7 +20,7 @@ use crate::queue::socket::slots::stride;
 use crate::queue::socket::spin::Spin;
 use crate::queue::socket::{BATCH, SocketDrops};
 use crate::queue::spec::Interface;
-use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
+use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, StampCounts, Wait};
 
 /// Bytes taken at once at most: what a CPU's second-level cache keeps until they are looked at.
 const HOT_BYTES: usize = 256 << 10;
@@ -43,10 +44,12 @@ pub struct MmsgRx {
     offload: Offload,
     drops: SocketDrops,
     interface: Option<Interface>,
+    /// Memberships that the socket does not hold itself.
+    _held: Option<Memberships>,
     stride: usize,
     /// Messages to ask for: fewer when they are long.
     ask: usize,
-    unstamped: u64,
+    stamps: StampCounts,
     spin: Spin,
     polled: Option<Polled>,
     memory: Box<[u8]>,
@@ -88,9 +91,10 @@ impl MmsgRx {
             offload: Offload::of_receiver(spec, receiver.gro_refused),
             drops: SocketDrops::default(),
             interface: spec.interface.clone(),
+            _held: receiver.held,
             stride,
             ask: BATCH,
-            unstamped: 0,
+            stamps: StampCounts::default(),
             spin: Spin::default(),
             polled,
             memory,
@@ -193,13 +197,13 @@ impl Receive for MmsgRx {
             datagrams += self.addressing.hand_over(sink, name, control, payload, &mut when);
             bytes += payload.len();
         }
-        self.unstamped += when.unstamped;
+        self.stamps.add(when.stamps);
         self.ask = (HOT_BYTES * taken).checked_div(bytes).unwrap_or(BATCH).clamp(1, BATCH);
         Ok(datagrams)
     }
 
-    fn unstamped(&self) -> u64 {
-        self.unstamped
+    fn stamps(&self) -> StampCounts {
+        self.stamps
     }
 
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {

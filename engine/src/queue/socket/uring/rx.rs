@@ -13,6 +13,7 @@ use socket2::Socket;
 use super::buf_ring::{BufRing, GROUP};
 use super::ring;
 use crate::error::{Error, Result};
+use crate::multicast::memberships::Memberships;
 use crate::queue::socket::SocketDrops;
 use crate::queue::socket::busy_poll::Polled;
 use crate::queue::socket::offload::Offload;
@@ -20,7 +21,7 @@ use crate::queue::socket::received::{Addressing, NAME_LEN, buffer_len};
 use crate::queue::socket::setup;
 use crate::queue::socket::spin::Spin;
 use crate::queue::spec::Interface;
-use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
+use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, StampCounts, Wait};
 
 /// Buffers for a datagram each: enough that the ring seldom runs dry.
 const BUFFERS: u16 = 256;
@@ -62,7 +63,7 @@ pub struct UringRx {
     addressing: Addressing,
     armed: bool,
     ran_dry: u64,
-    unstamped: u64,
+    stamps: StampCounts,
     spin: Spin,
     /// Waits run the driver.
     polls: bool,
@@ -71,6 +72,8 @@ pub struct UringRx {
     offload: Offload,
     drops: SocketDrops,
     interface: Option<Interface>,
+    /// Memberships that the socket does not hold itself.
+    _held: Option<Memberships>,
 }
 
 impl UringRx {
@@ -127,7 +130,7 @@ impl UringRx {
             addressing: receiver.addressing,
             armed: false,
             ran_dry: 0,
-            unstamped: 0,
+            stamps: StampCounts::default(),
             spin: Spin::default(),
             polls: polled.is_some(),
             polled,
@@ -135,6 +138,7 @@ impl UringRx {
             offload: Offload::of_receiver(spec, receiver.gro_refused),
             drops: SocketDrops::default(),
             interface: spec.interface.clone(),
+            _held: receiver.held,
         })
     }
 
@@ -272,7 +276,7 @@ impl Receive for UringRx {
             }
         }
         drop(completions);
-        self.unstamped += when.unstamped;
+        self.stamps.add(when.stamps);
         self.give_back(delivered, bytes);
         match broken {
             Some(errno) if taken == 0 => {
@@ -283,8 +287,8 @@ impl Receive for UringRx {
         }
     }
 
-    fn unstamped(&self) -> u64 {
-        self.unstamped
+    fn stamps(&self) -> StampCounts {
+        self.stamps
     }
 
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {
