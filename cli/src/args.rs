@@ -227,6 +227,14 @@ pub struct Send {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub streams: Option<u16>,
 
+    /// Single hosts whose packets stand between those of the groups, in turn, as 192.0.2.11:5002,192.0.2.12:5002: m1 u1 m2 u2 m3 u1 … (RFC 3918 §4.1)
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub between: Vec<std::net::SocketAddr>,
+
+    /// Packets to the hosts of --between, of all, above 0% and below 100%; every group gets as many as another, and every host, so that it is met nearly
+    #[arg(long, value_name = "PERCENT", default_value = "50%", value_parser = parse_percent, requires = "between")]
+    pub between_share: f64,
+
     /// First and last UDP source port, A-B or one, 1 to 65535; streams take them in turn. Default: ephemeral ones
     #[arg(long, value_name = "A-B", value_parser = parse_ports)]
     pub src_port: Option<Ports>,
@@ -343,10 +351,11 @@ pub struct Recv {
     pub hexdump: bool,
 
     /// Who says when a packet arrived: user, this program when it takes packets from its queue, a batch at a time; kernel, when it takes them from
-    /// the driver (uring, mmsg: one stamp for a buffer of several; afxdp: by the XDP program), which costs time for each packet. With --backend
-    /// xdp it is always the kernel
-    #[arg(long, value_enum, default_value_t = Timestamps::User)]
-    pub timestamps: Timestamps,
+    /// the driver (uring, mmsg: one stamp for a buffer of several; afxdp: by the XDP program), which costs time for each packet; nic, the NIC when it
+    /// has them, by its own clock, which is read beside the kernel's once a second (with --iface, on a NIC that can stamp every packet: ethtool -T; afxdp:
+    /// Linux 6.3, where the driver tells XDP programs). With --backend xdp it is always the kernel
+    #[arg(long, value_enum, default_value_t = Arrivals::User)]
+    pub timestamps: Arrivals,
 
     /// Print what iperf 2's server (2.1.8) would have printed of each flow, as it comes, instead of the report: iperf2, its text, or iperf2-csv, its values
     /// separated by commas (-y C): time, addresses and ports, number, interval in s, bytes, bit/s, jitter in ms, lost, total, lost in %, out of order
@@ -355,7 +364,7 @@ pub struct Recv {
     pub as_iperf2: Option<As>,
 
     /// Write when each packet left the sender's driver and came to this host's to this file, as CSV, times in ns of CLOCK_TAI: takes --timestamps kernel
-    /// here and at the sender
+    /// or nic here, and kernel at the sender
     #[arg(long, value_name = "FILE")]
     pub packets: Option<PathBuf>,
 
@@ -476,6 +485,13 @@ pub enum Backend {
 pub enum Timestamps {
     User,
     Kernel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Arrivals {
+    User,
+    Kernel,
+    Nic,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

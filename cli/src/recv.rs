@@ -12,7 +12,7 @@ use wirerate_engine::observe::{self, FormatChoice, RecvConfig};
 use wirerate_engine::queue::{RxMeta, Tuning};
 use wirerate_engine::target::Scheme;
 
-use crate::args::{Backend, Format, KernelDrops, Media, Recv, SinkProgram, Steer, Timestamps};
+use crate::args::{Arrivals, Backend, Format, KernelDrops, Media, Recv, SinkProgram, Steer};
 use crate::iperf2::Printer;
 use crate::output::{self, ReadyFd, Sink};
 use crate::send::{choice, payload, tuning};
@@ -72,7 +72,7 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
     if args.sink != SinkProgram::Auto && d.backend != Backend::Xdp {
         return Err(Error::usage("--sink: only --backend xdp counts in the kernel").fix("add --backend xdp"));
     }
-    if args.packets.is_some() && (args.timestamps != Timestamps::Kernel || d.backend == Backend::Xdp) {
+    if args.packets.is_some() && (args.timestamps == Arrivals::User || d.backend == Backend::Xdp) {
         return Err(Error::usage("--packets: takes the kernel's stamp of each packet")
             .fix("add --timestamps kernel, and use --backend uring, mmsg or afxdp"));
     }
@@ -113,12 +113,13 @@ fn configuration(args: &Recv) -> Result<RecvConfig> {
         workers: args.workers.map(usize::from),
         queues: d.queues.clone().map_or_else(Vec::new, |l| l.0),
         tuning: Tuning {
-            kernel_stamps: args.timestamps == Timestamps::Kernel,
+            kernel_stamps: args.timestamps != Arrivals::User,
             rx_ring: args.ring_size,
             rx_frames: args.frames,
             receive_buffer: args.receive_buffer,
             ..tuning(d)
         },
+        nic_stamps: args.timestamps == Arrivals::Nic,
         steer: args.steer == Steer::Auto,
         cpus: d.cpus.clone().map_or_else(Vec::new, |l| l.0),
         on_irq_cpu: d.on_irq_cpu,

@@ -1,5 +1,8 @@
 //! `wirerate replicate`.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +16,7 @@ use wirerate_engine::method::ports::{Options, Place, Ports, Reach};
 use wirerate_engine::method::rfc3918::{self, Params, Progress, Test, Tolerance};
 use wirerate_engine::report::Outcome;
 
+use crate::args::KernelDrops;
 use crate::args::replicate::{Replicate, Tests};
 use crate::output::{Form, Sink, say};
 use crate::signals::stop_on_signals;
@@ -27,6 +31,12 @@ pub fn run(args: &Replicate) -> Result<Status> {
     let params = params(args);
     params.check()?;
     let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?;
+    let create = |path: &PathBuf| {
+        File::create(path).map_err(|e| {
+            Error::usage(format!("--json-file {}: cannot be written", path.display())).because(e)
+        })
+    };
+    let file = args.json_file.as_ref().map(create).transpose()?;
     // Before the agents start: they get signals of a terminal, too, and end by themselves.
     let stop = stop_on_signals()?;
     let quiet = args.quiet;
@@ -42,6 +52,12 @@ pub fn run(args: &Replicate) -> Result<Status> {
     sink.line(&json!({"event": "ready", "ports": ports.layout()}));
     let ended = rfc3918::run(&params, &mut ports, &stop, &mut |progress| told(&mut sink, &progress))?;
     sink.result(&ended.report, render::report)?;
+    if let (Some(mut file), Some(path)) = (file, &args.json_file) {
+        serde_json::to_writer_pretty(&mut file, &ended.report)
+            .map_err(std::io::Error::from)
+            .and_then(|()| file.write_all(b"\n"))
+            .map_err(|e| Error::failed(format!("--json-file {}", path.display())).because(e))?;
+    }
     if let Some(failure) = ended.failure {
         return Err(failure);
     }
@@ -99,6 +115,7 @@ fn params(args: &Replicate) -> Params {
         },
         unicast_percent: args.unicast_share,
         step: args.step,
+        first_groups: args.capacity_from.unwrap_or(args.step).min(args.capacity_max),
         most_groups: args.capacity_max,
         patience: args.patience,
         ipv6: args.group.is_ipv6(),
@@ -111,11 +128,12 @@ fn options(args: &Replicate) -> Options {
     options.recv_backend = args.backend.name();
     options.send_backend = args.send_backend.unwrap_or(args.backend).name();
     options.segments = args.segments.to_string();
+    options.kernel_drops = args.kernel_drops == KernelDrops::On;
     options.join_wait = args.join_wait;
-    if args.quick {
-        options.residual = Duration::from_millis(300);
-        options.restabilise = Duration::from_millis(300);
-    }
+    options.answer = args.agent_timeout;
+    let short = |time: Duration| if args.quick { Duration::from_millis(300) } else { time };
+    options.residual = args.drain.unwrap_or_else(|| short(options.residual));
+    options.restabilise = args.rest.unwrap_or_else(|| short(options.restabilise));
     options
 }
 
@@ -133,7 +151,14 @@ fn open(args: &Replicate, say: &Say) -> Result<(Option<Device>, Ports)> {
         let stranger = args.stranger.as_ref().map(reach);
         return Ok((
             None,
-            Ports::open(all(&args.senders), all(&args.member_ports), stranger, options(args), say)?,
+            Ports::open(
+                all(&args.senders),
+                all(&args.member_ports),
+                stranger,
+                all(&args.burden),
+                options(args),
+                say,
+            )?,
         ));
     };
     if let Some(why) = kind.cannot(args.group.destination.ip(), args.group.source) {
@@ -141,16 +166,19 @@ fn open(args: &Replicate, say: &Say) -> Result<(Option<Device>, Ports)> {
             Error::usage(format!("--device {kind}: {why}")).fix("name another --group, as 239.18.0.1:5001")
         );
     }
-    let device = Device::build(kind, usize::from(args.members), &device::Options::default())?;
+    // Who burdens the device is connected as senders are.
+    let options_of_device = device::Options { senders: 1 + args.burden_ports, ..device::Options::default() };
+    let device = Device::build(kind, usize::from(args.members), &options_of_device)?;
     let reach = |host: &Host| {
         let mut command = host.command("/proc/self/exe");
         command.arg("agent");
         (INTERFACE.to_owned(), Reach::Made(command))
     };
     let mut ports = Ports::open(
-        device.senders.iter().map(reach).collect(),
+        device.senders[..1].iter().map(reach).collect(),
         device.members.iter().map(reach).collect(),
         Some(reach(&device.stranger)),
+        device.senders[1..].iter().map(reach).collect(),
         options(args),
         say,
     )?;

@@ -66,6 +66,8 @@ pub fn configuration(args: &Send) -> Result<SendConfig> {
         source_ports: args.src_port.map(|p| p.0..=p.1),
         destination_ports: d.dst_port.map(|p| p.0..=p.1),
         groups: d.groups,
+        between: args.between.clone(),
+        between_percent: args.between_share,
         ttl: args.ttl,
         dscp: args.dscp,
         dont_fragment: args.dont_fragment,

@@ -187,12 +187,16 @@ fn received(text: &mut String, rx: &Rx, clock: Option<&Clock>) {
     if let Some(clock) = clock {
         let _ = writeln!(text, "clock      {}", times::clock(clock));
     }
+    if let Some(stamps) = times::by_nic(&rx.timestamps) {
+        let _ = writeln!(text, "stamps     {stamps}");
+    }
     pattern::pattern(text, rx);
     if let Some(l) = &rx.latency_ns {
         let _ = writeln!(text, "latency    {}", times::distribution(l));
     }
     if let Some(l) = &rx.wire_latency_ns {
-        let _ = writeln!(text, "wire       {} (between the kernels' stamps)", times::distribution(l));
+        let here = if rx.timestamps.nic_clock.is_some() { "the NIC" } else { "the kernel" };
+        let _ = writeln!(text, "wire       {} (from the sender's kernel to {here})", times::distribution(l));
     }
     if let Some(gaps) = &rx.inter_arrival_ns {
         let _ = writeln!(text, "arrivals   {} apart", times::distribution(gaps));

@@ -62,12 +62,25 @@ fn full() -> Value {
             reporters: vec![reporter],
         }],
     };
+    let router = Router {
+        interface: "wr0".into(),
+        address: source,
+        dr_priority: Some(1),
+        expires_ms: Some(105_000),
+        joins: vec![RouterJoin {
+            group,
+            source: Some(source),
+            rendezvous_point: Some(source),
+            upstream: source,
+            expires_ms: Some(1),
+        }],
+    };
     let election = Election { family: "ipv4", address: source, is_querier: false, other: Some(source) };
     let report = Report {
         schema: SCHEMA,
         started_at: "2026-11-21T20:27:53.172Z".into(),
         host: Some(vec![host]),
-        heard: Some(Wire { links: vec![link], ..Wire::default() }),
+        heard: Some(Wire { links: vec![link], routers: vec![router], ..Wire::default() }),
         joined: Some(Joined { by: "kernel", ..Joined::default() }),
         queried: Some(Queried { elected: vec![election], general: 1, specific: 0 }),
         warnings: vec![Warning { code: "messages-missed", text: "3 messages".into(), fix: Some("x".into()) }],

@@ -42,6 +42,7 @@ fn trial() -> TrialReport {
         validity: Validity::Invalid,
         reasons: vec!["m1: lost".into()],
         leaked: Some(0),
+        burden: Some(UnicastReport { sent: 1, received: 1 }),
         ports: vec![PortReport {
             port: "m1".into(),
             sent: 2,
@@ -85,7 +86,7 @@ fn full() -> Value {
         forwarding: Some(Forwarding { offered_pps: 1.0, forwarded_pps: 1.0, worst_loss_percent: 0.0 }),
         latency: Some(latency.clone()),
         baseline: Some(latency),
-        capacity: Some(Capacity { groups: 64, bound: Bound::Range }),
+        capacity: Some(Capacity { groups: 64, failed: Some(65), bound: Bound::Range }),
         delays: vec![PortDelays {
             port: "m1".into(),
             filled: true,
@@ -110,6 +111,7 @@ fn full() -> Value {
             senders: vec!["s1".into()],
             members: vec!["m1".into()],
             stranger: Some("x1".into()),
+            burden: vec!["b1".into(), "b2".into()],
             membership: "IGMP".into(),
             segments: "off".into(),
             device: Some("bridge".into()),

@@ -92,6 +92,15 @@ fn rx() -> RxCollector {
     collector.expect_kernel_stamps();
     collector.ask(vec!["239.1.2.3:5001".parse().unwrap(), "239.1.2.4:5001".parse().unwrap()]);
     collector.clocks().note(Some(Claim { host: 2, ..claim }));
+    collector.by_nic(NicClock {
+        phc: 0,
+        read: "extended",
+        offset_ns: -37_000_000_000,
+        faster_ppb: -12,
+        error_ns: 400,
+        comparisons: 3,
+        steps: 1,
+    });
     collector.absorb(&tally);
     collector
 }

@@ -140,8 +140,9 @@ fn other_formats_and_ways_to_end() {
         assert_eq!(report["rx"]["streams"][0]["format"], format);
     }
     // Foreign, and nothing at all.
-    let receiver = start(&lab.receivers[0], "recv", "uring", "--format iperf2 --duration 700ms");
+    let receiver = start(&lab.receivers[0], "recv", "uring", "--format iperf2");
     common::report_on(&lab.sender, &words(&send));
+    receiver.signal("INT");
     let report = receiver.report();
     schema.report(&report);
     assert!(report["rx"]["foreign"].as_u64() >= Some(300), "{}", report["rx"]);

@@ -261,6 +261,25 @@ fn another_reader_finds_every_latency_in_the_log() {
 }
 
 #[test]
+fn the_nics_stamps_are_refused_where_there_is_no_nic() {
+    common::require_root!();
+    let lab = Lab::bridge(1).unwrap();
+    let on = format!("--iface {INTERFACE}");
+    for (options, status, said) in [
+        (&*on, 4, &["does not stamp what it receives", "ethtool -T", "--timestamps kernel"][..]),
+        (&format!("{on} --backend uring"), 4, &["does not stamp what it receives"]),
+        ("--iface lo", 4, &["lo:"]),
+        ("", 2, &["--iface"]),
+        (&format!("{on} --backend afxdp"), 4, &["does not stamp what it receives"]),
+        (&format!("{on} --backend xdp"), 2, &["sinks of xdp", "--backend mmsg"]),
+    ] {
+        let line = format!("recv {TARGET} --timestamps nic {options}");
+        let refused = run(common::wirerate_on(&lab.receivers[0], &words(&line)));
+        refused.expect(status, &[&["--timestamps nic"], said].concat());
+    }
+}
+
+#[test]
 fn what_the_kernel_cannot_stamp_is_refused_with_the_way_out() {
     common::require_root!();
     let lab = Lab::bridge(1).unwrap();

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod claim;
+pub mod device;
 mod quick;
 mod relation;
 

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wirerate_engine::clock::device::{Comparison, Follower, Shared};
 use wirerate_engine::lab::Netns;
 use wirerate_engine::multicast::mac;
 use wirerate_engine::packet::probe::{Kind, Probe};
@@ -15,7 +16,8 @@ use wirerate_engine::queue::afxdp::steer::{Mode, Rule, Steer};
 use wirerate_engine::queue::afxdp::{AfxdpRx, AfxdpTx};
 use wirerate_engine::queue::spec::Interface;
 use wirerate_engine::queue::{
-    Flow, QueueError, Receive, Run, RxMeta, RxSpec, Sink, Stamper, Transmit, Tuning, TxSpec, Wait,
+    Flow, QueueError, Receive, Run, RxMeta, RxSpec, Sink, StampCounts, Stamper, Transmit, Tuning, TxSpec,
+    Wait,
 };
 use wirerate_engine::target::{Scheme, Target};
 use wirerate_engine::{Error, Kind as ErrorKind};
@@ -123,6 +125,7 @@ impl Pair {
                 groups: 1,
                 max_payload: 1472,
                 segments: Segments::Auto,
+                nic_clock: None,
                 tuning: Tuning::default(),
             };
             let rx = AfxdpRx::open(&spec).unwrap();
@@ -477,4 +480,49 @@ fn a_packet_that_loses_several_fragments_is_refused_once() {
     failed += tx.reap(Wait::No).unwrap().failed;
     assert_eq!(failed, 20);
     assert!(tx.send_message(0, b"end").is_err());
+}
+
+/// The driver of a veth knows the function and has no NIC behind it.
+#[test]
+fn a_program_bound_to_its_device_asks_the_driver_when_the_nic_had_a_packet() {
+    common::require_root!();
+    let pair = Pair::new(1500);
+    let at = |n| Comparison { device_ns: n, tai_ns: n, error_ns: 1 };
+    let line = Follower::begin(at(1_000_000_000), at(2_000_000_000)).unwrap().line();
+    let target = Target { scheme: Scheme::Udp, source: None, destination: (B4, PORT).into() };
+    let spec = RxSpec {
+        groups: 1,
+        interface: Some(pair.vb.clone()),
+        queue: 0,
+        target,
+        max_payload: 1472,
+        segments: Segments::Auto,
+        nic_clock: Some(Arc::new(Shared::new(line))),
+        tuning: Tuning { kernel_stamps: true, ..Tuning::default() },
+    };
+    let (steer, mut rx) = pair.b.run(|| {
+        let rx = AfxdpRx::open(&spec).unwrap();
+        let mut steer = Steer::attach_asking_nic(&pair.vb, &[Rule::from(&target)]).unwrap();
+        steer.set_socket(0, &rx.fd()).unwrap();
+        (steer, rx)
+    });
+    assert!(steer.asks_nic() && steer.mode() == Mode::Native);
+    let link = || {
+        let output = pair.b.command("ip").args(["link", "show", "dev", "vb"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(link().contains("xdp"), "{}", link());
+    // Another program is refused while it is there.
+    let error = pair.b.run(|| Steer::attach_asking_nic(&pair.vb, &[])).unwrap_err();
+    assert!(error.what.contains("vb: another XDP program is attached"), "{error}");
+    let spec = pair.tx_spec(&[B4], Payload::pattern(), 100);
+    let mut tx = pair.open_tx(&spec).unwrap();
+    send(&mut tx, &[run(0, 100, 50, 0)]);
+    for (n, (_, _, payload)) in (0..).zip(receive(&mut rx, 50).0) {
+        check(&Payload::pattern(), &payload, 0, n);
+    }
+    assert_eq!(rx.stamps(), StampCounts { kernel: 50, ..StampCounts::default() });
+    assert_eq!(steer.counts().unwrap().iter().map(|c| c.packets).max(), Some(50));
+    drop(steer);
+    assert!(!link().contains("xdp"), "{}", link());
 }

@@ -65,6 +65,7 @@ fn specs() -> (TxSpec, RxSpec) {
             groups: 1,
             max_payload: 100,
             segments: Segments::Auto,
+            nic_clock: None,
             tuning: Tuning::default(),
         },
     )

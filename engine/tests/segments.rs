@@ -51,6 +51,7 @@ fn rx_spec() -> RxSpec {
         groups: 1,
         max_payload: 65_507,
         segments: Segments::Auto,
+        nic_clock: None,
         tuning: Tuning::default(),
     }
 }

@@ -135,6 +135,7 @@ fn rx_spec(target: &str) -> RxSpec {
         groups: 1,
         max_payload: 1400,
         segments: Segments::Auto,
+        nic_clock: None,
         tuning: Tuning::default(),
     }
 }

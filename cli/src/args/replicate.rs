@@ -11,7 +11,7 @@ use wirerate_engine::profile::rate::Rate;
 use wirerate_engine::profile::segments::Segments;
 use wirerate_engine::target::Target;
 
-use super::{Backend, parse_percent, parse_time};
+use super::{Backend, KernelDrops, parse_percent, parse_time};
 
 /// `wirerate replicate`.
 #[derive(Debug, Args)]
@@ -43,6 +43,11 @@ pub struct Replicate {
     #[arg(long, value_name = "PORT", conflicts_with = "device")]
     pub stranger: Option<Place>,
 
+    /// A port that exchanges unicast frames with the others of its kind in the burdened tests, 2 to 8 of them (RFC 3918 §8); without some the senders burden
+    /// the device, towards the members; as --sender
+    #[arg(long = "burden", value_name = "PORT", conflicts_with = "device")]
+    pub burden: Vec<Place>,
+
     /// Build this device under test and its hosts in namespaces of this machine: bridge, router, pimd, macvlan, mirred, or our replicators xdp, afxdp, socket
     #[arg(long, value_name = "KIND")]
     pub device: Option<Kind>,
@@ -50,6 +55,10 @@ pub struct Replicate {
     /// Members of --device, 1 to 200
     #[arg(long, value_name = "N", default_value_t = 2, requires = "device", value_parser = clap::value_parser!(u8).range(1..=200))]
     pub members: u8,
+
+    /// Ports of --device that burden it with unicast frames, as --burden: 0, or 2 to 8
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "device", value_parser = clap::value_parser!(u8).range(0..=8))]
+    pub burden_ports: u8,
 
     /// The first group and its UDP port; SOURCE@ makes all groups source-specific. Unicast goes to the next port
     #[arg(long, value_name = "TARGET", default_value = "239.18.0.1:5001")]
@@ -136,6 +145,10 @@ pub struct Replicate {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub step: u32,
 
+    /// Groups of the first iteration of capacity, 1 to 16384 [default: --step]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub capacity_from: Option<u32>,
+
     /// Where the iterations of capacity end, 1 to 16384 groups
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub capacity_max: u32,
@@ -147,6 +160,18 @@ pub struct Replicate {
     /// How long the first frame after a join and the last after a leave are waited for, 10s
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     pub patience: Duration,
+
+    /// How long frames in flight are waited for after a trial [default: 2s (RFC 2544 §23)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub drain: Option<Duration>,
+
+    /// How long the device is left alone between two trials [default: 5s (RFC 2544 §23)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub rest: Option<Duration>,
+
+    /// How long an agent may take to start, to answer and to end a task, such as 15s; twice that to join. Longer where it is far away or its host is busy
+    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_time)]
+    pub agent_timeout: Duration,
 
     /// TTL or hop limit of what is sent, 1 to 255; it has to be above the number of hops (RFC 3918 §3.1.4)
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..))]
@@ -165,6 +190,11 @@ pub struct Replicate {
     #[arg(long, value_name = "auto|N|off", default_value = "off")]
     pub segments: Segments,
 
+    /// Have members' kernels tell what they drop, so that it is not taken for the device's loss: on, off. It takes each trial about half a second, and a
+    /// CPU of each member's host; what is lost in the queues of the program's own sockets is known without
+    #[arg(long, value_enum, default_value_t = KernelDrops::On)]
+    pub kernel_drops: KernelDrops,
+
     /// Print the report as one JSON object
     #[arg(long, conflicts_with = "json_lines")]
     pub json: bool,
@@ -172,6 +202,10 @@ pub struct Replicate {
     /// Print a JSON object a line: trial, measurement, warning and report events
     #[arg(long)]
     pub json_lines: bool,
+
+    /// Write the report as one JSON object to this file, too
+    #[arg(long, value_name = "FILE")]
+    pub json_file: Option<PathBuf>,
 
     /// Write the result to this file instead of standard output
     #[arg(long, value_name = "FILE")]

@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use comfy_table::{Table, presets};
 use wirerate_engine::multicast::own;
-use wirerate_engine::multicast::report::{Group, Joined, Line, Link, Report, Said, Wire};
+use wirerate_engine::multicast::report::{Group, Joined, Line, Link, Report, Route, Router, Said, Wire};
 use wirerate_engine::multicast::state::Mode;
 
 use crate::text::{count, time};
@@ -80,6 +80,35 @@ fn say(said: &Said) -> String {
             }
             text
         }
+        Said::Hello { holdtime_s, dr_priority } => {
+            let mut text = match holdtime_s {
+                Some(0) => "router goes".to_owned(),
+                Some(u16::MAX) => "router, for ever".to_owned(),
+                Some(seconds) => format!("router, for {seconds} s"),
+                None => "router".to_owned(),
+            };
+            if let Some(priority) = dr_priority {
+                let _ = write!(text, ", priority {priority}");
+            }
+            text
+        }
+        Said::RouterJoin(route) => format!("join {}, for {} s", wanted(route), route.holdtime_s),
+        Said::RouterPrune(route) => format!("prune {}", wanted(route)),
+        Said::Pim { what } => (*what).to_owned(),
+    }
+}
+
+/// What a router wants, and of whom.
+fn wanted(route: &Route) -> String {
+    let from = from(route.source, route.rendezvous_point);
+    format!("{} {from}, of {}", route.group, route.upstream)
+}
+
+fn from(source: Option<IpAddr>, rendezvous_point: Option<IpAddr>) -> String {
+    match (source, rendezvous_point) {
+        (Some(source), _) => format!("from {source}"),
+        (None, Some(point)) => format!("from all by {point}"),
+        (None, None) => "from all".to_owned(),
     }
 }
 
@@ -208,6 +237,7 @@ fn heard(wire: &Wire) -> String {
         time(wire.duration_ns)
     );
     for (number, what) in [
+        (wire.pim, "PIM messages"),
         (wire.defective, "with a defect"),
         (wire.malformed, "unreadable besides"),
         (wire.missed, "missed by this program"),
@@ -219,6 +249,35 @@ fn heard(wire: &Wire) -> String {
     let _ = writeln!(text, "{total}");
     for link in &wire.links {
         text += &of_link(link);
+    }
+    wire.routers.iter().for_each(|router| text += &of_router(router));
+    text
+}
+
+fn of_router(router: &Router) -> String {
+    let within = |ms: Option<u64>| ms.map_or("never".to_owned(), |ms| format!("in {}", time(ms * 1_000_000)));
+    let priority = router.dr_priority.map_or(String::new(), |priority| format!(", priority {priority}"));
+    let mut text = format!(
+        "\n{} router {}{priority}, ends {}\n",
+        router.interface,
+        router.address,
+        within(router.expires_ms)
+    );
+    if router.joins.is_empty() {
+        return text + "wants no group of its neighbours\n";
+    }
+    let mut table = table(&["group", "wants", "of", "ends"]);
+    for join in router.joins.iter().take(MOST_GROUPS) {
+        table.add_row([
+            join.group.to_string(),
+            from(join.source, join.rendezvous_point),
+            join.upstream.to_string(),
+            within(join.expires_ms),
+        ]);
+    }
+    let _ = writeln!(text, "{table}");
+    if let more @ 1.. = router.joins.len().saturating_sub(MOST_GROUPS) {
+        let _ = writeln!(text, "and {} groups more, which --json has", count(more as u64));
     }
     text
 }

@@ -38,10 +38,15 @@ pub fn measured_line(test: Test, m: &Measurement) -> String {
 pub fn report(report: &Report) -> String {
     let mut text = String::new();
     let ports = &report.ports;
+    let burden = if ports.burden.is_empty() {
+        String::new()
+    } else {
+        format!("burden     {}, unicast in full mesh\n", ports.burden.join(", "))
+    };
     let device = ports.device.as_ref().map_or(String::new(), |device| format!("device     {device}\n"));
     let _ = write!(
         text,
-        "{device}senders    {}\nmembers    {} by {}\nstranger   {}\nsegments   {}{}\n",
+        "{device}senders    {}\nmembers    {} by {}\nstranger   {}\n{burden}segments   {}{}\n",
         ports.senders.join(", "),
         ports.members.join(", "),
         ports.membership,
@@ -174,11 +179,12 @@ fn figures(test: &TestReport, segments: &str) -> Table {
             ms.flat_map(|m| m.delays.iter().map(|d| delay_row(size(m), d, segments))),
         ),
         Test::Capacity => table(
-            &["frame", "up to", "groups", "bounded by", "segments"],
+            &["frame", "up to", "groups", "fails at", "bounded by", "segments"],
             ms.map(|m| {
                 let mut row = size(m);
                 row.extend(m.capacity.as_ref().map_or_else(Vec::new, |c| {
-                    vec![c.groups.to_string(), bound(c.bound).to_owned(), segments.to_owned()]
+                    let failed = c.failed.map_or("-".to_owned(), |failed| failed.to_string());
+                    vec![c.groups.to_string(), failed, bound(c.bound).to_owned(), segments.to_owned()]
                 }));
                 row
             }),

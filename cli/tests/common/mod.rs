@@ -17,6 +17,8 @@ use wirerate_engine::lab::{Host, Netns};
 pub mod agents;
 pub mod contained;
 pub mod inject;
+pub mod memberships;
+pub mod replicate;
 pub mod scene;
 pub mod witness;
 

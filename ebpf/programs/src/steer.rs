@@ -3,15 +3,18 @@
 //! Everything that no rule selects passes untouched, so that the kernel keeps answering ARP, neighbour discovery, IGMP, MLD
 //! and PIM. Fragments to a selected address pass too, and are counted apart.
 
-use core::ptr;
+use core::{mem, ptr};
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::xdp_action::{XDP_PASS, XDP_REDIRECT};
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_tai_ns, bpf_xdp_adjust_meta};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{HashMap, PerCpuArray, XskMap};
 use aya_ebpf::programs::XdpContext;
-use wirerate_ebpf_types::steer::{ANY_SOURCE, COUNTS, Count, QUEUES, RuleKey, Stamp, Verdict};
+use wirerate_ebpf_types::steer::{
+    ANY_SOURCE, COUNTS, Count, QUEUES, RX_TIMESTAMP, RuleKey, Stamp, Verdict,
+};
 
 use crate::frame::{Frame, frame_bytes};
 use crate::packet::{Packet, parse};
@@ -35,6 +38,10 @@ static STEER_BY_SOURCE: Global<u32> = Global::new(1);
 /// 1 when the time is to stand before the packets that go to a socket.
 #[unsafe(no_mangle)]
 static STEER_STAMP: Global<u32> = Global::new(0);
+
+/// 1 when the NIC's time is to stand there, too: only in a program that is bound to a device, and loaded with the kernel's function.
+#[unsafe(no_mangle)]
+static STEER_NIC: Global<u32> = Global::new(0);
 
 #[xdp(frags)]
 pub fn steer(ctx: XdpContext) -> u32 {
@@ -61,6 +68,7 @@ pub fn steer(ctx: XdpContext) -> u32 {
 /// Writes the time before the packet, as XDP metadata. Where the driver has no room for it nothing is written.
 #[inline(always)]
 fn stamp(ctx: &XdpContext) {
+    let nic_ns = if STEER_NIC.load() != 0 { rx_timestamp(ctx) } else { 0 };
     // SAFETY: the context is the one that the program was called with.
     if unsafe { bpf_xdp_adjust_meta(ctx.ctx, -(size_of::<Stamp>() as i32)) } != 0 {
         return;
@@ -72,7 +80,18 @@ fn stamp(ctx: &XdpContext) {
         return;
     }
     // SAFETY: the metadata is as long; the write does not rely on alignment.
-    unsafe { ptr::write_unaligned(start as *mut Stamp, Stamp::new(tai_ns)) };
+    unsafe { ptr::write_unaligned(start as *mut Stamp, Stamp::new(tai_ns, nic_ns)) };
+}
+
+/// When the NIC had the packet, by its own clock; 0 where the driver does not know.
+#[inline(always)]
+fn rx_timestamp(ctx: &XdpContext) -> u64 {
+    // SAFETY: a number for the loader to replace, and the function's signature (net/core/xdp.c).
+    let function: unsafe extern "C" fn(*mut xdp_md, *mut u64) -> i32 =
+        unsafe { mem::transmute(RX_TIMESTAMP as usize) };
+    let mut ns = 0;
+    // SAFETY: the context is the one that the program was called with.
+    if unsafe { function(ctx.ctx, &raw mut ns) } == 0 { ns } else { 0 }
 }
 
 /// What the rules make of a verdict on what they may select.

@@ -85,28 +85,34 @@ pub struct Count {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// CLOCK_TAI in ns.
+    /// CLOCK_TAI in ns when the program saw the packet.
     pub tai_ns: u64,
-    /// [`MARK`](Self::MARK) and it, so that what lay there before is told from a stamp.
+    /// The NIC's own clock in ns when the NIC had it, as the driver says; 0: it does not, or was not asked.
+    pub nic_ns: u64,
+    /// [`MARK`](Self::MARK) and these, so that what lay there before is told from a stamp.
     pub mark: u64,
 }
+
+/// The helper that `steer` calls where the kernel's function `bpf_xdp_metadata_rx_timestamp` is to be called: no kernel has one of this number. The loader puts
+/// the function in its place, or leaves the branch dead.
+pub const RX_TIMESTAMP: i32 = 0x7769_0001;
 
 impl Stamp {
     /// "wirerate".
     pub const MARK: u64 = 0x7769_7265_7261_7465;
 
-    /// For this time.
+    /// For these times.
     #[inline(always)]
-    pub const fn new(tai_ns: u64) -> Self {
-        Self { tai_ns, mark: tai_ns ^ Self::MARK }
+    pub const fn new(tai_ns: u64, nic_ns: u64) -> Self {
+        Self { tai_ns, nic_ns, mark: tai_ns ^ nic_ns ^ Self::MARK }
     }
 
-    /// The time; `None` when it is no stamp.
+    /// Whether it is a stamp.
     #[inline]
-    pub const fn time(&self) -> Option<u64> {
-        if self.mark == self.tai_ns ^ Self::MARK { Some(self.tai_ns) } else { None }
+    pub const fn is_one(&self) -> bool {
+        self.mark == self.tai_ns ^ self.nic_ns ^ Self::MARK
     }
 }
 
-const _: () = assert!(size_of::<Stamp>() == 16);
+const _: () = assert!(size_of::<Stamp>() == 24);
 const _: () = assert!(size_of::<RuleKey>() == 36 && size_of::<Count>() == 16);

@@ -12,6 +12,7 @@ pub mod iperf2;
 pub mod mld;
 pub mod observer;
 pub mod pcap;
+pub mod pim;
 pub mod probe;
 pub mod rtcp;
 pub mod rtp;
@@ -37,6 +38,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("mld", mld::check),
     ("observer", observer::check),
     ("pcap", pcap::check),
+    ("pim", pim::check),
     ("probe", probe::check),
     ("rtcp", rtcp::check),
     ("rtp", rtp::check),

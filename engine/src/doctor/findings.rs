@@ -219,6 +219,7 @@ pub(super) fn of_interface(facts: &InterfaceFacts) -> Vec<Finding> {
     if !facts.link.loopback {
         xdp(facts, &mut found);
         offloads(facts, &mut found);
+        stamps(facts, &mut found);
         placement(facts, &mut found);
     }
     found.list
@@ -323,6 +324,21 @@ fn xdp(facts: &InterfaceFacts, found: &mut Findings) {
             format!("MTU {}: the driver refuses XDP for frames of several buffers", facts.link.mtu),
             format!("sudo ip link set dev {} mtu {SINGLE_BUFFER_MTU}", facts.link.name),
         );
+    }
+}
+
+fn stamps(facts: &InterfaceFacts, found: &mut Findings) {
+    let Some(stamps) = facts.nic.stamps else { return };
+    match stamps.phc {
+        Some(phc) if stamps.all => {
+            let text = format!("stamps every packet that it receives (/dev/ptp{phc}): recv --timestamps nic");
+            found.add(Severity::Ok, "nic-stamps", text);
+        }
+        _ => found.add(
+            Severity::Note,
+            "ptp-stamps",
+            "stamps packets of PTP only, or has no clock that can be read: recv --timestamps nic is refused",
+        ),
     }
 }
 

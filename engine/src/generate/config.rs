@@ -1,6 +1,7 @@
 //! What to send.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use crate::backend::Choice;
 use crate::error::Result;
 use crate::host::sched::Policy;
+use crate::profile::mix::Mix;
 use crate::profile::payload::Payload;
 use crate::profile::rate::Rate;
 use crate::profile::rtp::RtpConfig;
@@ -93,6 +95,10 @@ pub struct SendConfig {
     pub destination_ports: Option<RangeInclusive<u16>>,
     /// Consecutive groups or addresses from the target's on, in turn.
     pub groups: u16,
+    /// Single hosts whose packets stand between those of the groups, in turn (see [`Mix`]).
+    pub between: Vec<SocketAddr>,
+    /// Packets to these, in percent of all.
+    pub between_percent: f64,
     /// TTL or hop limit; `None`: 1 for groups, 64 else.
     pub ttl: Option<u8>,
     /// DSCP.
@@ -139,6 +145,8 @@ impl SendConfig {
             source_ports: None,
             destination_ports: None,
             groups: 1,
+            between: Vec::new(),
+            between_percent: 50.0,
             ttl: None,
             dscp: 0,
             dont_fragment: false,
@@ -150,6 +158,12 @@ impl SendConfig {
             kernel_drops: true,
             interval: Duration::from_secs(1),
         }
+    }
+
+    /// The order of groups and single hosts, where there are both.
+    pub(crate) fn mix(&self) -> Option<Mix> {
+        let hosts = u16::try_from(self.between.len()).unwrap_or(u16::MAX);
+        (hosts > 0).then(|| Mix::new(self.groups, hosts, self.between_percent))
     }
 
     /// TTL in effect.
@@ -183,6 +197,8 @@ impl SendConfig {
             "src_port": self.source_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "dst_port": self.destination_ports.as_ref().map(|r| [*r.start(), *r.end()]),
             "groups": self.groups,
+            "between": (!self.between.is_empty()).then(|| json!(self.between)),
+            "between_percent": self.mix().map(|mix| mix.hosts_share() * 100.0),
             "ttl": self.effective_ttl(),
             "dscp": self.dscp,
             "dont_fragment": self.dont_fragment,

@@ -23,6 +23,7 @@ use crate::host::sched::Policy;
 use crate::host::{files, neighbour, route};
 use crate::multicast::mac;
 use crate::pacing::MAX_BURST;
+use crate::profile::mix::{Mix, Turn};
 use crate::profile::rate::Rate;
 use crate::profile::segments::Segments;
 use crate::profile::size::{Framing, Sizes};
@@ -266,8 +267,11 @@ fn flows(config: &SendConfig, backend: Backend, used: Option<&Interface>, run: u
     let source_ports: Vec<u16> = config.source_ports.clone().map_or_else(Vec::new, Iterator::collect);
     let port = target.destination.port();
     let destination_ports: Vec<u16> = config.destination_ports.clone().unwrap_or(port..=port).collect();
+    let mix = mix(config)?;
+    let turns = mix.as_ref().map_or(&[][..], Mix::turns);
     let streams = config.streams.unwrap_or_else(|| {
-        let most = source_ports.len().max(destination_ports.len()).max(usize::from(config.groups));
+        let most =
+            source_ports.len().max(turns.len()).max(destination_ports.len()).max(usize::from(config.groups));
         let spread = if config.queues.len() > 1 { config.queues.len() * STREAMS_PER_QUEUE } else { 1 };
         most.max(config.workers).max(spread).min(usize::from(MAX_STREAMS)) as u16
     });
@@ -276,7 +280,13 @@ fn flows(config: &SendConfig, backend: Backend, used: Option<&Interface>, run: u
     (0..streams)
         .map(|stream| {
             let n = usize::from(stream);
-            let address = nth_address(target.destination.ip(), stream % config.groups)?;
+            let port = destination_ports[n % destination_ports.len()];
+            let destination = match turns.get(n % turns.len().max(1)) {
+                Some(Turn::Host(n)) => config.between[usize::from(*n)],
+                Some(Turn::Group(n)) => SocketAddr::new(nth_address(target.destination.ip(), *n)?, port),
+                None => SocketAddr::new(nth_address(target.destination.ip(), stream % config.groups)?, port),
+            };
+            let address = destination.ip();
             let mut source_ip = target.source.unwrap_or(unspecified);
             let mut source_port =
                 if source_ports.is_empty() { 0 } else { source_ports[n % source_ports.len()] };
@@ -293,10 +303,33 @@ fn flows(config: &SendConfig, backend: Backend, used: Option<&Interface>, run: u
                     source_port = FIRST_EPHEMERAL + ((run as u16).wrapping_add(stream)) % 16_000;
                 }
             }
-            let destination = SocketAddr::new(address, destination_ports[n % destination_ports.len()]);
             Ok(Flow { stream, source: SocketAddr::new(source_ip, source_port), destination, destination_mac })
         })
         .collect()
+}
+
+/// The order of groups and single hosts.
+fn mix(config: &SendConfig) -> Result<Option<Mix>> {
+    let wrong = |what: String, fix: &str| Err(Error::usage(what).fix(fix));
+    if config.between.is_empty() {
+        return Ok(None);
+    }
+    if let Some(other) = config.between.iter().find(|other| other.is_ipv6() != config.target.is_ipv6()) {
+        return wrong(
+            format!("--between {other}: it is of another IP version than {}", config.target.destination.ip()),
+            "name addresses of the target's",
+        );
+    }
+    if config.rtp.is_some() || config.iperf2 {
+        return wrong(
+            "--between: there is no RTP, and no iperf 2, of several kinds of targets".to_owned(),
+            "send two streams",
+        );
+    }
+    if config.destination_ports.is_some() {
+        return wrong("--between: every target names its port".to_owned(), "leave --dst-port out");
+    }
+    Ok(config.mix())
 }
 
 /// The address `n` after `first`.

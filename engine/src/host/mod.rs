@@ -15,6 +15,7 @@ pub mod neighbour;
 pub(crate) mod netdev;
 mod netlink;
 pub mod nic;
+pub mod nic_clock;
 pub mod pcie;
 pub mod placement;
 pub mod privilege;

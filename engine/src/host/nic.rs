@@ -12,6 +12,7 @@ use super::{read_line, read_number};
 use crate::error::{Error, Result};
 use crate::queue::spec::Interface;
 use crate::sys::ethtool::Ethtool;
+use crate::sys::hwstamp::Capability;
 
 pub use super::netdev::XdpFeatures;
 
@@ -43,6 +44,9 @@ pub struct Nic {
     /// XDP features; absent before kernel 6.3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xdp: Option<XdpFeatures>,
+    /// Time stamps of its own on what it receives; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stamps: Option<Stamps>,
     /// Its link to the machine; absent where it is none, or a guest is not told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pcie: Option<Pcie>,
@@ -57,6 +61,16 @@ pub struct Nic {
     pub directory: Option<PathBuf>,
     /// Interrupts, and the CPUs that serve them.
     pub interrupts: Vec<Interrupt>,
+}
+
+/// How a NIC stamps what it receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Stamps {
+    /// Its clock is /dev/ptpN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phc: Option<u32>,
+    /// Whether it can stamp every packet, not only those of PTP.
+    pub all: bool,
 }
 
 /// Queues in use and possible.
@@ -201,6 +215,8 @@ impl Nic {
             max_rx: r.max_rx,
             max_tx: r.max_tx,
         });
+        let stamps = ethtool.stamp_capability().ok().filter(Capability::stamps_received);
+        self.stamps = stamps.map(|can| Stamps { phc: can.phc, all: can.stamps_all() });
         self.pause = ethtool.pause().ok().map(|p| Pause { rx: p.rx, tx: p.tx });
         self.speed_bps = ethtool.speed_mbps().ok().flatten().map(|mbps| u64::from(mbps) * 1_000_000);
         if let Ok(features) = ethtool.features() {

@@ -179,8 +179,8 @@ pub struct RxTally {
     /// Datagrams of recognised formats that could not be counted, because another CPU held their stream for too long (`xdp`); in no
     /// other count. Total.
     pub contended: u64,
-    /// Payloads without the kernel's time stamp, though it was asked for. Total.
-    pub unstamped: u64,
+    /// Who stamped the payloads, where stamps were asked for. Total.
+    pub stamps: crate::queue::StampCounts,
     /// Messages of the streams: of their ends, and announcements. Total.
     pub messages: u64,
     /// What the senders said of their clocks.
@@ -209,7 +209,7 @@ impl RxTally {
             negative_latency: 0,
             untracked: 0,
             contended: 0,
-            unstamped: 0,
+            stamps: crate::queue::StampCounts::default(),
             messages: 0,
             clocks: Vec::new(),
             losses: Vec::new(),

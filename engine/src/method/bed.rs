@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::control::Stop;
 use crate::error::Result;
+use crate::profile::mix::Mix;
 use crate::report::{Distribution, Warning};
 
 /// The ports around a device under test.
@@ -22,6 +23,9 @@ pub struct Layout {
     /// The port that joins nothing, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stranger: Option<String>,
+    /// Ports that burden the device with unicast frames, in full mesh; without some the senders do, towards the members.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub burden: Vec<String>,
     /// How members say so: `IGMPv3`, `MLDv2`; without a version where none was seen to (RFC 3918 §3.1.1).
     pub membership: String,
     /// The most datagrams in one buffer: `off`, `auto` or a number. With more than one, what is replicated are super-packets.
@@ -42,6 +46,9 @@ pub struct Trial {
     pub multicast_pps: f64,
     /// Unicast frames a second, to all member ports in turn; 0: none.
     pub unicast_pps: f64,
+    /// Whether unicast frames stand between the multicast ones, strictly in turn and from the same ports (RFC 3918 §4.1); else they come from senders of
+    /// their own.
+    pub interleaved: bool,
     /// How long is sent.
     pub duration: Duration,
     /// Whether latencies are wanted for each group, too.
@@ -65,6 +72,15 @@ impl Trial {
     }
 }
 
+/// The order of frames to groups and to ports, `percent` of them to ports: of as many groups as one sender takes.
+pub(crate) fn mix(groups: u32, ports: usize, percent: f64) -> Mix {
+    let groups = groups.clamp(1, MOST_GROUPS_OF_A_SENDER) as u16;
+    Mix::new(groups, u16::try_from(ports).unwrap_or(u16::MAX), percent)
+}
+
+/// The most groups to which one run of a sender sends.
+pub(crate) const MOST_GROUPS_OF_A_SENDER: u32 = 1024;
+
 /// Frames of one class (RFC 2432 §3.1) that were sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Offered {
@@ -87,6 +103,8 @@ pub struct Seen {
     pub sent: Vec<u64>,
     /// Every member port, in the layout's order.
     pub ports: Vec<PortSeen>,
+    /// Unicast frames that burdening ports sent each other, and that came.
+    pub burden: Option<(u64, u64)>,
     /// Frames of the groups at the port that did not join.
     pub leaked: Option<u64>,
     /// Whether the trial was cut short.

@@ -6,8 +6,10 @@
 
 mod crew;
 mod delays;
+mod place;
 mod read;
 mod trial;
+mod unicast;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
@@ -21,12 +23,13 @@ use crate::error::{Error, Result};
 use crate::host::files;
 use crate::target::Target;
 use crew::Crew;
+pub use place::Place;
 
 /// Groups of one `recv`: the most that `--groups` takes. Two runs at one port would each get what the other wants, too.
 const GROUPS_OF_A_RECEIVER: u32 = 16_384;
 
-/// Groups of one `send`.
-const GROUPS_OF_A_SENDER: u32 = 1024;
+/// Groups of one `send`: the most that `--groups` takes.
+const GROUPS_OF_A_SENDER: u32 = super::bed::MOST_GROUPS_OF_A_SENDER;
 
 /// Member ports whose hosts' kernels are asked what they drop. Each that asks takes a third of a second and 30 MB at its start, and makes every packet that this machine drops cost another
 /// microsecond: with hundreds of members on one machine that would be all that it does.
@@ -46,42 +49,6 @@ const FIRST_REPORT: Duration = Duration::from_secs(2);
 
 /// What follows the group's port: where unicast frames go.
 const UNICAST: u16 = 1;
-
-/// Where a port is: an interface, and a command that starts an agent which has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Name of the interface.
-    pub interface: String,
-    /// The command, as a user types it; `None`: this host, this network namespace.
-    pub command: Option<String>,
-}
-
-impl std::str::FromStr for Place {
-    type Err = Error;
-
-    /// `IF`, or `IF@COMMAND`.
-    fn from_str(text: &str) -> Result<Self> {
-        let (interface, command) = match text.split_once('@') {
-            None => (text, None),
-            Some((interface, command)) => (interface, Some(command.trim())),
-        };
-        let interface = interface.trim();
-        let wrong = |why: &str| {
-            Err(Error::usage(format!("port {text}: {why}"))
-                .fix("write IF, as eth1, or IF@COMMAND, as 'wr0@ip netns exec m1 wirerate agent'"))
-        };
-        if interface.is_empty()
-            || interface.len() > 15
-            || interface.contains(|c: char| c.is_whitespace() || c == '/')
-        {
-            return wrong("it does not begin with the name of an interface");
-        }
-        if command.is_some_and(str::is_empty) {
-            return wrong("there is no command behind the @");
-        }
-        Ok(Self { interface: interface.to_owned(), command: command.map(str::to_owned) })
-    }
-}
 
 /// How an agent is reached.
 #[derive(Debug)]
@@ -107,12 +74,16 @@ pub struct Options {
     pub recv_backend: String,
     /// `--segments` of both.
     pub segments: String,
+    /// Whether members' kernels are asked what they drop, so that it is not taken for the device's loss.
+    pub kernel_drops: bool,
     /// How long members are waited for before a trial.
     pub join_wait: Duration,
     /// How long frames in flight are waited for after it (RFC 2544 §23: 2 s).
     pub residual: Duration,
     /// How long the device is left alone before the next (RFC 2544 §23: 5 s).
     pub restabilise: Duration,
+    /// How long an agent may take to answer; twice that to join.
+    pub answer: Duration,
 }
 
 impl Options {
@@ -124,9 +95,11 @@ impl Options {
             send_backend: "auto".to_owned(),
             recv_backend: "auto".to_owned(),
             segments: "off".to_owned(),
+            kernel_drops: true,
             join_wait: Duration::from_secs(10),
             residual: Duration::from_secs(2),
             restabilise: Duration::from_secs(5),
+            answer: Duration::from_secs(15),
         }
     }
 }
@@ -141,6 +114,22 @@ struct Port {
     address: IpAddr,
 }
 
+impl Port {
+    /// Looks whether it can send what members of source-specific groups want (RFC 4607).
+    fn sends_as(&self, source: IpAddr) -> Result<()> {
+        let there = self.agent.hello().interface(&self.interface).map_or(&[][..], |i| &i.addresses);
+        let is_it = |text: &String| text.split('/').next().and_then(|t| t.parse().ok()) == Some(source);
+        if there.iter().any(is_it) {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "{}: the groups are of the source {source}, which is not its address",
+            self.name
+        ))
+        .fix(format!("name one sender, and {} as the source of --group", self.address)))
+    }
+}
+
 /// Ports around a device.
 #[derive(Debug)]
 pub struct Ports {
@@ -148,6 +137,8 @@ pub struct Ports {
     senders: Range<usize>,
     members: Range<usize>,
     stranger: Option<usize>,
+    /// Ports that exchange unicast frames.
+    burden: Range<usize>,
     crew: Crew,
     /// What the device is, where that is known.
     device: Option<String>,
@@ -156,7 +147,8 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Starts the agents of all ports, and looks whether each has its interface.
+    /// Starts the agents of all ports, and looks whether each has its interface. Unicast frames of burdened tests go between the ports `burden`, of which there are several or
+    /// none: then from the senders to the members.
     ///
     /// # Errors
     /// When an agent cannot be started, an interface is not there or down, or has no address of the groups' family.
@@ -164,6 +156,7 @@ impl Ports {
         senders: Vec<(String, Reach)>,
         members: Vec<(String, Reach)>,
         stranger: Option<(String, Reach)>,
+        burden: Vec<(String, Reach)>,
         options: Options,
         say: &Say,
     ) -> Result<Self> {
@@ -174,24 +167,34 @@ impl Ports {
         if senders.len() > 64 {
             return Err(Error::usage(format!("{} senders are more than 64", senders.len())).fix("name fewer"));
         }
+        if burden.len() == 1 || burden.len() > 8 {
+            return Err(Error::usage(format!("{} burdening ports: from 2 to 8 make a mesh", burden.len()))
+                .fix("name several, as --burden eth5 --burden eth6"));
+        }
         // Pipes and namespaces of hundreds of members.
         files::allow_all();
         let (s, m) = (senders.len(), members.len());
         let names = (1..=s).map(|n| format!("s{n}")).chain((1..=m).map(|n| format!("m{n}")));
         let names = names.chain(stranger.is_some().then(|| "x1".to_owned()));
+        let names = names.chain((1..=burden.len()).map(|n| format!("b{n}")));
         let has_stranger = stranger.is_some();
-        let reaches = senders.into_iter().chain(members).chain(stranger);
+        let (b, first) = (burden.len(), s + m + usize::from(has_stranger));
+        let reaches = senders.into_iter().chain(members).chain(stranger).chain(burden);
         let ipv6 = options.group.is_ipv6();
         let ports = names
             .zip(reaches)
-            .map(|(name, (interface, reach))| open(name, interface, reach, ipv6, say))
+            .map(|(name, (interface, reach))| open(name, interface, reach, ipv6, options.answer, say))
             .collect::<Result<Vec<_>>>()?;
+        if let Some(source) = options.group.source {
+            ports[..s].iter().try_for_each(|port| port.sends_as(source))?;
+        }
         Ok(Self {
-            options,
             senders: 0..s,
             members: s..s + m,
             stranger: has_stranger.then_some(s + m),
-            crew: Crew::new(ports),
+            burden: first..first + b,
+            crew: Crew::new(ports, options.answer),
+            options,
             device: None,
             membership: None,
         })
@@ -265,11 +268,19 @@ impl Ports {
     }
 }
 
-fn open(name: String, interface: String, reach: Reach, ipv6: bool, say: &Say) -> Result<Port> {
+fn open(
+    name: String,
+    interface: String,
+    reach: Reach,
+    ipv6: bool,
+    answer: Duration,
+    say: &Say,
+) -> Result<Port> {
     let told = name.clone();
     let say = std::sync::Arc::clone(say);
     let launch = Launch {
         say: Some(std::sync::Arc::new(move |line: &str| say(&format!("{told}: {line}")))),
+        timeout: answer,
         ..Launch::new(name.clone())
     };
     let agent = match reach {
@@ -321,6 +332,7 @@ impl Bed for Ports {
             senders: names(&self.senders),
             members: self.members.clone().map(|at| self.name(at).to_owned()).collect(),
             stranger: self.stranger.map(|at| self.name(at).to_owned()),
+            burden: self.burden.clone().map(|at| self.name(at).to_owned()).collect(),
             membership: self
                 .membership
                 .clone()
@@ -347,23 +359,6 @@ impl Bed for Ports {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn places_as_typed() {
-        let place = |text: &str| text.parse::<Place>();
-        assert_eq!(place("eth1").unwrap(), Place { interface: "eth1".into(), command: None });
-        let there = place("wr0@ip netns exec m1 wirerate agent").unwrap();
-        assert_eq!(there.interface, "wr0");
-        assert_eq!(there.command.as_deref(), Some("ip netns exec m1 wirerate agent"));
-        let ssh = place("eth0 @ ssh root@host2 wirerate agent").unwrap();
-        assert_eq!(
-            (ssh.interface.as_str(), ssh.command.as_deref()),
-            ("eth0", Some("ssh root@host2 wirerate agent"))
-        );
-        for text in ["", "@x", "eth0@", "eth0@ ", "a b", "a/b", "an-interface-name-too-long"] {
-            assert_eq!(place(text).unwrap_err().kind, crate::Kind::Usage, "{text}");
-        }
-    }
 
     #[test]
     fn groups_in_parts() {

@@ -9,11 +9,13 @@ use socket2::SockFilter;
 
 use super::message::{Body, Unread, parse};
 use super::report::{self, Line, Wire};
+use super::routers::Routers;
 use super::{own, state};
 use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::host::interface;
 use crate::observe::capture::Capture;
+use crate::packet::pim;
 use crate::queue::spec::Interface;
 use crate::report::Warning;
 use crate::sys::tap::Tap;
@@ -23,7 +25,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// The longest IP packet.
 const LONGEST: usize = 1 << 16;
 
-/// A packet filter for IP packets: IGMP, and MLD with or without hop-by-hop options.
+/// A packet filter for IP packets: IGMP, MLD with or without hop-by-hop options, and PIM.
 pub(crate) fn filter() -> Vec<SockFilter> {
     // Codes of classic BPF: load byte, load byte at X, and, add, shift, go to, jump if equal, to X, return.
     const LDB: u16 = 0x30;
@@ -36,37 +38,40 @@ pub(crate) fn filter() -> Vec<SockFilter> {
     const TO_X: u16 = 0x07;
     const RETURN: u16 = 0x06;
     /// Where the types of MLD are looked at, what is wanted is taken, and the rest is not: numbers of steps below.
-    const TYPES: u8 = 18;
-    const TAKE: u8 = 22;
-    const LEAVE: u8 = 23;
+    const TYPES: u8 = 20;
+    const TAKE: u8 = 24;
+    const LEAVE: u8 = 25;
+    const PIM: u32 = pim::PROTOCOL as u32;
     let step = |code, k| SockFilter::new(code, 0, 0, k);
     // From step `at` on: where to when the byte is k, and when it is not.
     let jump = |at: u8, k, yes: u8, no: u8| SockFilter::new(JEQ, yes - at - 1, no - at - 1, k);
     vec![
         step(LDB, 0),
         step(AND, 0xf0),
-        jump(2, 0x40, 3, 5),
+        jump(2, 0x40, 3, 6),
         // IPv4: the protocol.
         step(LDB, 9),
-        jump(4, 2, TAKE, LEAVE),
-        jump(5, 0x60, 6, LEAVE),
-        // IPv6: ICMPv6 at once, or behind hop-by-hop options.
+        jump(4, 2, TAKE, 5),
+        jump(5, PIM, TAKE, LEAVE),
+        jump(6, 0x60, 7, LEAVE),
+        // IPv6: PIM, ICMPv6 at once, or behind hop-by-hop options.
         step(LDB, 6),
-        jump(7, 58, 8, 10),
+        jump(8, PIM, TAKE, 9),
+        jump(9, 58, 10, 12),
         step(LDB, 40),
-        step(GO, u32::from(TYPES) - 10),
-        jump(10, 0, 11, LEAVE),
+        step(GO, u32::from(TYPES) - 12),
+        jump(12, 0, 13, LEAVE),
         step(LDB, 40),
-        jump(12, 58, 13, LEAVE),
+        jump(14, 58, 15, LEAVE),
         step(LDB, 41),
         step(ADD, 1),
         step(SHIFT_LEFT, 3),
         step(TO_X, 0),
         step(LDB_X, 40),
-        jump(TYPES, 130, TAKE, 19),
-        jump(19, 131, TAKE, 20),
-        jump(20, 132, TAKE, 21),
-        jump(21, 143, TAKE, LEAVE),
+        jump(TYPES, 130, TAKE, 21),
+        jump(21, 131, TAKE, 22),
+        jump(22, 132, TAKE, 23),
+        jump(23, 143, TAKE, LEAVE),
         step(RETURN, LONGEST as u32),
         step(RETURN, 0),
     ]
@@ -96,6 +101,7 @@ pub struct Config {
 #[derive(Debug, Default)]
 pub struct Listener {
     links: BTreeMap<(String, bool), state::Link>,
+    routers: BTreeMap<(String, bool), Routers>,
     wire: Wire,
 }
 
@@ -110,8 +116,9 @@ impl Listener {
     ) -> Option<Line> {
         let heard = match parse(packet) {
             Ok(heard) => heard,
-            Err(unread) => {
-                self.wire.malformed += u64::from(unread != Unread::Foreign);
+            Err(Unread::Foreign) => return self.of_a_router(at_ns, interface, direction, packet),
+            Err(Unread::Malformed(_)) => {
+                self.wire.malformed += 1;
                 return None;
             }
         };
@@ -126,11 +133,40 @@ impl Listener {
         Some(Line::of(at_ns, interface, direction, &heard))
     }
 
+    /// The same for PIM.
+    fn of_a_router(
+        &mut self,
+        at_ns: u64,
+        interface: &str,
+        direction: Option<&'static str>,
+        packet: &[u8],
+    ) -> Option<Line> {
+        let heard = match pim::parse(packet) {
+            Ok(heard) => heard,
+            Err(unread) => {
+                self.wire.malformed += u64::from(unread != Unread::Foreign);
+                return None;
+            }
+        };
+        self.wire.pim += 1;
+        self.wire.defective += u64::from(!heard.defects.is_empty());
+        let key = (interface.to_owned(), heard.source.is_ipv6());
+        self.routers.entry(key).or_default().hear(at_ns, &heard);
+        Some(Line::of_pim(at_ns, interface, direction, &heard))
+    }
+
     /// What was heard, and the state at `now_ns`.
     pub fn conclude(mut self, now_ns: u64) -> Wire {
         for ((interface, ipv6), link) in &mut self.links {
             link.expire(now_ns);
             self.wire.links.push(report::Link::of(interface, *ipv6, link, now_ns));
+        }
+        for ((interface, _), routers) in &mut self.routers {
+            routers.expire(now_ns);
+            let told = routers
+                .iter()
+                .map(|(address, router)| report::Router::of(interface, *address, router, now_ns));
+            self.wire.routers.extend(told);
         }
         self.wire
     }
@@ -154,7 +190,7 @@ pub(crate) fn now_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
-/// Opens a socket that sees IGMP and MLD on `interface`, or on all.
+/// Opens a socket that sees IGMP, MLD and PIM on `interface`, or on all.
 ///
 /// # Errors
 /// Environment: without CAP_NET_RAW.
@@ -162,7 +198,7 @@ pub(crate) fn tap(interface: Option<&Interface>) -> Result<Tap> {
     let place = interface.map_or("all interfaces", |interface| &interface.name);
     Tap::open(interface.map_or(0, |interface| interface.index), &filter()).map_err(|error| {
         let denied = error.raw_os_error() == Some(libc::EPERM);
-        let error = Error::environment(format!("{place}: cannot listen to IGMP and MLD")).because(error);
+        let error = Error::environment(format!("{place}: cannot listen to IGMP, MLD and PIM")).because(error);
         if denied { error.fix("run as root, or grant the program CAP_NET_RAW") } else { error }
     })
 }
@@ -195,7 +231,7 @@ pub fn watch(config: &Config, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) 
                 let text = format!("{place} went down or away: nothing is heard there until it is up again");
                 warn(&mut report, Warning { code: "interface-down", text, fix: None }, on_event);
             }
-            Err(error) => return Err(Error::failed("listening to IGMP and MLD").because(error)),
+            Err(error) => return Err(Error::failed("listening to IGMP, MLD and PIM").because(error)),
         }
     }
     let mut wire = listener.conclude(now_ns());

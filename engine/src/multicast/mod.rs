@@ -10,6 +10,7 @@ pub mod message;
 pub mod own;
 pub mod querier;
 pub mod report;
+pub mod routers;
 pub mod snoop;
 pub mod state;
 pub mod station;

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::message::{Body, Defect, Heard, RecordKind, Version};
 use super::own;
+use super::routers;
 use super::state::{self, Mode, Timers};
+use crate::packet::pim;
 use crate::report::Warning;
 
 /// Version of the schema.
@@ -47,6 +49,8 @@ pub struct Wire {
     pub reports: u64,
     /// Leaves of IGMPv2, "done" of MLDv1. Those of newer versions are reports.
     pub leaves: u64,
+    /// PIM messages of routers.
+    pub pim: u64,
     /// Messages with a defect, which are among the others.
     pub defective: u64,
     /// Messages that could not be read.
@@ -55,6 +59,8 @@ pub struct Wire {
     pub missed: u64,
     /// State at the end, by interface and family.
     pub links: Vec<Link>,
+    /// Multicast routers that were heard, by their PIM.
+    pub routers: Vec<Router>,
 }
 
 /// One of IGMP and MLD on one interface.
@@ -166,6 +172,65 @@ impl Link {
     }
 }
 
+/// A router that speaks PIM.
+#[derive(Debug, Serialize)]
+pub struct Router {
+    /// The interface where it was heard; in a capture that tells none, its number.
+    pub interface: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its priority for the election of the designated router; absent when it told none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dr_priority: Option<u32>,
+    /// When it is believed to be gone unless it is heard again, in ms from the end on; absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// What it wants of its neighbours.
+    pub joins: Vec<RouterJoin>,
+}
+
+/// What a router wants.
+#[derive(Debug, Serialize)]
+pub struct RouterJoin {
+    /// Of this group.
+    pub group: IpAddr,
+    /// From this source; absent: from all, by the tree of a rendezvous point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
+    /// The rendezvous point, with all sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rendezvous_point: Option<IpAddr>,
+    /// The neighbour that is asked.
+    pub upstream: IpAddr,
+    /// When it ends unless it is renewed, in ms from the end on; absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+}
+
+/// The source, and the rendezvous point instead of it with all of them.
+fn told(source: pim::Source) -> (Option<IpAddr>, Option<IpAddr>) {
+    if source.wildcard { (None, Some(source.address)) } else { (Some(source.address), None) }
+}
+
+impl Router {
+    /// What `router` is at `now_ns`.
+    pub fn of(interface: &str, address: IpAddr, router: &routers::Router, now_ns: u64) -> Self {
+        let ms = |at_ns: u64| at_ns.saturating_sub(now_ns) / 1_000_000;
+        let joins = router.joins.iter().map(|(join, wanted)| {
+            let (source, rendezvous_point) = told(join.source);
+            let expires_ms = wanted.expires_ns.map(ms);
+            RouterJoin { group: join.group, source, rendezvous_point, upstream: wanted.upstream, expires_ms }
+        });
+        Self {
+            interface: interface.to_owned(),
+            address,
+            dr_priority: router.hello.as_ref().and_then(|hello| hello.dr_priority),
+            expires_ms: router.expires_ns.map(ms),
+            joins: joins.collect(),
+        }
+    }
+}
+
 /// What came of joining.
 #[derive(Debug, Default, Serialize)]
 pub struct Joined {
@@ -224,8 +289,8 @@ pub struct Line {
     pub source: IpAddr,
     /// To where.
     pub destination: IpAddr,
-    /// In which version.
-    pub version: Version,
+    /// In which version of which protocol: that of [`Version::name`], or `PIMv2`.
+    pub version: &'static str,
     /// What it says.
     pub says: Vec<Said>,
     /// What is wrong with it.
@@ -279,6 +344,43 @@ pub enum Said {
         /// These sources.
         sources: Vec<IpAddr>,
     },
+    /// A router that is there.
+    Hello {
+        /// For so long, in s; 65535 for ever, 0 no more. Absent when it told none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        holdtime_s: Option<u16>,
+        /// Its priority for the election of the designated router.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dr_priority: Option<u32>,
+    },
+    /// A router that wants something.
+    #[serde(rename = "router-join")]
+    RouterJoin(Route),
+    /// A router that wants it no more.
+    #[serde(rename = "router-prune")]
+    RouterPrune(Route),
+    /// Another message of a router.
+    Pim {
+        /// Its name.
+        what: &'static str,
+    },
+}
+
+/// What a router wants of whom.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// Of this group.
+    pub group: IpAddr,
+    /// From this source; absent: from all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
+    /// The rendezvous point, with all sources.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rendezvous_point: Option<IpAddr>,
+    /// The neighbour that is asked.
+    pub upstream: IpAddr,
+    /// How long a join holds, in s.
+    pub holdtime_s: u16,
 }
 
 impl Line {
@@ -317,7 +419,40 @@ impl Line {
             direction,
             source: heard.source,
             destination: heard.destination,
-            version: heard.message.version,
+            version: heard.message.version.name(),
+            says,
+            defects: heard.defects.clone(),
+        }
+    }
+
+    /// The router's message `heard` at `at_ns`.
+    pub fn of_pim(at_ns: u64, interface: &str, direction: Option<&'static str>, heard: &pim::Heard) -> Self {
+        let says = match &heard.message {
+            pim::Message::Hello(hello) => {
+                vec![Said::Hello { holdtime_s: hello.holdtime_s, dr_priority: hello.dr_priority }]
+            }
+            pim::Message::Other(what) => vec![Said::Pim { what }],
+            pim::Message::JoinPrune(message) => {
+                let route = |group: &pim::Group, source: &pim::Source| {
+                    let (source, rendezvous_point) = told(*source);
+                    let (upstream, holdtime_s) = (message.upstream, message.holdtime_s);
+                    Route { group: group.group, source, rendezvous_point, upstream, holdtime_s }
+                };
+                let of_group = |group: &pim::Group| {
+                    let joined = group.joined.iter().map(|source| Said::RouterJoin(route(group, source)));
+                    let pruned = group.pruned.iter().map(|source| Said::RouterPrune(route(group, source)));
+                    joined.chain(pruned).collect::<Vec<_>>()
+                };
+                message.groups.iter().flat_map(of_group).collect()
+            }
+        };
+        Self {
+            at_ns,
+            interface: interface.to_owned(),
+            direction,
+            source: heard.source,
+            destination: heard.destination,
+            version: "PIMv2",
             says,
             defects: heard.defects.clone(),
         }

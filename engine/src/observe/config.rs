@@ -47,6 +47,8 @@ pub struct RecvConfig {
     pub queues: Vec<usize>,
     /// How AF_XDP sockets work with their driver.
     pub tuning: Tuning,
+    /// Whether the NIC is to stamp what arrives, besides the [kernel](Tuning::kernel_stamps) (not `xdp`).
+    pub nic_stamps: bool,
     /// Whether the NIC is to direct packets to the queues that were named, where it can (`afxdp`).
     pub steer: bool,
     /// CPUs for the workers; empty: chosen.
@@ -106,6 +108,7 @@ impl RecvConfig {
             workers: None,
             queues: Vec::new(),
             tuning: Tuning::default(),
+            nic_stamps: false,
             steer: true,
             cpus: Vec::new(),
             on_irq_cpu: false,
@@ -179,7 +182,11 @@ impl RecvConfig {
             "keep": self.keep,
             "sender_iface": self.sender_port.as_ref().map(ToString::to_string),
             "segments": self.segments,
-            "timestamps": if self.tuning.kernel_stamps { "kernel" } else { "user" },
+            "timestamps": match (self.nic_stamps, self.tuning.kernel_stamps) {
+                (true, _) => "nic",
+                (false, true) => "kernel",
+                (false, false) => "user",
+            },
             "hlog": self.hlog,
             "packets": self.packets,
             "interval_ns": self.interval.as_nanos() as u64,

@@ -63,6 +63,9 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
     if config.tuning.kernel_stamps {
         collector.expect_kernel_stamps();
     }
+    if let Some(clock) = &team.nic_clock {
+        collector.by_nic(clock.describe());
+    }
     let mut table = config.packets.as_deref().map(PacketTable::create).transpose()?;
     let mut hlog = config.hlog.as_deref().map(HistogramLog::create).transpose()?;
     let mut clocks = Steadiness::begin();
@@ -93,6 +96,9 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         tell_iperf2(&mut collector, on_event);
         let now_ns = clock::tai_ns();
         rtcp.look(&collector, now_ns);
+        if let Some(warning) = team.nic_clock.as_mut().and_then(|clock| clock.look(now_ns)) {
+            report.warn(warning, on_event);
+        }
         if now_ns - start_ns >= interval_start + period_ns {
             push_interval(
                 &mut report,
@@ -122,6 +128,12 @@ pub fn run(config: &RecvConfig, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)
         failure.get_or_insert(error);
     }
     tell_iperf2(&mut collector, on_event);
+    if let Some(clock) = &mut team.nic_clock {
+        if let Some(warning) = clock.end() {
+            report.warn(warning, on_event);
+        }
+        collector.by_nic(clock.describe());
+    }
     report.rtcp = rtcp.finish(&collector);
     look_at_clock(&mut clocks, &mut collector, &mut report, on_event);
     if let Some(warning) = link.warning(team.downtime.total()) {

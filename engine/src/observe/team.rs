@@ -18,6 +18,7 @@ use crate::host::cpu::Cpus;
 use crate::host::files;
 use crate::host::irq::Direction;
 use crate::host::nic::Nic;
+use crate::host::nic_clock::NicClock;
 use crate::host::placement::{Device, Request, place};
 use crate::measure::handover::handover;
 use crate::measure::tally::RxTally;
@@ -59,6 +60,8 @@ pub(crate) struct Team {
     pub downtime: Downtime,
     /// Sockets that were to poll their drivers.
     pub polled: Vec<Polled>,
+    /// The clock that the NIC stamps by, where it is to.
+    pub nic_clock: Option<NicClock>,
     /// Rules in the NIC, removed with this.
     _placed: Option<Placed>,
     /// Held open: the kernel answers queries as long as they are.
@@ -86,9 +89,13 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
     files::allow_all();
     let targets = targets(config)?;
     let Settled { backend, why, interface } =
-        backend::settle(config.backend, Direction::Receive, config.interface.as_deref(), || {
+        backend::settle(stamped(config)?, Direction::Receive, config.interface.as_deref(), || {
             backend::way_in(config.target.destination.ip())
         })?;
+    let why = match config.backend {
+        Choice::Auto if config.nic_stamps => "sockets read the stamps of most NICs".to_owned(),
+        _ => why,
+    };
     let mut team = Team {
         source: Box::new(Workers::default()),
         interface,
@@ -107,6 +114,7 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
         buffer: None,
         downtime: Downtime::default(),
         polled: Vec::new(),
+        nic_clock: None,
         _placed: None,
         _memberships: None,
     };
@@ -125,6 +133,21 @@ pub(crate) fn open(config: &RecvConfig) -> Result<Team> {
         Backend::Xdp => open_sink(&mut team, config, &targets)?,
     }
     Ok(team)
+}
+
+/// The datapath to settle on: the sinks of `xdp` do not read the NIC's stamps.
+fn stamped(config: &RecvConfig) -> Result<Choice> {
+    let refuse = |what: &str, fix: &str| Err(Error::usage(format!("--timestamps nic: {what}")).fix(fix));
+    match config.backend {
+        backend if !config.nic_stamps => Ok(backend),
+        Choice::Xdp => {
+            refuse("the sinks of xdp do not read the stamps of the NIC", "use --backend mmsg, uring or afxdp")
+        }
+        _ if config.interface.is_none() => refuse("each NIC has a clock of its own", "name it with --iface"),
+        // By AF_XDP it takes more of kernel and driver.
+        Choice::Auto => Ok(Choice::Mmsg),
+        backend => Ok(backend),
+    }
 }
 
 fn socket(offload: Offload, buffer: usize, polled: Option<Polled>) -> Opened {
@@ -192,6 +215,9 @@ fn open_sockets<Q: Receive + 'static>(
             shares.len()
         ))
         .fix("receive fewer, or use --backend afxdp"));
+    }
+    if let Some(interface) = team.interface.as_ref().filter(|_| config.nic_stamps) {
+        team.nic_clock = Some(NicClock::begin(interface)?);
     }
     let specs = shares.into_iter().map(|(target, groups)| (0, target, groups)).collect();
     let opened = open_each(team, config, specs, open)?;
@@ -279,7 +305,14 @@ fn open_afxdp(team: &mut Team, config: &RecvConfig, targets: &[Target]) -> Resul
     };
     let rules: Vec<Rule> =
         targets.iter().map(|t| Rule { destination: t.destination, source: t.source }).collect();
-    let attach = if config.tuning.kernel_stamps { Steer::attach_stamping } else { Steer::attach };
+    if config.nic_stamps {
+        team.nic_clock = Some(NicClock::begin(&interface)?);
+    }
+    let attach = match (config.nic_stamps, config.tuning.kernel_stamps) {
+        (true, _) => Steer::attach_asking_nic,
+        (false, true) => Steer::attach_stamping,
+        (false, false) => Steer::attach,
+    };
     let mut steer = attach(&interface, &rules)?;
     if let Some(refusal) = steer.why() {
         team.warnings.push(generic(&interface, refusal));
@@ -373,6 +406,7 @@ fn open_each<Q: Receive + 'static>(
             groups,
             max_payload: MAX_PAYLOAD,
             segments: config.segments,
+            nic_clock: team.nic_clock.as_ref().map(NicClock::shared),
             tuning: config.tuning,
         };
         let (stop, config, downtime) = (workers.stop.clone(), config.clone(), team.downtime.clone());

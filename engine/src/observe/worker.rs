@@ -63,7 +63,7 @@ pub(crate) fn run<R: Receive>(
 
 fn fill<R: Receive>(queue: &mut R, tally: &mut RxTally, now_ns: u64) {
     tally.at_ns = now_ns;
-    tally.unstamped = queue.unstamped();
+    tally.stamps = queue.stamps();
     tally.losses.clear();
     queue.losses(&mut tally.losses);
 }

@@ -10,6 +10,7 @@ pub mod frame;
 pub mod igmp;
 pub mod ip;
 pub mod mld;
+pub mod pim;
 pub mod probe;
 pub mod rtcp;
 pub mod rtp;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod media;
+pub mod mix;
 pub mod payload;
 pub mod rate;
 pub mod rtp;

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::clock;
+use crate::clock::device::Line;
 use crate::interop::iperf2::client::ClientHeader;
 use crate::pacing::Departures;
 use crate::packet::ends::Ends;
@@ -329,9 +330,56 @@ pub trait Receive {
     /// Appends what the kernel dropped at this queue. Makes system calls: not for the hot path.
     fn losses(&mut self, losses: &mut Vec<QueueLoss>);
 
-    /// Payloads that came without the kernel's time stamp though it was asked for, since the queue was opened; their
-    /// [`arrived_ns`](RxMeta::arrived_ns) is that of the hand-over.
-    fn unstamped(&self) -> u64 {
-        0
+    /// Who stamped the payloads, where stamps were asked for, since the queue was opened.
+    fn stamps(&self) -> StampCounts {
+        StampCounts::default()
+    }
+}
+
+/// Payloads by who said when they arrived.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StampCounts {
+    /// The NIC.
+    pub nic: u64,
+    /// The kernel, where the NIC was asked and did not.
+    pub kernel: u64,
+    /// Nobody: their [`arrived_ns`](RxMeta::arrived_ns) is that of the hand-over.
+    pub missing: u64,
+    /// Of those by the kernel, or by nobody: the NIC's stamp contradicted the time at which the kernel had them.
+    pub implausible: u64,
+}
+
+impl StampCounts {
+    /// When `count` payloads arrived: by the NIC's clock, `line`, where the NIC stamped them and the kernel, which has a packet after the NIC, does not contradict it; else
+    /// by the kernel; else now.
+    pub(crate) fn enter(
+        &mut self,
+        line: Line,
+        nic_ns: Option<u64>,
+        kernel_ns: Option<u64>,
+        now_ns: u64,
+        count: u64,
+    ) -> u64 {
+        let latest_ns = kernel_ns.unwrap_or(now_ns);
+        if let Some(stamp_ns) = nic_ns {
+            if let Some(arrived_ns) = line.arrived_ns(stamp_ns, latest_ns) {
+                self.nic += count;
+                return arrived_ns;
+            }
+            self.implausible += count;
+        }
+        match kernel_ns {
+            Some(_) => self.kernel += count,
+            None => self.missing += count,
+        }
+        latest_ns
+    }
+
+    /// Adds those of another queue.
+    pub fn add(&mut self, other: Self) {
+        self.nic += other.nic;
+        self.kernel += other.kernel;
+        self.missing += other.missing;
+        self.implausible += other.implausible;
     }
 }

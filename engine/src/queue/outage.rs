@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::packet::follow_up::Departed;
 
-use super::{Completed, QueueError, QueueLoss, Receive, Run, Sink, Stamper, Transmit, TxCaps, Wait};
+use super::{
+    Completed, QueueError, QueueLoss, Receive, Run, Sink, StampCounts, Stamper, Transmit, TxCaps, Wait,
+};
 
 /// How long a link may be down before the queue counts as broken.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -167,8 +169,8 @@ impl<R: Receive> Receive for Patient<R> {
         self.queue.losses(losses);
     }
 
-    fn unstamped(&self) -> u64 {
-        self.queue.unstamped()
+    fn stamps(&self) -> StampCounts {
+        self.queue.stamps()
     }
 }
 

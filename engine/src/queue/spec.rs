@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::clock::device::Shared;
 use crate::host::qdisc::TimedQdisc;
 use crate::interop::iperf2::client;
 use crate::packet::probe;
@@ -90,6 +91,8 @@ pub struct RxSpec {
     pub max_payload: u16,
     /// Whether several datagrams may come in one buffer (sockets).
     pub segments: Segments,
+    /// The clock that the NIC stamps by, where its stamps are wanted, besides the [kernel's](Tuning::kernel_stamps).
+    pub nic_clock: Option<Arc<Shared>>,
     /// How it works with kernel and driver.
     pub tuning: Tuning,
 }

@@ -14,6 +14,8 @@ use crate::measure::tally::SenderClock;
 pub struct Clocks {
     ours: Option<Claim>,
     steps: u64,
+    /// How far the times of arrivals may be off this host's clock, in ns.
+    arrivals_error_ns: u64,
     /// What senders said, by address and run.
     said: BTreeMap<(IpAddr, u32), Claim>,
 }
@@ -47,6 +49,11 @@ impl Clocks {
         self.steps += 1;
     }
 
+    /// Packets' arrivals were told by another clock, and may be off ours by so many ns.
+    pub fn arrivals_off_by(&mut self, error_ns: u64) {
+        self.arrivals_error_ns = self.arrivals_error_ns.max(error_ns);
+    }
+
     /// Senders said this of theirs.
     pub fn hear(&mut self, senders: &[SenderClock]) {
         for sender in senders {
@@ -65,6 +72,7 @@ impl Clocks {
             .map(|(source, run)| {
                 let claim = self.said.get(&(source, run)).copied();
                 let (relation, error_ns) = relation(claim, self.ours);
+                let error_ns = error_ns.map(|error_ns| error_ns.saturating_add(self.arrivals_error_ns));
                 PeerClock { source, run, relation: relation.name(), error_ns, state: claim.map(state) }
             })
             .collect();
@@ -158,6 +166,12 @@ mod tests {
         let three = clocks.compare(senders(3)).unwrap();
         assert_eq!((three.relation, three.error_ns), (Relation::Unknown, None));
         assert_eq!(three.warning().unwrap().code, "clock-unknown");
+        // The NIC's clock comes on top.
+        let mut by_nic = clocks.clone();
+        by_nic.arrivals_off_by(700);
+        by_nic.arrivals_off_by(300);
+        let errors = |n| by_nic.compare(senders(n)).unwrap().error_ns;
+        assert_eq!((errors(1), errors(2), errors(3)), (Some(700), Some(60_700), None));
         // A clock that was not kept for a moment was not kept.
         clocks.note(Some(Claim { synchronised: false, ..OURS }));
         clocks.note(Some(OURS));

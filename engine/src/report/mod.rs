@@ -332,7 +332,7 @@ pub struct Rx {
     /// One-way latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_ns: Option<Distribution>,
-    /// Time from the sender's driver to this host's, by the stamps of both kernels (`--timestamps kernel` at both ends).
+    /// Time from the sender's driver to this host's, by the stamps of both kernels (`--timestamps kernel` at both ends), or of this host's NIC (`nic` here).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire_latency_ns: Option<Distribution>,
     /// Time from one batch of datagrams to the next, as each worker's queue took them over: what is found together has arrived
@@ -375,11 +375,42 @@ pub struct Rx {
 /// Who said when packets arrived.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Timestamps {
-    /// `kernel`: it did when it took them from the driver, or an eBPF program did there; `user`: the program when it took them from its queue.
+    /// `kernel`: it did when it took them from the driver, or an eBPF program did there; `user`: the program when it took them from its queue; `nic`: the NIC.
     pub source: &'static str,
-    /// Datagrams, messages among them, that had no stamp of the kernel's and got one of the program's.
+    /// Datagrams, messages among them, that the NIC stamped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nic: Option<u64>,
+    /// Datagrams, messages among them, that the NIC was to stamp and the kernel did, or the XDP program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<u64>,
+    /// Datagrams, messages among them, that had no stamp of the kernel's (nor of the NIC's) and got one of the program's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<u64>,
+    /// Of those in `kernel` or `missing`, the ones that the NIC stamped with a time that cannot be: its clock was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub implausible: Option<u64>,
+    /// The clock that the NIC stamps by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nic_clock: Option<NicClock>,
+}
+
+/// A NIC's own clock against CLOCK_TAI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NicClock {
+    /// The device is /dev/ptpN.
+    pub phc: u32,
+    /// How both clocks were read: `precise` at one moment, by hardware; `extended` with the kernel's around the NIC's register; `plain` around the whole driver.
+    pub read: &'static str,
+    /// ns that the NIC's was ahead of CLOCK_TAI at the end.
+    pub offset_ns: i64,
+    /// By how much it went faster, at the end, in parts of 10⁹.
+    pub faster_ppb: i64,
+    /// What its stamps on CLOCK_TAI may be off: the most of all comparisons, half of the time that each took and what it was off from what was foreseen.
+    pub error_ns: u64,
+    /// How often both were compared.
+    pub comparisons: u64,
+    /// How often one of the two was set.
+    pub steps: u64,
 }
 
 /// How times in ns are distributed, to 1 % (those of STAMP to 0.1 %). A percentile that there are too few times for is absent: q takes 1/(1 - q) of them.
@@ -514,7 +545,7 @@ pub struct Clock {
     /// `same-host`, `disciplined`, `undisciplined`, `unknown`: that of the sender that compares worst. A latency is told with the first two only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relation: Option<&'static str>,
-    /// How far the clocks may be apart, as the hosts claim; absent where they make no such claim.
+    /// How far the clocks may be apart, as the hosts claim, and where the NIC stamps arrivals what its clock may be off; absent where they make no such claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_ns: Option<u64>,
     /// Each sender's.

@@ -12,8 +12,8 @@ use super::media;
 use super::pattern;
 use super::rates::{Rates, distribution, per_second};
 use super::{
-    Clock, Clocks, Distribution, IntervalRx, Ipdv, Iperf, Jitter, LossPeriods, ReorderingExtent, Rx, Stream,
-    Timestamps, Warning,
+    Clock, Clocks, Distribution, IntervalRx, Ipdv, Iperf, Jitter, LossPeriods, NicClock, ReorderingExtent,
+    Rx, Stream, Timestamps, Warning,
 };
 use crate::interop::iperf2::server::Row;
 use crate::measure::delay::{Spread, Steps};
@@ -21,7 +21,7 @@ use crate::measure::tally::{
     Format, Pair, RxCounters, RxTally, StreamKey, StreamTally, gap_histogram, latency_histogram,
 };
 use crate::packet::probe::End;
-use crate::queue::QueueLoss;
+use crate::queue::{QueueLoss, StampCounts};
 
 /// Adds up what the receive workers hand over.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ pub struct RxCollector {
     reported_mdi: u64,
     late_is_told: bool,
     kernel_stamps: bool,
+    nic_clock: Option<NicClock>,
     clocks: Clocks,
     /// CLOCK_TAI in ns when the receiver was ready.
     ready_ns: u64,
@@ -58,7 +59,7 @@ struct Worker {
     negative_latency: u64,
     untracked: u64,
     contended: u64,
-    unstamped: u64,
+    stamps: StampCounts,
     pairs_missing: u64,
     messages: u64,
     losses: Vec<QueueLoss>,
@@ -80,6 +81,7 @@ impl Default for RxCollector {
             reported_mdi: 0,
             late_is_told: true,
             kernel_stamps: false,
+            nic_clock: None,
             clocks: Clocks::default(),
             ready_ns: u64::MAX,
             asked: Vec::new(),
@@ -121,7 +123,7 @@ impl RxCollector {
         worker.negative_latency = tally.negative_latency;
         worker.untracked = tally.untracked;
         worker.contended = tally.contended;
-        worker.unstamped = tally.unstamped;
+        worker.stamps = tally.stamps;
         worker.pairs_missing = tally.pairs_missing;
         worker.messages = tally.messages;
         self.clocks.hear(&tally.clocks);
@@ -176,11 +178,27 @@ impl RxCollector {
         self.kernel_stamps = true;
     }
 
+    /// The NIC was asked, and this is its clock up to now: what is known of the clocks is as much less exact.
+    pub fn by_nic(&mut self, clock: NicClock) {
+        self.clocks.arrivals_off_by(clock.error_ns);
+        self.nic_clock = Some(clock);
+    }
+
     fn timestamps(&self) -> Timestamps {
-        let missing: u64 = self.workers.iter().map(|w| w.unstamped).sum();
+        let mut stamps = StampCounts::default();
+        self.workers.iter().for_each(|worker| stamps.add(worker.stamps));
+        let by_nic = |count| self.nic_clock.map(|_| count);
         Timestamps {
-            source: if self.kernel_stamps { "kernel" } else { "user" },
-            missing: self.kernel_stamps.then_some(missing),
+            source: match (self.nic_clock, self.kernel_stamps) {
+                (Some(_), _) => "nic",
+                (None, true) => "kernel",
+                (None, false) => "user",
+            },
+            nic: by_nic(stamps.nic),
+            kernel: by_nic(stamps.kernel),
+            missing: self.kernel_stamps.then_some(stamps.missing),
+            implausible: by_nic(stamps.implausible),
+            nic_clock: self.nic_clock,
         }
     }
 
@@ -393,6 +411,16 @@ impl RxCollector {
             "contended-streams",
             "datagrams arrived but are in no count, and seem lost: another CPU held their stream for too long",
             Some("see that no two CPUs receive one stream, and that the hypervisor does not take CPUs away"),
+        );
+        let stamps = self.timestamps();
+        let unstamped = stamps.kernel.unwrap_or(0) + stamps.missing.unwrap_or(0);
+        warn(
+            if stamps.nic == Some(0) { unstamped } else { 0 },
+            "no-nic-stamps",
+            "datagrams came, and the NIC stamped none of them: their times are the kernel's",
+            Some(
+                "see that no other program has changed what the NIC stamps (hwstamp_ctl -i IF); with --backend afxdp try mmsg, as not every driver tells XDP programs",
+            ),
         );
         warnings
     }
@@ -619,6 +647,21 @@ mod tests {
         assert_eq!(told(None), (false, "unknown", vec!["clock-unknown"]));
     }
 
+    fn collector_by_nic() -> RxCollector {
+        let mut collector = collector();
+        collector.expect_kernel_stamps();
+        collector.by_nic(NicClock {
+            phc: 0,
+            read: "plain",
+            offset_ns: 1,
+            faster_ppb: 2,
+            error_ns: 3,
+            comparisons: 2,
+            steps: 0,
+        });
+        collector
+    }
+
     #[test]
     fn what_spoils_the_figures_is_said() {
         let mut collector = collector();
@@ -634,5 +677,17 @@ mod tests {
             ["clock-disagreement", "undecided-duplicates", "too-many-streams", "contended-streams"]
         );
         assert!(collector.warnings()[0].text.starts_with("3 datagrams"));
+        let mut collector = collector_by_nic();
+        let mut tally = tally(0, 5, 0);
+        tally.stamps = StampCounts { kernel: 4, missing: 1, ..StampCounts::default() };
+        collector.absorb(&tally);
+        let warnings = collector.warnings();
+        let warning = warnings.iter().find(|w| w.code == "no-nic-stamps").expect("none was stamped");
+        assert!(warning.text.starts_with("5 datagrams"), "{}", warning.text);
+        tally.stamps.nic = 1;
+        collector.absorb(&tally);
+        assert!(collector.warnings().iter().all(|w| w.code != "no-nic-stamps"));
+        let told = collector.finish().timestamps;
+        assert_eq!((told.source, told.nic, told.kernel, told.missing), ("nic", Some(1), Some(4), Some(1)));
     }
 }

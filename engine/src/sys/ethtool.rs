@@ -194,13 +194,18 @@ impl Ethtool {
 
     /// Hands `request` to the driver, which writes its answer into it.
     pub(super) fn call<T: Request>(&self, request: &mut T) -> io::Result<()> {
+        self.call_by(libc::SIOCETHTOOL, request)
+    }
+
+    /// As [`call`](Self::call), for a request of an ioctl of its own.
+    pub(super) fn call_by<T: Request>(&self, ioctl: libc::c_ulong, request: &mut T) -> io::Result<()> {
         // SAFETY: ifreq is a plain C structure, for which all zeros is a value.
         let mut ifreq: libc::ifreq = unsafe { zeroed() };
         ifreq.ifr_name = self.name;
         ifreq.ifr_ifru.ifru_data = std::ptr::from_mut(request).cast();
         // SAFETY: ifreq lives through the call and its data points to a Request, which has the layout of the
         // structure that its command names, with room for the longest answer that it asks for.
-        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut ifreq) };
+        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), ioctl as libc::Ioctl, &raw mut ifreq) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
@@ -208,8 +213,8 @@ impl Ethtool {
 /// A request's structure.
 ///
 /// # Safety
-/// The type has the layout of the structure that its first field, the command, names, consists of integers only, and has
-/// room for the longest answer to what its other fields ask for.
+/// The type has the layout of the structure that its first field, the command, names (or the ioctl, where it is another than SIOCETHTOOL), consists of
+/// integers only, and has room for the longest answer to what its other fields ask for.
 pub(super) unsafe trait Request {}
 
 /// `struct ethtool_drvinfo`.

@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -82,12 +82,8 @@ impl Tap {
                 Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-        let mut at_ns = 0;
-        for control in message.cmsgs().into_iter().flatten() {
-            if let ControlMessageOwned::ScmTimestampns(time) = control {
-                at_ns = time.tv_sec().unsigned_abs() * 1_000_000_000 + time.tv_nsec().unsigned_abs();
-            }
-        }
+        let stamp = message.cmsgs().into_iter().flatten().find_map(stamp).unwrap_or_default();
+        let at_ns = u64::try_from(stamp.as_nanos()).unwrap_or(u64::MAX);
         let link = message.address.as_ref().and_then(|address| address.as_link_addr());
         Ok(link.map(|link| Passed {
             len: message.bytes,
@@ -98,11 +94,75 @@ impl Tap {
         }))
     }
 
+    /// Waits until the kernel stamps packets as they pass, for up to `patience`; whether that was seen. The kernel begins to do so in a work queue, a moment after
+    /// the first socket has asked for it; until then it makes a stamp up when a packet is read, and each reader gets another. A packet over the loopback interface tells: with a stamp from
+    /// before it was read, the kernel stamps. Where that interface is down nothing is seen.
+    ///
+    /// # Errors
+    /// Those of socket(2) and setsockopt(2).
+    pub fn wait_for_stamps(&self, patience: Duration) -> io::Result<bool> {
+        let probe = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+        setsockopt(&probe, sockopt::ReceiveTimestampns, &true)?;
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            if probe.send_to(&[0], probe.local_addr()?).is_err() {
+                return Ok(false);
+            }
+            let sent = SystemTime::now();
+            std::thread::sleep(Duration::from_millis(1));
+            if stamp_of(&probe)?.is_some_and(|stamp| stamp <= sent) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Packets that were lost since the last call because nobody read them in time.
     ///
     /// # Errors
     /// The kernel's own.
     pub fn dropped(&self) -> io::Result<u32> {
         packet::dropped(self.socket.as_fd())
+    }
+}
+
+/// The time since 1970 that a control message tells.
+fn stamp(control: ControlMessageOwned) -> Option<Duration> {
+    match control {
+        ControlMessageOwned::ScmTimestampns(time) => {
+            Some(Duration::new(time.tv_sec().unsigned_abs(), u32::try_from(time.tv_nsec()).unwrap_or(0)))
+        }
+        _ => None,
+    }
+}
+
+/// The stamp of the next datagram of a UDP socket; `None` when there is none.
+fn stamp_of(socket: &std::net::UdpSocket) -> io::Result<Option<SystemTime>> {
+    let (mut byte, mut control) = ([0; 1], [0; 64]);
+    let mut slices = [IoSliceMut::new(&mut byte)];
+    match recvmsg::<SockaddrStorage>(
+        socket.as_raw_fd(),
+        &mut slices,
+        Some(&mut control),
+        MsgFlags::MSG_DONTWAIT,
+    ) {
+        Ok(message) => {
+            Ok(message.cmsgs().into_iter().flatten().find_map(stamp).map(|since| UNIX_EPOCH + since))
+        }
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_stamps_after_a_while() {
+        // A socket of the kind that is asked for stamps; its packets are of no interest.
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true).unwrap();
+        assert!(Tap { socket }.wait_for_stamps(Duration::from_secs(60)).unwrap());
     }
 }

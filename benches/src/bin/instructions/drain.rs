@@ -201,6 +201,7 @@ fn rx_spec(groups: u16, order: Order) -> Result<RxSpec> {
         groups,
         max_payload: 2048,
         segments: segments(order),
+        nic_clock: None,
         tuning: Tuning::default(),
     })
 }

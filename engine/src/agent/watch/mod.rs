@@ -30,8 +30,11 @@ pub const MOST_GROUPS: usize = 65_536;
 /// How long a request waits while nothing passes.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-/// The kernel begins to stamp what is received in the background, a moment after it was asked to.
-const STAMPING: Duration = Duration::from_millis(50);
+/// How long it is looked whether the kernel stamps what passes: it begins to in the background, a moment after it was asked to.
+const STAMPING: Duration = Duration::from_secs(2);
+
+/// As [`STAMPING`], where that cannot be seen.
+const UNSEEN: Duration = Duration::from_millis(50);
 
 /// Kinds of virtual devices that get from their parent what they have joined.
 const FILTERS: [&str; 3] = ["macvlan", "macvtap", "ipvlan"];
@@ -116,7 +119,9 @@ impl Watch {
                     .because(e)
             })?;
         }
-        std::thread::sleep(STAMPING);
+        if !tap.wait_for_stamps(STAMPING).unwrap_or(false) {
+            std::thread::sleep(UNSEEN);
+        }
         Ok(Self {
             port: spec.port,
             tap,

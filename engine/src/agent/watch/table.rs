@@ -177,7 +177,7 @@ impl GroupMoments {
             return;
         }
         if self.join_reported_ns.is_none() || is_after(self.join_reported_ns) {
-            self.first_data_ns.get_or_insert(at_ns);
+            self.first_data_ns = Some(self.first_data_ns.map_or(at_ns, |first| first.min(at_ns)));
         }
         if is_after(self.leave_reported_ns) {
             self.packets_after += 1;

@@ -19,6 +19,8 @@ pub struct Options {
     pub hash_limit: Option<u32>,
     /// All but `macvlan`: time between general queries.
     pub query_interval: Duration,
+    /// `pimd`: the first sender is the neighbour that it asks for groups, once that says that it is a router (RFC 7761 §4.3).
+    pub upstream: bool,
     /// `router`: packets whose TTL is not above this do not leave towards members (IPv4; RFC 1112 §6.1 calls it a threshold), 0 to 254.
     pub threshold: u8,
 }
@@ -30,6 +32,7 @@ impl Default for Options {
             snooping: true,
             hash_limit: None,
             query_interval: Duration::from_secs(20),
+            upstream: false,
             threshold: 0,
         }
     }

@@ -52,14 +52,16 @@ pub(super) fn build(members: usize, options: &Options) -> Result<Device> {
     Ok(Device { kind: Kind::Pimd, senders, middle, members, stranger, running: Running::Pimd(daemons) })
 }
 
-/// What pimd is told. There is no other router to say hello to, so its interfaces are passive.
+/// What pimd is told. Where there is no other router to say hello to, its interfaces are passive.
 fn configuration(routed: &Routed, options: &Options) -> String {
     let mut text = String::new();
-    if let Some((point, _)) = routed.senders.first().and_then(|_| Addresses::routed(1).router) {
-        let _ = writeln!(text, "ip pim rp {point} 224.0.0.0/4");
-    }
+    let first = Addresses::routed(1);
+    let own = first.router.map_or(first.ipv4, |(own, _)| own);
+    let point = if options.upstream { first.ipv4 } else { own };
+    let _ = writeln!(text, "ip pim rp {point} 224.0.0.0/4");
     for host in &routed.senders {
-        let _ = writeln!(text, "interface {}\n ip pim\n ip pim passive\nexit", host.port);
+        let passive = if options.upstream { "" } else { " ip pim passive\n" };
+        let _ = writeln!(text, "interface {}\n ip pim\n{passive}exit", host.port);
     }
     let seconds = options.query_interval.as_secs().clamp(1, 1800);
     // In tenths of a second; it must not be above the interval (RFC 3376 §8.3).

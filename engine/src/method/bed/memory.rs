@@ -20,6 +20,8 @@ pub struct Device {
     pub drops_unicast: Option<u64>,
     /// Groups that the forwarding database holds.
     pub most_groups: u32,
+    /// With more groups than this it begins to flood, for good.
+    pub gives_up_above: u32,
     /// Frames go to every port, joined or not.
     pub floods: bool,
     /// Frames come twice at this port.
@@ -56,6 +58,7 @@ impl Default for Device {
             drops: None,
             drops_unicast: None,
             most_groups: u32::MAX,
+            gives_up_above: u32::MAX,
             floods: false,
             doubles: None,
             late: None,
@@ -145,6 +148,7 @@ impl Bed for Device {
             senders: vec!["s1".into()],
             members: (1..=self.members).map(|n| format!("m{n}")).collect(),
             stranger: self.stranger.then(|| "x1".into()),
+            burden: Vec::new(),
             membership: "IGMPv3".into(),
             segments: "off".into(),
             device: Some("memory".into()),
@@ -157,6 +161,7 @@ impl Bed for Device {
 
     fn trial(&mut self, trial: &Trial, stop: &Stop) -> Result<Seen> {
         self.begin(stop)?;
+        self.floods |= trial.groups > self.gives_up_above;
         let multicast = self.offered(trial.multicast_pps, trial.multicast_frames());
         let each = multicast.frames / u64::from(trial.groups);
         let sent = vec![each; trial.groups as usize];
@@ -197,6 +202,7 @@ impl Bed for Device {
             leaked: self.stranger.then_some(if self.floods { multicast.frames } else { 0 }),
             sent,
             ports,
+            burden: None,
             interrupted: stop.is_requested(),
             warnings: Vec::new(),
         })

@@ -14,11 +14,8 @@ use crate::error::{Error, Result};
 use crate::report::Warning;
 use crate::target::Target;
 
-/// How long a task may take to say that it is ready: with hundreds of groups it joins for a while.
-const READY: Duration = Duration::from_secs(30);
-
-/// How long a task may take from the request to end to its report.
-const END: Duration = Duration::from_secs(15);
+/// A task that joins hundreds of groups is ready after a while: so many times as long as an agent may take to answer.
+const READY: u32 = 2;
 
 /// How long all tasks that are left behind may take to end.
 const ABANDONED: Duration = Duration::from_secs(3);
@@ -55,11 +52,13 @@ pub(super) struct Crew {
     jobs: HashMap<Job, State>,
     watches: Vec<Job>,
     warnings: Vec<Warning>,
+    /// How long an agent may take to answer, and a task from the request to end to its report.
+    answer: Duration,
 }
 
 impl Crew {
-    pub fn new(ports: Vec<Port>) -> Self {
-        Self { ports, jobs: HashMap::new(), watches: Vec::new(), warnings: Vec::new() }
+    pub fn new(ports: Vec<Port>, answer: Duration) -> Self {
+        Self { ports, jobs: HashMap::new(), watches: Vec::new(), warnings: Vec::new(), answer }
     }
 
     /// Starts a command at port `at`.
@@ -72,7 +71,7 @@ impl Crew {
 
     /// Waits until all of `jobs` are ready.
     pub fn ready(&mut self, jobs: &[Job]) -> Result<()> {
-        jobs.iter().try_for_each(|job| self.ports[job.at].agent.ready(job.task, READY))
+        jobs.iter().try_for_each(|job| self.ports[job.at].agent.ready(job.task, self.answer * READY))
     }
 
     /// Takes in what agents have told meanwhile.
@@ -162,7 +161,7 @@ impl Crew {
         jobs.iter()
             .map(|job| {
                 self.jobs.remove(job);
-                self.ports[job.at].agent.finish(job.task, END)
+                self.ports[job.at].agent.finish(job.task, self.answer)
             })
             .collect()
     }
@@ -189,7 +188,7 @@ impl Crew {
         let groups = groups.iter().map(ToString::to_string).collect();
         let task = agent.watch(&WatchSpec { interface: interface.clone(), port, groups })?;
         self.watches.push(Job { at, task });
-        agent.ready(task, READY)?;
+        agent.ready(task, self.answer * READY)?;
         Ok(Watching { at, task })
     }
 
@@ -197,26 +196,26 @@ impl Crew {
     pub fn join(&mut self, watching: &Watching, groups: &[Target]) -> Result<()> {
         let agent = &mut self.ports[watching.at].agent;
         agent.join(watching.task, groups, None)?;
-        agent.moved(watching.task, READY).map(drop)
+        agent.moved(watching.task, self.answer * READY).map(drop)
     }
 
     /// Leaves groups, as [`join`](Self::join).
     pub fn leave(&mut self, watching: &Watching, groups: &[Target]) -> Result<()> {
         let agent = &mut self.ports[watching.at].agent;
         agent.leave(watching.task, groups, None)?;
-        agent.moved(watching.task, READY).map(drop)
+        agent.moved(watching.task, self.answer * READY).map(drop)
     }
 
     /// What a watch has seen by now.
     pub fn look(&mut self, watching: &Watching) -> Result<Look> {
-        self.ports[watching.at].agent.look(watching.task, END)
+        self.ports[watching.at].agent.look(watching.task, self.answer)
     }
 
     /// Ends a watch: all that it has seen.
     #[expect(clippy::needless_pass_by_value, reason = "it is over")]
     pub fn watched(&mut self, watching: Watching) -> Result<Look> {
         self.watches.retain(|job| (job.at, job.task) != (watching.at, watching.task));
-        self.ports[watching.at].agent.watched(watching.task, END)
+        self.ports[watching.at].agent.watched(watching.task, self.answer)
     }
 
     /// Ends whatever a trial that failed has left running.

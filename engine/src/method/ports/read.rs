@@ -24,6 +24,18 @@ pub(super) fn offered(reports: &[Value]) -> Offered {
     sum
 }
 
+/// The classes of frames of one stream, multicast and unicast, where the latter have this share of all.
+pub(super) fn classes(all: Offered, share: f64) -> (Offered, Offered) {
+    let part = |frames: u64| (frames as f64 * share).round() as u64;
+    let unicast = Offered { frames: part(all.frames), refused: part(all.refused), pps: all.pps * share };
+    let multicast = Offered {
+        frames: all.frames - unicast.frames,
+        refused: all.refused - unicast.refused,
+        pps: all.pps - unicast.pps,
+    };
+    (multicast, unicast)
+}
+
 /// Most datagrams that a report's sender handed over at once.
 pub(super) fn segments(report: &Value) -> u64 {
     report["backend"]["segments"].as_u64().unwrap_or(1)
@@ -33,6 +45,8 @@ pub(super) fn segments(report: &Value) -> u64 {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub source: SocketAddr,
+    /// Its number: one source has several to a group where frames of other kinds stand between.
+    pub id: u64,
     pub group: IpAddr,
     pub unique: u64,
     pub duplicate: u64,
@@ -51,6 +65,7 @@ pub(super) fn streams(report: &Value, is_ours: impl Fn(u16) -> bool) -> Vec<Stre
             is_ours(source.port()).then_some(())?;
             Some(Stream {
                 source,
+                id: number("id"),
                 group: stream["group"].as_str()?.parse().ok()?,
                 unique: number("unique"),
                 duplicate: number("duplicate"),

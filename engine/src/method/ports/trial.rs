@@ -1,18 +1,21 @@
 //! One trial over agents: join, wait for the members, send, wait for what is in flight, read.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::crew::Job;
+use super::unicast::{self, Receivers};
 use super::{
     GROUPS_OF_A_RECEIVER, GROUPS_OF_A_SENDER, LEARNING, MOST_GROUPS_WITH_LATENCY, Ports, SOURCE_PORT,
-    UNICAST, WATCHED_MEMBERS, parts, read,
+    WATCHED_MEMBERS, parts, read,
 };
 use crate::control::Stop;
 use crate::error::Result;
-use crate::method::bed::{GroupSeen, PortSeen, Seen, Trial};
+use crate::method::bed::{self, GroupSeen, PortSeen, Seen, Trial};
+use crate::profile::mix::Mix;
 use crate::report::Warning;
 
 /// Time between interim results, by which groups are seen to arrive, and senders to have begun.
@@ -38,22 +41,21 @@ struct Member {
     at: usize,
     /// A `recv` for each part of the groups.
     multicast: Vec<Job>,
-    unicast: Option<Job>,
 }
 
 fn attempt(ports: &mut Ports, trial: &Trial, stop: &Stop) -> Result<Seen> {
-    let members = join(ports, trial)?;
+    let (members, receivers) = join(ports, trial)?;
     let joined = Instant::now();
     let stranger = super::delays::begin_to_count(ports, trial.groups)?;
-    let learned = learn(ports, trial, &members, joined, stop)?;
+    let learned = learn(ports, trial, &members, &receivers, joined, stop)?;
     let counted_before = super::delays::counted(ports, stranger.as_ref(), trial.frame_bytes)?;
-    let (multicast, unicast) = send(ports, trial, stop)?;
+    let sent = send(ports, trial, stop)?;
     ports.crew.listen_for(ports.options.residual, stop)?;
     let leaked = super::delays::counted(ports, stranger.as_ref(), trial.frame_bytes)?
         .zip(counted_before)
         .map(|(after, before)| after.saturating_sub(before));
     super::delays::end_counting(ports, stranger)?;
-    let mut seen = read_all(ports, trial, &members, &multicast, &unicast)?;
+    let mut seen = read_all(ports, trial, &members, &receivers, &sent)?;
     for (port, learned) in seen.ports.iter_mut().zip(learned) {
         (port.learned, port.learned_after) = (learned.is_some(), learned);
     }
@@ -75,7 +77,7 @@ fn attempt(ports: &mut Ports, trial: &Trial, stop: &Stop) -> Result<Seen> {
 }
 
 /// Starts the receivers of all members, and waits until they have joined.
-fn join(ports: &mut Ports, trial: &Trial) -> Result<Vec<Member>> {
+fn join(ports: &mut Ports, trial: &Trial) -> Result<(Vec<Member>, Receivers)> {
     let asked = ports.options.recv_backend.clone();
     let (backend, most) = way_to_receive(&asked, trial);
     let mut members = Vec::new();
@@ -90,17 +92,14 @@ fn join(ports: &mut Ports, trial: &Trial) -> Result<Vec<Member>> {
             }
             multicast.push(ports.crew.start(at, &words)?);
         }
-        let unicast = if trial.unicast_pps > 0.0 {
-            let words = receiver(ports, at, unicast_target(ports, at), beside(&asked));
-            Some(ports.crew.start(at, &words)?)
-        } else {
-            None
-        };
-        all.extend(multicast.iter().copied().chain(unicast));
-        members.push(Member { at, multicast, unicast });
+        all.extend(multicast.iter().copied());
+        members.push(Member { at, multicast });
     }
+    let receivers =
+        if trial.unicast_pps > 0.0 { Receivers::start(ports, trial.interleaved)? } else { Receivers::none() };
+    all.extend(receivers.jobs());
     ports.crew.ready(&all)?;
-    Ok(members)
+    Ok((members, receivers))
 }
 
 /// The datapath of a member, and how many groups one run takes. One program has an interface for itself where it is below the sockets, or may be: then
@@ -114,26 +113,21 @@ fn way_to_receive<'a>(asked: &'a str, trial: &Trial) -> (&'a str, u32) {
 }
 
 /// The datapath of a run beside another one on the same interface: sockets, whatever the other has.
-fn beside(asked: &str) -> &str {
+pub(super) fn beside(asked: &str) -> &str {
     if asked == "uring" { asked } else { "mmsg" }
 }
 
-fn receiver(ports: &Ports, at: usize, target: String, backend: &str) -> Vec<String> {
+pub(super) fn receiver(ports: &Ports, at: usize, target: String, backend: &str) -> Vec<String> {
     let fixed = ["--keep", "--interval", INTERVAL, "--quiet", "--format", "wirerate"];
     let mut words = vec!["recv".to_owned(), target];
     words.extend(["--iface".to_owned(), ports.crew.ports[at].interface.clone()]);
     words.extend(["--backend".to_owned(), backend.to_owned()]);
     words.extend(["--segments".to_owned(), ports.options.segments.clone()]);
-    words.extend(fixed.map(str::to_owned));
-    if ports.members.len() > WATCHED_MEMBERS {
+    if !ports.options.kernel_drops || ports.members.len() > WATCHED_MEMBERS {
         words.extend(["--kernel-drops".to_owned(), "off".to_owned()]);
     }
+    words.extend(fixed.map(str::to_owned));
     words
-}
-
-fn unicast_target(ports: &Ports, member: usize) -> String {
-    let port = ports.options.group.destination.port().wrapping_add(UNICAST).max(1);
-    format!("udp://{}", std::net::SocketAddr::new(ports.crew.ports[member].address, port))
 }
 
 /// A `send` at the sender `at`.
@@ -147,6 +141,8 @@ pub(super) struct Load {
     pub count: Option<u64>,
     pub duration: Duration,
     pub source_port: u16,
+    /// Unicast frames between those to the groups: where to, and how many of all in percent.
+    pub between: Option<(Vec<String>, f64)>,
 }
 
 /// Starts sending.
@@ -166,11 +162,17 @@ pub(super) fn start(ports: &mut Ports, load: &Load) -> Result<Job> {
     add("--src-port", load.source_port.to_string());
     add("--ttl", options.ttl.to_string());
     add("--interval", INTERVAL.to_owned());
+    // Nothing is read of it, and it takes the kernel a third of a second of a CPU to begin and to end.
+    add("--kernel-drops", "off".to_owned());
     if let Some(groups) = load.groups {
         add("--groups", groups.to_string());
     }
     if let Some(count) = load.count {
         add("--count", count.to_string());
+    }
+    if let Some((hosts, percent)) = &load.between {
+        words.extend(["--between".to_owned(), hosts.join(",")]);
+        words.extend(["--between-share".to_owned(), format!("{percent}%")]);
     }
     words.push("--quiet".to_owned());
     ports.crew.start(load.at, &words)
@@ -186,12 +188,13 @@ fn is_of_trial(port: u16) -> bool {
     (SOURCE_PORT..SOURCE_PORT + LEARNING).contains(&port)
 }
 
-/// Sends a frame of each group again and again until one of each has come to each member in one round; how long that took, for each
+/// Sends a frame of each group again and again until one of each has come to each member in one round, and of unicast, where there will be some, one; how long that took, for each
 /// member. `None`: it did not happen in time.
 fn learn(
     ports: &mut Ports,
     trial: &Trial,
     members: &[Member],
+    receivers: &Receivers,
     joined: Instant,
     stop: &Stop,
 ) -> Result<Vec<Option<Duration>>> {
@@ -219,8 +222,19 @@ fn learn(
                 count: Some(u64::from(count)),
                 duration: Duration::from_secs(10),
                 source_port: source_port(0, part) + LEARNING,
+                between: None,
             };
             jobs.push(start(ports, &load)?);
+        }
+        if trial.unicast_pps > 0.0 {
+            let once = unicast::Frames {
+                bytes: trial.frame_bytes,
+                pps: LEARNING_PPS.min(trial.unicast_pps),
+                count: Some(1),
+                duration: Duration::from_secs(10),
+                learning: true,
+            };
+            jobs.extend(unicast::start(ports, trial.interleaved, once)?.into_iter().map(|(_, job)| job));
         }
         ports.crew.until_ended(&jobs, Duration::from_secs(60), stop)?;
         ports.crew.finish(&jobs)?;
@@ -228,7 +242,9 @@ fn learn(
         while round.elapsed() < ROUND {
             ports.crew.listen()?;
             for (n, member) in members.iter().enumerate() {
-                if learned[n].is_none() && heard(ports, member) - before[n] >= u64::from(trial.groups) {
+                let unicast = receivers.have_heard(ports, member.at);
+                let all = heard(ports, member) - before[n] >= u64::from(trial.groups);
+                if learned[n].is_none() && all && unicast {
                     learned[n] = Some(joined.elapsed());
                 }
             }
@@ -240,8 +256,17 @@ fn learn(
     Ok(learned)
 }
 
-/// Reports of senders of multicast, and of unicast with the member to which they sent.
-type Sent = (Vec<Value>, Vec<(usize, Value)>);
+/// What senders report.
+struct Sent {
+    /// Of multicast, or of both.
+    multicast: Vec<Value>,
+    /// Of unicast by itself, with the port to which they sent.
+    unicast: Vec<(usize, Value)>,
+    /// Unicast frames of all, where both are of one stream.
+    share: Option<f64>,
+    /// Streams of each sender to each group.
+    repeats: u32,
+}
 
 /// Sends the trial's frames.
 fn send(ports: &mut Ports, trial: &Trial, stop: &Stop) -> Result<Sent> {
@@ -252,6 +277,11 @@ fn send(ports: &mut Ports, trial: &Trial, stop: &Stop) -> Result<Sent> {
     let frames_of_group = trial.multicast_frames() / u64::from(trial.groups);
     let mut multicast = Vec::new();
     let mut unicast: Vec<(usize, Job)> = Vec::new();
+    let percent = 100.0 * trial.unicast_pps / (trial.unicast_pps + trial.multicast_pps);
+    let hosts: Vec<String> =
+        ports.members.clone().map(|at| unicast::address(ports, at).to_string()).collect();
+    let interleaved = trial.interleaved && trial.unicast_pps > 0.0;
+    let mix = interleaved.then(|| bed::mix(trial.groups, hosts.len(), percent));
     for at in senders.clone() {
         // What cannot be divided among senders is the first ones'.
         let each = frames_of_group / senders.len() as u64
@@ -260,78 +290,64 @@ fn send(ports: &mut Ports, trial: &Trial, stop: &Stop) -> Result<Sent> {
             continue;
         }
         for (part, (first, count)) in parts(trial.groups, GROUPS_OF_A_SENDER).into_iter().enumerate() {
+            let mut pps = trial.multicast_pps;
+            let mut frames = each * u64::from(count);
+            if interleaved {
+                pps += trial.unicast_pps;
+                // The order as a whole, so often that each group has its frames.
+                let mix = bed::mix(count, hosts.len(), percent);
+                frames = each.div_ceil(u64::from(mix.repeats())) * mix.turns().len() as u64;
+            }
             let load = Load {
                 at,
                 target: ports.target(first)?,
                 groups: Some(count),
                 frame_bytes: trial.frame_bytes,
-                pps: trial.multicast_pps * f64::from(count) / f64::from(trial.groups) / share,
-                count: Some(each * u64::from(count)),
+                pps: pps * f64::from(count) / f64::from(trial.groups) / share,
+                count: Some(frames),
                 duration,
                 source_port: source_port(at, part),
+                between: interleaved.then(|| (hosts.clone(), percent)),
             };
             multicast.push(start(ports, &load)?);
         }
     }
-    if trial.unicast_pps > 0.0 {
-        let count = trial.unicast_frames(ports.members.len());
-        unicast = start_unicast(ports, trial.frame_bytes, trial.unicast_pps, Some(count), duration)?;
+    if trial.unicast_pps > 0.0 && !interleaved {
+        let frames = unicast::Frames {
+            bytes: trial.frame_bytes,
+            pps: trial.unicast_pps,
+            count: Some(unicast::count(ports, trial)),
+            duration,
+            learning: false,
+        };
+        unicast = unicast::start(ports, false, frames)?;
     }
     let all: Vec<Job> = multicast.iter().copied().chain(unicast.iter().map(|(_, job)| *job)).collect();
     ports.crew.until_ended(&all, duration + Duration::from_secs(30), stop)?;
     let reports = ports.crew.reports(&multicast)?;
     let jobs: Vec<Job> = unicast.iter().map(|(_, job)| *job).collect();
     let unicast_reports = ports.crew.reports(&jobs)?;
-    Ok((reports, unicast.iter().map(|(n, _)| *n).zip(unicast_reports).collect()))
-}
-
-/// Starts a unicast sender for each member port; with each the member's number.
-pub(super) fn start_unicast(
-    ports: &mut Ports,
-    frame_bytes: u32,
-    pps: f64,
-    count: Option<u64>,
-    duration: Duration,
-) -> Result<Vec<(usize, Job)>> {
-    let (senders, members) = (ports.senders.clone(), ports.members.clone());
-    let mut jobs = Vec::new();
-    for (n, member) in members.clone().enumerate() {
-        let at = senders.start + n % senders.len();
-        let load = Load {
-            at,
-            target: unicast_target(ports, member),
-            groups: None,
-            frame_bytes,
-            pps: pps / members.len() as f64,
-            count,
-            duration,
-            source_port: SOURCE_PORT + 2 * LEARNING + n as u16,
-        };
-        jobs.push((n, start(ports, &load)?));
-    }
-    Ok(jobs)
-}
-
-/// Starts a unicast receiver at each member port, for what nobody counts.
-pub(super) fn unicast_receivers(ports: &mut Ports) -> Result<Vec<Job>> {
-    let mut jobs = Vec::new();
-    for at in ports.members.clone() {
-        let words = receiver(ports, at, unicast_target(ports, at), beside(&ports.options.recv_backend));
-        jobs.push(ports.crew.start(at, &words)?);
-    }
-    ports.crew.ready(&jobs)?;
-    Ok(jobs)
+    Ok(Sent {
+        multicast: reports,
+        unicast: unicast.iter().map(|(n, _)| *n).zip(unicast_reports).collect(),
+        share: mix.as_ref().map(Mix::hosts_share),
+        repeats: mix.as_ref().map_or(1, Mix::repeats),
+    })
 }
 
 fn read_all(
     ports: &mut Ports,
     trial: &Trial,
     members: &[Member],
-    multicast: &[Value],
-    unicast: &[(usize, Value)],
+    receivers: &Receivers,
+    sent: &Sent,
 ) -> Result<Seen> {
+    let Sent { multicast, unicast, share, .. } = sent;
     let mut seen = Seen { multicast: read::offered(multicast), ..Seen::default() };
-    if trial.unicast_pps > 0.0 {
+    if let Some(share) = share {
+        let (first, second) = read::classes(seen.multicast, *share);
+        (seen.multicast, seen.unicast) = (first, Some(second));
+    } else if trial.unicast_pps > 0.0 {
         let reports: Vec<Value> = unicast.iter().map(|(_, report)| report.clone()).collect();
         seen.unicast = Some(read::offered(&reports));
     }
@@ -345,8 +361,8 @@ fn read_all(
         });
     }
     // What a stream's sender says of itself is exact; a group that nobody heard of had its even share.
-    let mut sent: Vec<u64> = vec![0; trial.groups as usize];
-    let mut told: Vec<Vec<(std::net::SocketAddr, u64)>> = vec![Vec::new(); trial.groups as usize];
+    let mut numbers: Vec<u64> = vec![0; trial.groups as usize];
+    let mut told: Vec<Vec<((SocketAddr, u64), u64)>> = vec![Vec::new(); trial.groups as usize];
     for (n, member) in members.iter().enumerate() {
         let reports = ports.crew.reports(&member.multicast)?;
         let mut port = PortSeen {
@@ -359,7 +375,7 @@ fn read_all(
             let streams = read::streams(report, is_of_trial);
             let by_group = trial.latency_by_group && member.multicast.len() == trial.groups as usize;
             for stream in &streams {
-                let Some(number) = ports.number_of(stream.group).filter(|n| *n < sent.len()) else {
+                let Some(number) = ports.number_of(stream.group).filter(|n| *n < numbers.len()) else {
                     continue;
                 };
                 read::add(&mut port.groups[number], stream);
@@ -367,29 +383,26 @@ fn read_all(
                     port.groups[number].latency_ns = read::latency(report);
                 }
                 if let Some(count) = stream.sent
-                    && !told[number].iter().any(|(source, _)| *source == stream.source)
+                    && !told[number].iter().any(|(known, _)| *known == (stream.source, stream.id))
                 {
-                    told[number].push((stream.source, count));
+                    told[number].push(((stream.source, stream.id), count));
                 }
             }
-        }
-        if let Some(job) = member.unicast {
-            let reports = ports.crew.reports(&[job])?;
-            let received = reports.iter().flat_map(|r| read::streams(r, |_| true)).map(|s| s.unique).sum();
-            let own: Vec<Value> =
-                unicast.iter().filter(|(to, _)| *to == n).map(|(_, report)| report.clone()).collect();
-            port.unicast = Some((read::offered(&own).frames, received));
-            port.lost_in_host += reports.iter().map(read::lost_in_host).sum::<u64>();
         }
         debug_assert_eq!(member.at, ports.members.start + n);
         seen.ports.push(port);
     }
     let even = seen.multicast.frames / u64::from(trial.groups.max(1));
-    for (sent, told) in sent.iter_mut().zip(&told) {
+    let streams = ports.senders.len() * sent.repeats as usize;
+    for (sent, told) in numbers.iter_mut().zip(&told) {
         let sum: u64 = told.iter().map(|(_, count)| count).sum();
         // A sender that was not heard by anybody is in the even share only.
-        *sent = if told.len() == ports.senders.len() { sum } else { sum.max(even) };
+        *sent = if told.len() == streams { sum } else { sum.max(even) };
     }
-    seen.sent = sent;
+    let mut reached = std::mem::take(&mut seen.ports);
+    let of_one_stream = seen.unicast.filter(|_| share.is_some());
+    seen.burden = receivers.read(ports, unicast, of_one_stream, &mut reached)?;
+    seen.ports = reached;
+    seen.sent = numbers;
     Ok(seen)
 }

@@ -76,6 +76,7 @@ impl<'a> Bench<'a> {
             groups: measurement.groups,
             multicast_pps,
             unicast_pps: 0.0,
+            interleaved: false,
             duration: self.params.final_trial,
             latency_by_group: false,
         }

@@ -23,16 +23,24 @@ pub(super) fn run(bench: &mut Bench<'_>, measurement: &mut Measurement) -> Resul
     let step = bench.params.step;
     let mut good = 0;
     let mut bad: Option<(u32, String)> = None;
+    // Those that failed one after another since the last that was good.
+    let mut in_a_row: Vec<(u32, String)> = Vec::new();
     let mut doubt = None;
-    let mut next = step.min(most);
+    let mut next = bench.params.first_groups.min(most);
     loop {
         let iteration = iteration(bench, measurement, next)?;
         if bench.stop.is_requested() {
             break;
         }
         match iteration {
-            Iteration::Good => good = next,
-            Iteration::Bad(why) => bad = Some((next, why)),
+            Iteration::Good => {
+                good = next;
+                in_a_row.clear();
+            }
+            Iteration::Bad(why) => {
+                in_a_row.push((next, why.clone()));
+                bad = Some((next, why));
+            }
             Iteration::Unknown(why) => {
                 doubt = Some(why);
                 break;
@@ -45,18 +53,37 @@ pub(super) fn run(bench: &mut Bench<'_>, measurement: &mut Measurement) -> Resul
             Some((bad, _)) => good.midpoint(bad),
         };
     }
+    let mut broken = None;
+    // More than one in a row: what was good before has to be good still, or the device has not got over the first of them.
+    if let [(first, why), _, ..] = &in_a_row[..]
+        && doubt.is_none()
+        && !bench.stop.is_requested()
+    {
+        if good == 0 {
+            broken = Some(format!("whether it held some before {first} were tried is not known"));
+        } else if let Iteration::Bad(still) = iteration(bench, measurement, good)? {
+            broken = Some(format!(
+                "what lies between them is not known: the device did not get over {first} groups, and of {good} {still}; set it back, and begin at \
+                 {good} with a smaller step"
+            ));
+            bad = Some((*first, why.clone()));
+        }
+    }
     let bound = match (&doubt, &bad) {
         _ if bench.stop.is_requested() => Bound::Unsettled,
         (Some(_), _) => Bound::Sender,
         (None, Some(_)) => Bound::Device,
         (None, None) => Bound::Range,
     };
-    measurement.capacity = Some(Capacity { groups: good, bound });
+    measurement.capacity =
+        Some(Capacity { groups: good, failed: bad.as_ref().map(|(groups, _)| *groups), bound });
     bench.capacity = Some(bench.capacity.map_or(good, |known| known.min(good)));
     // The device has to hold what the other tests use.
     let needed = bench.params.groups.iter().copied().max().unwrap_or(1).min(most);
-    let why = bad.map(|(_, why)| why).or(doubt).map_or(String::new(), |why| format!(" ({why})"));
-    let text = format!("{good} groups; {}{why}", bound_in_words(bound));
+    let why = bad.map(|(groups, why)| format!("of {groups} groups {why}")).or(doubt);
+    let why = why.map_or(String::new(), |why| format!(" ({why})"));
+    let broken = broken.map_or(String::new(), |broken| format!("; {broken}"));
+    let text = format!("{good} groups; {}{why}{broken}", bound_in_words(bound));
     let (outcome, text) = match bound {
         _ if good >= needed => (Outcome::Pass, text),
         Bound::Device => (Outcome::Fail, format!("{text}; {needed} were asked for")),
@@ -81,7 +108,7 @@ fn iteration(bench: &mut Bench<'_>, measurement: &mut Measurement, groups: u32) 
         ..bench.plain(measurement, load)
     };
     let each = trial.duration + bench.overhead();
-    let more = each * (measurement.groups - groups).div_ceil(bench.params.step).min(20);
+    let more = each * measurement.groups.saturating_sub(groups).div_ceil(bench.params.step).min(20);
     for _ in 0..2 {
         let mut report = bench.trial(&trial, Purpose::Search, more)?;
         let found = look(bench, &mut report);

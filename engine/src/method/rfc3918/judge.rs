@@ -27,6 +27,7 @@ pub fn judge(
         validity: Validity::Valid,
         reasons: Vec::new(),
         leaked: seen.leaked,
+        burden: seen.burden.map(|(sent, received)| UnicastReport { sent, received }),
         ports,
     };
     let doubts = doubts(trial, seen, &report, tolerance);
@@ -194,6 +195,7 @@ mod tests {
             groups: 4,
             multicast_pps: 4000.0,
             unicast_pps: 0.0,
+            interleaved: false,
             duration: Duration::from_secs(1),
             latency_by_group: false,
         }

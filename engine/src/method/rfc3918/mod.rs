@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use super::bed::Bed;
 use crate::control::Stop;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::report::{Outcome, Warning};
 use bench::Bench;
 pub use params::{Params, Test, Tolerance};
@@ -98,7 +98,12 @@ pub fn run(
         let result = run_test(&mut bench, test, &mut measured.measurements);
         measured.outcome = worst(measured.measurements.iter().map(|m| m.outcome));
         report.tests.push(measured);
-        if let Err(error) = result {
+        if let Err(mut error) = result {
+            // What went well before is no wrong argument: an interface may have gone away.
+            let began = report.tests.iter().flat_map(|test| &test.measurements).any(|m| m.has_figures());
+            if began && error.kind == Kind::Usage {
+                error.kind = Kind::Failed;
+            }
             failure = Some(error);
         }
         if failure.is_some() || stop.is_requested() {
@@ -166,6 +171,11 @@ impl Measurement {
         }
     }
 
+    /// Whether anything was measured.
+    fn has_figures(&self) -> bool {
+        !self.trials.is_empty() || !self.delays.is_empty()
+    }
+
     fn conclude(&mut self, outcome: Outcome, why: String) {
         (self.outcome, self.why) = (outcome, why);
     }
@@ -206,6 +216,7 @@ fn describe(params: &Params) -> Value {
         "leave_tolerance_ns": tolerance.leave.map(nanos),
         "unicast_percent": params.unicast_percent,
         "step": params.step,
+        "first_groups": params.first_groups,
         "most_groups": params.most_groups,
         "patience_ns": nanos(params.patience),
     }))

@@ -9,6 +9,8 @@ use serde::{Serialize, Serializer};
 
 use super::super::search::Limits;
 use crate::error::{Error, Result};
+use crate::method::bed::mix;
+use crate::profile::mix::Mix;
 use crate::profile::rate::Rate;
 use crate::profile::size::{Framing, SizeList, Sizes};
 
@@ -169,6 +171,8 @@ pub struct Params {
     pub unicast_percent: f64,
     /// Groups that are added from one iteration to the next, in the matrix (RFC 3918 §4.2: 10) and for the capacity.
     pub step: u32,
+    /// Groups of the capacity's first iteration.
+    pub first_groups: u32,
     /// Where the capacity's iterations end.
     pub most_groups: u32,
     /// How long a first or a last frame is waited for after a join or leave.
@@ -195,6 +199,7 @@ impl Default for Params {
             tolerance: Tolerance::default(),
             unicast_percent: 50.0,
             step: 10,
+            first_groups: 10,
             most_groups: 1000,
             patience: Duration::from_secs(10),
             ipv6: false,
@@ -218,7 +223,7 @@ impl Params {
                 "name at least one test, one frame size and one number of groups",
             );
         }
-        if self.groups.contains(&0) || self.step == 0 || self.most_groups == 0 {
+        if self.groups.contains(&0) || self.step == 0 || self.first_groups == 0 || self.most_groups == 0 {
             return wrong("no groups to test with", "at least 1");
         }
         if self.trial.is_zero() || self.final_trial.is_zero() || self.patience.is_zero() {
@@ -268,6 +273,11 @@ impl Params {
             Error::usage("rate max: a load that is searched or kept has to be a number")
                 .fix("name it, as 14.88Mpps or 10GL1")
         })
+    }
+
+    /// The order of multicast and unicast frames that are of one stream.
+    pub(crate) fn mix(&self, groups: u32, ports: usize) -> Mix {
+        mix(groups, ports, self.unicast_percent)
     }
 
     /// The load of unicast frames beside a multicast load, so that they are the share of all that was asked for.

@@ -152,6 +152,9 @@ pub struct Latency {
 pub struct Capacity {
     /// Groups of the last iteration in which at least one frame of each came to each member port, and nothing where it should not.
     pub groups: u32,
+    /// The lowest number that is not forwarded; more than one above `groups` where the device did not get over a number that was too high.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<u32>,
     /// `device`: more are not forwarded; `range`: more were not tried; `sender`, `unsettled`: more could not be told.
     pub bound: Bound,
 }
@@ -248,6 +251,9 @@ pub struct TrialReport {
     /// Frames of the groups at the port that did not join.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leaked: Option<u64>,
+    /// Unicast frames of all burdening ports to each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burden: Option<UnicastReport>,
     /// Each member port.
     pub ports: Vec<PortReport>,
 }
@@ -293,7 +299,7 @@ pub struct PortReport {
     pub groups: Vec<GroupReport>,
 }
 
-/// Unicast frames to one port.
+/// Unicast frames to one port, or of all burdening ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct UnicastReport {
     /// Sent to it.

@@ -189,8 +189,26 @@ fn a_group_limit_is_found_exactly() {
         let report = bench(&device, &Params { groups: vec![64], ..params(&[Test::Capacity]) });
         let measurement = &report.tests[0].measurements[0];
         let capacity = measurement.capacity.as_ref().unwrap();
-        assert_eq!((capacity.groups, capacity.bound), (limit, Bound::Device), "{}", measurement.why);
+        assert_eq!((capacity.groups, capacity.failed), (limit, Some(limit + 1)), "{}", measurement.why);
         assert_eq!(report.outcome, if limit < 64 { Outcome::Fail } else { Outcome::Pass });
+    }
+}
+
+#[test]
+fn a_device_that_does_not_get_over_too_many_groups_is_told() {
+    let device = Device { gives_up_above: 64, ..good() };
+    // (first, step): what is known in the end.
+    for (first, step, groups, failed) in [(60, 1, 64, 65), (64, 16, 64, 80), (40, 40, 40, 80), (100, 1, 0, 1)]
+    {
+        let params = Params { groups: vec![64], first_groups: first, step, ..params(&[Test::Capacity]) };
+        let report = bench(&device, &params);
+        let measurement = &report.tests[0].measurements[0];
+        let capacity = measurement.capacity.as_ref().unwrap();
+        assert_eq!((capacity.groups, capacity.failed), (groups, Some(failed)), "{}", measurement.why);
+        assert_eq!(capacity.bound, Bound::Device);
+        let told = ["did not get over 80 groups", "before 100 were tried is not known"];
+        assert_eq!(told.iter().any(|words| measurement.why.contains(words)), step != 1 || first == 100);
+        assert_eq!(report.outcome, if groups < 64 { Outcome::Fail } else { Outcome::Pass });
     }
 }
 

@@ -12,12 +12,14 @@ use crate::report::Outcome;
 /// Searches the throughput; with `mixed`, of multicast and unicast frames whose ratio stays the same.
 pub(super) fn run(bench: &mut Bench<'_>, measurement: &mut Measurement, mixed: bool) -> Result<()> {
     let (frame_bytes, groups) = (measurement.frame_bytes, measurement.groups);
-    let share = if mixed { bench.params.unicast_percent / 100.0 } else { 0.0 };
+    // What the order of frames comes to: every group has as many as another, and every port.
+    let share = if mixed { bench.params.mix(groups, bench.layout.members.len()).hosts_share() } else { 0.0 };
     let make = |load: f64, duration| Trial {
         frame_bytes,
         groups,
         multicast_pps: load * (1.0 - share),
         unicast_pps: load * share,
+        interleaved: mixed,
         duration,
         latency_by_group: false,
     };

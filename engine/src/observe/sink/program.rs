@@ -16,7 +16,7 @@ use crate::drops::object::{Borrowed, explain, map};
 use crate::error::{Error, Result};
 use crate::host::nic::Nic;
 use crate::queue::afxdp::steer::{
-    Rule, SteerCount, counts_of, is_final, load_selecting, map_mut, reason_of, refused,
+    Rule, Stamps, SteerCount, counts_of, is_final, load_selecting, map_mut, reason_of, refused,
 };
 use crate::queue::spec::Interface;
 
@@ -101,7 +101,7 @@ impl Program {
             ("SINK_STREAMS", STREAMS),
             ("SINK_WINDOWS", STREAMS),
         ];
-        let ebpf = load_selecting(what, rules, &sizes, false)?;
+        let ebpf = load_selecting(what, rules, &sizes, Stamps::None)?;
         let mut program = Self { ebpf, place: Place::Tc, why: String::new() };
         program.set_ready(u64::MAX)?;
         program.xdp()?.load().map_err(|error| explain(what, &error, CAPABILITIES))?;

@@ -40,6 +40,7 @@
 //! are calls into C that cannot be inlined. It always makes all four rings, so the ones that a direction does not need have one slot. Which packets reach an RX socket is the
 //! XDP program's decision, not this module's.
 
+mod bound;
 mod last;
 pub mod ntuple;
 pub mod raw;

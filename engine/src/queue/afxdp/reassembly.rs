@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::AfxdpRx;
 use crate::error::{Error, Result};
 use crate::queue::socket::ReassembledRx;
-use crate::queue::{QueueError, QueueLoss, Receive, Sink, Wait};
+use crate::queue::{QueueError, QueueLoss, Receive, Sink, StampCounts, Wait};
 
 /// Batches of frames between two looks for the other packets, when frames keep coming: a look is a system call.
 const BATCHES: u32 = 32;
@@ -59,8 +59,10 @@ impl Receive for ReassemblingRx {
         Ok(whole + others)
     }
 
-    fn unstamped(&self) -> u64 {
-        self.frames.unstamped() + self.reassembled.as_ref().map_or(0, ReassembledRx::unstamped)
+    fn stamps(&self) -> StampCounts {
+        let mut stamps = self.frames.stamps();
+        stamps.add(self.reassembled.as_ref().map(ReassembledRx::stamps).unwrap_or_default());
+        stamps
     }
 
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::last::{LONGEST, Last, NextFrame};
@@ -13,10 +14,11 @@ use super::{Granted, Kernel};
 use wirerate_ebpf_types::steer::Stamp;
 
 use crate::clock;
+use crate::clock::device::Shared;
 use crate::error::{Error, Result};
 use crate::packet::ethernet::{HEADER_LEN, TAG_LEN};
 use crate::queue::ring::{Consumer, Desc, Producer, Relay};
-use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
+use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, StampCounts, Wait};
 use crate::sys::xsk::Which;
 
 /// Slots of the fill ring for each frame: the kernel shows a packet before it says that it has read the fill ring for it
@@ -38,8 +40,10 @@ pub struct FrameRx<K> {
     last: Last,
     /// Frames that hold no UDP datagram.
     ignored: u64,
-    /// `Some` where the program stamps frames: how many came without.
-    unstamped: Option<u64>,
+    /// `Some` where the program stamps frames: who did.
+    stamps: Option<StampCounts>,
+    /// The clock by which the NIC does, where the program asks for it.
+    nic: Option<Arc<Shared>>,
 }
 
 impl FrameRx<Socket> {
@@ -66,7 +70,8 @@ impl FrameRx<Socket> {
         let ring = socket.map_packets(Which::Rx)?.consumer();
         let fill = socket.map_addresses(Which::Fill)?.producer();
         let mut rx = Self::new(socket, ring, fill, memory.frames);
-        rx.unstamped = spec.tuning.kernel_stamps.then_some(0);
+        rx.stamps = spec.tuning.kernel_stamps.then(StampCounts::default);
+        rx.nic.clone_from(&spec.nic_clock);
         rx.kernel.wake_rx().map_err(|e| {
             Error::failed(format!("{} queue {}: the driver cannot receive", interface.name, spec.queue))
                 .because(e)
@@ -97,7 +102,17 @@ impl<K: Kernel> FrameRx<K> {
         let frames = Received::lend(frames, |address| fill.write(address));
         fill.commit();
         let beginning = Vec::with_capacity(LONGEST);
-        Self { kernel, ring, fill, frames, beginning, last: Last::default(), ignored: 0, unstamped: None }
+        Self {
+            kernel,
+            ring,
+            fill,
+            frames,
+            beginning,
+            last: Last::default(),
+            ignored: 0,
+            stamps: None,
+            nic: None,
+        }
     }
 
     /// Frames that arrived and hold no UDP datagram: fragments, other protocols, lengths that contradict each other.
@@ -157,6 +172,7 @@ impl<K: Kernel> Receive for FrameRx<K> {
             return Ok(0);
         }
         let now_ns = clock::tai_ns();
+        let line = self.nic.as_deref().map(Shared::line);
         self.last.batch(now_ns);
         // There are enough slots for each frame to be there twice.
         self.fill.reserve(BATCH);
@@ -166,17 +182,27 @@ impl<K: Kernel> Receive for FrameRx<K> {
         let mut arrived = Arrived { rings, frames: self.frames.look() };
         loop {
             // Each frame has a time of its own where the program stamps them, and pieces of a packet have headers in the first only.
-            if self.unstamped.is_none() && self.beginning.is_empty() {
+            if self.stamps.is_none() && self.beginning.is_empty() {
                 self.last.turns(&mut arrived, sink);
             }
             let Some(desc) = arrived.rings.peek() else { break };
             // A packet in several frames has one before the first.
-            if let Some(unstamped) = &mut self.unstamped
+            if let Some(stamps) = &mut self.stamps
                 && self.beginning.is_empty()
             {
-                let stamp = stamp_of(&arrived.frames, desc).filter(|&stamp_ns| stamp_ns <= now_ns);
-                *unstamped += u64::from(stamp.is_none());
-                self.last.batch(stamp.unwrap_or(now_ns));
+                let stamp = stamp_of(&arrived.frames, desc).filter(|stamp| stamp.tai_ns <= now_ns);
+                let seen_ns = stamp.map(|stamp| stamp.tai_ns);
+                let arrived_ns = match line {
+                    Some(line) => {
+                        let nic_ns = stamp.map(|stamp| stamp.nic_ns).filter(|&ns| ns > 0);
+                        stamps.enter(line, nic_ns, seen_ns, now_ns, 1)
+                    }
+                    None => {
+                        stamps.missing += u64::from(seen_ns.is_none());
+                        seen_ns.unwrap_or(now_ns)
+                    }
+                };
+                self.last.batch(arrived_ns);
             }
             let Some(bytes) = arrived.frames.bytes(desc) else {
                 arrived.rings.keep();
@@ -188,7 +214,7 @@ impl<K: Kernel> Receive for FrameRx<K> {
             payloads -= usize::from(delivered != Some(true));
             self.ignored += u64::from(delivered == Some(false));
             arrived.rings.pass_on(desc.address);
-            if self.unstamped.is_none() && self.beginning.is_empty() {
+            if self.stamps.is_none() && self.beginning.is_empty() {
                 self.last.again(&mut arrived, sink);
             }
         }
@@ -202,8 +228,8 @@ impl<K: Kernel> Receive for FrameRx<K> {
         self.kernel.losses(losses);
     }
 
-    fn unstamped(&self) -> u64 {
-        self.unstamped.unwrap_or(0)
+    fn stamps(&self) -> StampCounts {
+        self.stamps.unwrap_or_default()
     }
 }
 
@@ -223,13 +249,12 @@ impl<'a> NextFrame<'a> for Arrived<'a, '_> {
     }
 }
 
-/// The time that the program wrote before a frame, if it did.
+/// The times that the program wrote before a frame, if it did.
 #[inline]
-fn stamp_of(frames: &Look<'_>, desc: Desc) -> Option<u64> {
+fn stamp_of(frames: &Look<'_>, desc: Desc) -> Option<Stamp> {
     const LEN: u32 = size_of::<Stamp>() as u32;
     let before = Desc { address: desc.address.checked_sub(LEN.into())?, len: LEN, ..desc };
     let bytes: &[u8; LEN as usize] = frames.bytes(before)?.first_chunk()?;
-    let (tai_ns, mark) = bytes.split_at(8);
-    let number = |half: &[u8]| half.first_chunk().map(|b| u64::from_ne_bytes(*b));
-    Stamp { tai_ns: number(tai_ns)?, mark: number(mark)? }.time()
+    let number = |at: usize| bytes[at..].first_chunk().map(|b| u64::from_ne_bytes(*b));
+    Some(Stamp { tai_ns: number(0)?, nic_ns: number(8)?, mark: number(16)? }).filter(Stamp::is_one)
 }

@@ -14,6 +14,7 @@ use aya::{Ebpf, EbpfLoader};
 use wirerate_ebpf_types::steer::{ANY_SOURCE, Address, DATAGRAMS, FRAGMENTS, RuleKey};
 pub use wirerate_ebpf_types::steer::{QUEUES, Verdict};
 
+use super::bound::Bound;
 use crate::drops::maps;
 use crate::drops::object::{Borrowed, OBJECT, allow_locked_memory, explain, map, system_reason};
 use crate::error::{Error, Result};
@@ -38,6 +39,17 @@ impl From<&Target> for Rule {
     fn from(target: &Target) -> Self {
         Self { destination: target.destination, source: target.source }
     }
+}
+
+/// Which times stand before the packets that go to a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stamps {
+    /// None.
+    None,
+    /// That at which the program saw them.
+    Program,
+    /// And that of the NIC: only for a program that is loaded bound to its device.
+    Nic,
 }
 
 /// Where the program runs.
@@ -65,6 +77,8 @@ pub struct SteerCount {
 /// The program on an interface; dropping it, or the end of the process however it comes, detaches it.
 #[derive(Debug)]
 pub struct Steer {
+    /// The program, where it is bound to its device; that of `ebpf` is not loaded then.
+    bound: Option<Bound>,
     ebpf: Ebpf,
     mode: Mode,
     why: Option<String>,
@@ -105,7 +119,18 @@ impl Steer {
             return Err(Error::environment("--timestamps kernel: this kernel is too old for afxdp")
                 .fix("use Linux 6.1 or newer, or --backend uring"));
         }
-        Self::load_with(rules, true)?.on(interface)
+        Self::load_with(rules, Stamps::Program)?.on(interface)
+    }
+
+    /// As [`attach_stamping`](Self::attach_stamping); the NIC's own time stands there, too, where its driver knows it. In the driver only, and no
+    /// [`dry_run`](Self::dry_run).
+    ///
+    /// # Errors
+    /// As [`attach_stamping`](Self::attach_stamping), and Environment where the kernel or the driver has no such programs (Linux 6.3).
+    pub fn attach_asking_nic(interface: &Interface, rules: &[Rule]) -> Result<Self> {
+        let ebpf = load_selecting("loading the XDP program", rules, &[], Stamps::Nic)?;
+        let bound = Some(Bound::attach(&ebpf, interface)?);
+        Ok(Self { bound, ebpf, mode: Mode::Native, why: None })
     }
 
     fn on(self, interface: &Interface) -> Result<Self> {
@@ -126,21 +151,26 @@ impl Steer {
     /// # Errors
     /// Environment: without CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON, or on a kernel before 5.18.
     pub fn load(rules: &[Rule]) -> Result<Self> {
-        Self::load_with(rules, false)
+        Self::load_with(rules, Stamps::None)
     }
 
-    fn load_with(rules: &[Rule], stamp: bool) -> Result<Self> {
+    fn load_with(rules: &[Rule], stamps: Stamps) -> Result<Self> {
         let what = "loading the XDP program";
-        let mut ebpf = load_selecting(what, rules, &[], stamp)?;
+        let mut ebpf = load_selecting(what, rules, &[], stamps)?;
         let program = program_of(&mut ebpf)?;
         program.load().map_err(|error| explain(what, &error, CAPABILITIES))?;
-        Ok(Self { ebpf, mode: Mode::Native, why: None })
+        Ok(Self { bound: None, ebpf, mode: Mode::Native, why: None })
     }
 
     fn attach_as(&mut self, interface: &Interface, mode: XdpMode) -> std::result::Result<(), ProgramError> {
         let program = self.ebpf.program_mut("steer").ok_or(ProgramError::NotLoaded)?;
         let program: &mut Xdp = program.try_into()?;
         program.attach_to_if_index(interface.index, mode).map(|_| ())
+    }
+
+    /// Whether it runs bound to its device, and asks the driver for the NIC's time.
+    pub fn asks_nic(&self) -> bool {
+        self.bound.is_some()
     }
 
     /// Where the program runs.
@@ -233,7 +263,7 @@ pub(crate) fn load_selecting(
     what: &str,
     rules: &[Rule],
     sizes: &[(&'static str, u32)],
-    stamp: bool,
+    stamps: Stamps,
 ) -> Result<Ebpf> {
     // Earlier kernels know no multi-buffer programs, and the first of them would leave the program behind.
     if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 18, 0)) {
@@ -242,12 +272,13 @@ pub(crate) fn load_selecting(
     }
     let keys = keys_of(rules);
     let by_source = u32::from(rules.iter().any(|rule| rule.source.is_some()));
-    let stamp = u32::from(stamp);
+    let (stamp, nic) = (u32::from(stamps != Stamps::None), u32::from(stamps == Stamps::Nic));
     allow_locked_memory();
     let mut loader = EbpfLoader::new();
     loader
         .override_global("STEER_BY_SOURCE", &by_source, true)
         .override_global("STEER_STAMP", &stamp, true)
+        .override_global("STEER_NIC", &nic, true)
         .map_max_entries("STEER_RULES", u32::try_from(keys.len().max(1)).unwrap_or(u32::MAX))
         .map_max_entries("DROP_COUNTS", 1);
     for &(map, entries) in sizes {

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::multicast::memberships::Memberships;
 use crate::packet::probe::{Kind, Probe};
 use crate::profile::segments::Segments;
-use crate::queue::{QueueError, QueueLoss, RxMeta, RxSpec, Sink};
+use crate::queue::{QueueError, QueueLoss, RxMeta, RxSpec, Sink, StampCounts};
 use crate::target::Target;
 
 /// Datagrams taken from a socket at once, and sockets looked at.
@@ -51,7 +51,7 @@ struct Bound {
     socket: Socket,
     addressing: Addressing,
     drops: SocketDrops,
-    unstamped: u64,
+    stamps: StampCounts,
     /// Memberships that the socket does not hold itself.
     _held: Option<Memberships>,
 }
@@ -89,7 +89,7 @@ impl ReassembledRx {
                 _held: receiver.held,
                 addressing: receiver.addressing,
                 drops: SocketDrops::default(),
-                unstamped: 0,
+                stamps: StampCounts::default(),
             });
         }
         let memory = vec![0; BATCH * BUFFER].into_boxed_slice();
@@ -128,7 +128,7 @@ impl ReassembledRx {
     }
 
     fn take_from<S: Sink>(&mut self, n: usize, sink: &mut S) -> std::result::Result<usize, QueueError> {
-        let Bound { socket, addressing, unstamped, .. } = &mut self.sockets[n];
+        let Bound { socket, addressing, stamps, .. } = &mut self.sockets[n];
         let mut names = [[0u8; NAME_LEN]; BATCH];
         let mut controls = [[0u64; CONTROL_LEN / 8]; BATCH];
         // SAFETY: all zeros are valid for both.
@@ -186,13 +186,15 @@ impl ReassembledRx {
                 self.passed += 1;
             }
         }
-        *unstamped += when.unstamped;
+        stamps.add(when.stamps);
         Ok(payloads)
     }
 
-    /// Payloads that came without the kernel's time stamp though it was asked for.
-    pub fn unstamped(&self) -> u64 {
-        self.sockets.iter().map(|bound| bound.unstamped).sum()
+    /// Who stamped the payloads, where stamps were asked for.
+    pub fn stamps(&self) -> StampCounts {
+        let mut sum = StampCounts::default();
+        self.sockets.iter().for_each(|bound| sum.add(bound.stamps));
+        sum
     }
 
     /// Appends what the kernel dropped at these sockets, and what came to them whole.

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::Arc;
 
 use super::groups::Range;
 use crate::clock;
+use crate::clock::device::{Line, Shared};
 use crate::profile::size::Framing;
-use crate::queue::{RxMeta, RxSpec, Sink};
+use crate::queue::{RxMeta, RxSpec, Sink, StampCounts};
 
 /// Of linux/in.h and linux/in6.h; the C library's headers lack them.
 pub(super) const IP_RECVFRAGSIZE: i32 = 25;
@@ -19,7 +21,7 @@ pub(super) const NAME_LEN: usize = size_of::<libc::sockaddr_in6>();
 /// Room for the control messages: IPV6_PKTINFO (16 + 20, aligned), UDP_GRO, IP_RECVFRAGSIZE and SCM_TIMESTAMPING.
 pub(super) const CONTROL_LEN: usize = 40 + 2 * INT_LEN + STAMPS_LEN;
 
-/// Room for SCM_TIMESTAMPING: a header of 16 bytes, and three times of 16, of which the first is the kernel's
+/// Room for SCM_TIMESTAMPING: a header of 16 bytes, and three times of 16, of which the first is the kernel's and the last the NIC's
 /// (Documentation/networking/timestamping.rst).
 const STAMPS_LEN: usize = 64;
 
@@ -27,7 +29,7 @@ const STAMPS_LEN: usize = 64;
 const INT_LEN: usize = 24;
 
 /// What the datagrams of one socket have in common.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Addressing {
     destination: SocketAddr,
     overhead: u16,
@@ -35,6 +37,8 @@ pub(super) struct Addressing {
     gro: bool,
     /// Whether the kernel stamps them.
     stamped: bool,
+    /// The clock by which the NIC does.
+    nic: Option<Arc<Shared>>,
     /// Whether the kernel tells where each was sent to.
     told: bool,
     /// What is wanted of them, where others come, too.
@@ -48,33 +52,37 @@ pub(super) struct Taken {
     now_ns: u64,
     /// What the kernel's stamps, which are of CLOCK_REALTIME, lack to CLOCK_TAI; `None` where there are none.
     tai_minus_utc_ns: Option<i64>,
-    /// Payloads without a stamp.
-    pub(super) unstamped: u64,
+    /// What the NIC's stamps are on CLOCK_TAI, where they are wanted.
+    nic: Option<Line>,
+    /// Payloads by who stamped them.
+    pub(super) stamps: StampCounts,
 }
 
 impl Taken {
-    /// When a buffer of `count` datagrams with this stamp arrived.
+    /// When a buffer of `count` datagrams with these stamps arrived.
     #[inline]
-    fn arrived(&mut self, stamp_ns: Option<u64>, count: usize) -> u64 {
+    fn arrived(&mut self, told: &Told, count: usize) -> u64 {
         let Some(offset_ns) = self.tai_minus_utc_ns else { return self.now_ns };
-        match stamp_ns {
-            // Later than now it can be only when the clock was set in between.
-            Some(stamp_ns) => stamp_ns.saturating_add_signed(offset_ns).min(self.now_ns),
-            None => {
-                self.unstamped += count as u64;
-                self.now_ns
-            }
+        // Later than now it can be only when the clock was set in between.
+        let kernel_ns =
+            told.stamp_ns.map(|stamp_ns| stamp_ns.saturating_add_signed(offset_ns).min(self.now_ns));
+        if let Some(line) = self.nic {
+            return self.stamps.enter(line, told.nic_ns, kernel_ns, self.now_ns, count as u64);
         }
+        kernel_ns.unwrap_or_else(|| {
+            self.stamps.missing += count as u64;
+            self.now_ns
+        })
     }
 }
 
 impl Addressing {
-    /// For a socket bound to `destination`, with UDP_GRO or without, with the kernel's time stamps or without.
-    pub(super) fn new(destination: SocketAddr, gro: bool, stamped: bool) -> Self {
+    /// For a socket bound to `destination`, with UDP_GRO or without, with the kernel's time stamps or without, and with those of the NIC by a clock.
+    pub(super) fn new(destination: SocketAddr, gro: bool, stamped: bool, nic: Option<Arc<Shared>>) -> Self {
         // Ethernet 14, IP without options, UDP 8, FCS 4. The socket sees no frames; the kernel takes VLAN tags off.
         let ip = if destination.is_ipv6() { 40 } else { 20 };
         let told = destination.ip().is_unspecified();
-        Self { destination, overhead: 14 + ip + 8 + 4, gro, stamped, told, wanted: None }
+        Self { destination, overhead: 14 + ip + 8 + 4, gro, stamped, nic, told, wanted: None }
     }
 
     /// The same for a socket that is bound to no address, and of whose datagrams only these are wanted.
@@ -101,7 +109,8 @@ impl Addressing {
     #[inline]
     pub(super) fn taken(&self) -> Taken {
         let tai_minus_utc_ns = self.stamped.then(clock::tai_minus_utc_ns);
-        Taken { now_ns: clock::tai_ns(), tai_minus_utc_ns, unstamped: 0 }
+        let nic = self.nic.as_deref().map(Shared::line);
+        Taken { now_ns: clock::tai_ns(), tai_minus_utc_ns, nic, stamps: StampCounts::default() }
     }
 
     /// Hands to `sink` a buffer that came with this source address and these control messages, as the kernel wrote them. Returns how
@@ -120,7 +129,7 @@ impl Addressing {
             Some(size) if size < payload.len() => (size, payload.len().div_ceil(size)),
             _ => (payload.len(), 1),
         };
-        let meta = self.meta(name, &told, taken.arrived(told.stamp_ns, count));
+        let meta = self.meta(name, &told, taken.arrived(&told, count));
         if !self.wants(&meta, &told) {
             return 0;
         }
@@ -143,7 +152,7 @@ impl Addressing {
     ) -> bool {
         let told = control_messages(control);
         let Some(mtu) = told.fragment else { return false };
-        let arrived_ns = taken.arrived(told.stamp_ns, 1);
+        let arrived_ns = taken.arrived(&told, 1);
         self.reassembled(sink, self.meta(name, &told, arrived_ns), payload, mtu);
         true
     }
@@ -224,6 +233,8 @@ struct Told {
     fragment: Option<u32>,
     /// Of SCM_TIMESTAMPING: CLOCK_REALTIME in ns when the kernel took it from the driver; never 0.
     stamp_ns: Option<u64>,
+    /// Of SCM_TIMESTAMPING: the NIC's own clock in ns when it had it; never 0.
+    nic_ns: Option<u64>,
 }
 
 #[inline]
@@ -252,6 +263,7 @@ fn control_messages(mut control: &[u8]) -> Told {
             }
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
                 told.stamp_ns = timespec_ns(data).filter(|&ns| ns > 0);
+                told.nic_ns = data.get(32..).and_then(timespec_ns).filter(|&ns| ns > 0);
             }
             _ => {}
         }
@@ -283,6 +295,7 @@ pub(super) fn next_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::device::{Comparison, Follower};
 
     #[test]
     fn addresses_as_the_kernel_writes_them() {
@@ -321,26 +334,64 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_stamp_is_the_first_of_three_times_and_not_later_than_the_hand_over() {
+    /// SCM_TIMESTAMPING with a time of the kernel, an unused one, and one of the NIC, in seconds and ns each.
+    fn stamps(times: [i64; 6]) -> Vec<u8> {
         let mut message = vec![];
         message.extend(64usize.to_ne_bytes());
         message.extend(libc::SOL_SOCKET.to_ne_bytes());
         message.extend(libc::SCM_TIMESTAMPING.to_ne_bytes());
-        for time in [1i64, 7, 0, 0, 0, 0] {
-            message.extend(time.to_ne_bytes());
-        }
-        let told = control_messages(&message);
+        times.iter().for_each(|time| message.extend(time.to_ne_bytes()));
+        message
+    }
+
+    const NOW: Taken = Taken {
+        now_ns: 3_000_000_000,
+        tai_minus_utc_ns: Some(1_000_000_000),
+        nic: None,
+        stamps: StampCounts { nic: 0, kernel: 0, missing: 0, implausible: 0 },
+    };
+
+    #[test]
+    fn a_stamp_is_the_first_of_three_times_and_not_later_than_the_hand_over() {
+        let told = control_messages(&stamps([1, 7, 0, 0, 0, 0]));
         assert_eq!(told, Told { stamp_ns: Some(1_000_000_007), ..Told::default() });
-        let mut taken = Taken { now_ns: 3_000_000_000, tai_minus_utc_ns: Some(1_000_000_000), unstamped: 0 };
-        assert_eq!(taken.arrived(told.stamp_ns, 1), 2_000_000_007);
-        assert_eq!(taken.arrived(Some(2_500_000_000), 1), 3_000_000_000, "the clock was set back");
-        assert_eq!((taken.arrived(None, 5), taken.unstamped), (3_000_000_000, 5));
+        let mut taken = NOW;
+        assert_eq!(taken.arrived(&told, 1), 2_000_000_007);
+        let late = Told { stamp_ns: Some(2_500_000_000), ..told };
+        assert_eq!(taken.arrived(&late, 1), 3_000_000_000, "the clock was set back");
+        assert_eq!((taken.arrived(&Told::default(), 5), taken.stamps.missing), (3_000_000_000, 5));
         // None was asked for.
-        let mut taken = Taken { tai_minus_utc_ns: None, unstamped: 0, ..taken };
-        assert_eq!((taken.arrived(None, 5), taken.unstamped), (3_000_000_000, 0));
-        message[16..32].fill(0);
-        assert_eq!(control_messages(&message), Told::default(), "the driver's came first, or none");
+        let mut taken = Taken { tai_minus_utc_ns: None, ..NOW };
+        assert_eq!((taken.arrived(&Told::default(), 5), taken.stamps.missing), (3_000_000_000, 0));
+        assert_eq!(control_messages(&stamps([0; 6])), Told::default(), "the driver's came first, or none");
+    }
+
+    #[test]
+    fn a_stamp_of_the_nic_is_the_third_and_counts_where_the_kernels_does_not_contradict_it() {
+        let told = control_messages(&stamps([1, 500, 0, 0, 70, 3]));
+        let both = Told { stamp_ns: Some(1_000_000_500), nic_ns: Some(70_000_000_003), ..Told::default() };
+        assert_eq!(told, both);
+        let alone = control_messages(&stamps([0, 0, 0, 0, 70, 3]));
+        assert_eq!(alone, Told { stamp_ns: None, ..both });
+        // The NIC's clock is 68 s ahead of CLOCK_TAI, and goes as fast.
+        let at = |n: u64| Comparison { device_ns: 68_000_000_000 + n, tai_ns: n, error_ns: 40 };
+        let line = Follower::begin(at(1_000_000_000), at(1_100_000_000)).unwrap().line();
+        let mut taken = Taken { nic: Some(line), ..NOW };
+        let mut arrived = |told: &Told, expected: u64, counts: [u64; 4]| {
+            assert_eq!(taken.arrived(told, 2), expected, "{told:?}");
+            let StampCounts { nic, kernel, missing, implausible } = taken.stamps;
+            assert_eq!([nic, kernel, missing, implausible], counts, "{told:?}");
+        };
+        arrived(&both, 2_000_000_003, [2, 0, 0, 0]);
+        // Its clock is not known better than that.
+        arrived(&Told { nic_ns: Some(70_000_000_540), ..both }, 2_000_000_500, [4, 0, 0, 0]);
+        arrived(&Told { nic_ns: None, ..both }, 2_000_000_500, [4, 2, 0, 0]);
+        arrived(&Told::default(), 3_000_000_000, [4, 2, 2, 0]);
+        // The clock was set: a second ahead, and three back.
+        arrived(&Told { nic_ns: Some(71_000_000_003), ..both }, 2_000_000_500, [4, 4, 2, 2]);
+        arrived(&Told { nic_ns: Some(68_000_000_003), ..both }, 2_000_000_500, [4, 6, 2, 4]);
+        arrived(&Told { nic_ns: Some(u64::MAX), ..Told::default() }, 3_000_000_000, [4, 6, 4, 6]);
+        arrived(&alone, 2_000_000_003, [6, 6, 4, 6]);
     }
 
     #[test]

@@ -249,11 +249,15 @@ pub(super) fn receiver(spec: &RxSpec, buffer: usize) -> Result<Receiver> {
         if ipv6 { (libc::IPPROTO_IPV6, IPV6_RECVFRAGSIZE) } else { (libc::IPPROTO_IP, IP_RECVFRAGSIZE) };
     sys::socket::set_int(socket.as_fd(), level, name, 1).map_err(|e| failed("IP_RECVFRAGSIZE", e))?;
     if spec.tuning.kernel_stamps {
-        stamp(&socket).map_err(|e| failed("SO_TIMESTAMPING", e))?;
+        stamp(&socket, spec.nic_clock.is_some()).map_err(|e| failed("SO_TIMESTAMPING", e))?;
     }
     // Joined before it is bound: what arrives in between is what is wanted, and nothing else is let in.
-    let mut addressing =
-        Addressing::new(destination, wanted && gro_refused.is_none(), spec.tuning.kernel_stamps);
+    let mut addressing = Addressing::new(
+        destination,
+        wanted && gro_refused.is_none(),
+        spec.tuning.kernel_stamps,
+        spec.nic_clock.clone(),
+    );
     let mut held = None;
     if many {
         let (memberships, range) = groups::join(spec, bound)?;
@@ -266,9 +270,12 @@ pub(super) fn receiver(spec: &RxSpec, buffer: usize) -> Result<Receiver> {
     Ok(Receiver { socket, addressing, gro_refused, granted, held })
 }
 
-/// Has the kernel stamp what arrives.
-fn stamp(socket: &Socket) -> io::Result<()> {
-    let flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+/// Has the kernel stamp what arrives, and hand on the stamp of the NIC, too, where that is wanted and there is one.
+fn stamp(socket: &Socket, nic: bool) -> io::Result<()> {
+    let mut flags = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+    if nic {
+        flags |= libc::SOF_TIMESTAMPING_RX_HARDWARE | libc::SOF_TIMESTAMPING_RAW_HARDWARE;
+    }
     sys::socket::set_int(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags.cast_signed())?;
     // The kernel begins to stamp in a work queue, a moment later.
     thread::sleep(STAMPS_BEGIN);

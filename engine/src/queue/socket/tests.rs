@@ -53,6 +53,7 @@ fn rx_spec(target: &str, interface: Option<Interface>) -> RxSpec {
         groups: 1,
         max_payload: 1000,
         segments: Segments::Auto,
+        nic_clock: None,
         tuning: Tuning::default(),
     }
 }

@@ -20,7 +20,7 @@ use crate::queue::socket::slots::stride;
 use crate::queue::socket::spin::Spin;
 use crate::queue::socket::{BATCH, SocketDrops};
 use crate::queue::spec::Interface;
-use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
+use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, StampCounts, Wait};
 
 /// Bytes taken at once at most: what a CPU's second-level cache keeps until they are looked at.
 const HOT_BYTES: usize = 256 << 10;
@@ -49,7 +49,7 @@ pub struct MmsgRx {
     stride: usize,
     /// Messages to ask for: fewer when they are long.
     ask: usize,
-    unstamped: u64,
+    stamps: StampCounts,
     spin: Spin,
     polled: Option<Polled>,
     memory: Box<[u8]>,
@@ -94,7 +94,7 @@ impl MmsgRx {
             _held: receiver.held,
             stride,
             ask: BATCH,
-            unstamped: 0,
+            stamps: StampCounts::default(),
             spin: Spin::default(),
             polled,
             memory,
@@ -197,13 +197,13 @@ impl Receive for MmsgRx {
             datagrams += self.addressing.hand_over(sink, name, control, payload, &mut when);
             bytes += payload.len();
         }
-        self.unstamped += when.unstamped;
+        self.stamps.add(when.stamps);
         self.ask = (HOT_BYTES * taken).checked_div(bytes).unwrap_or(BATCH).clamp(1, BATCH);
         Ok(datagrams)
     }
 
-    fn unstamped(&self) -> u64 {
-        self.unstamped
+    fn stamps(&self) -> StampCounts {
+        self.stamps
     }
 
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {

@@ -21,7 +21,7 @@ use crate::queue::socket::received::{Addressing, NAME_LEN, buffer_len};
 use crate::queue::socket::setup;
 use crate::queue::socket::spin::Spin;
 use crate::queue::spec::Interface;
-use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, Wait};
+use crate::queue::{QueueError, QueueLoss, Receive, RxSpec, Sink, StampCounts, Wait};
 
 /// Buffers for a datagram each: enough that the ring seldom runs dry.
 const BUFFERS: u16 = 256;
@@ -63,7 +63,7 @@ pub struct UringRx {
     addressing: Addressing,
     armed: bool,
     ran_dry: u64,
-    unstamped: u64,
+    stamps: StampCounts,
     spin: Spin,
     /// Waits run the driver.
     polls: bool,
@@ -130,7 +130,7 @@ impl UringRx {
             addressing: receiver.addressing,
             armed: false,
             ran_dry: 0,
-            unstamped: 0,
+            stamps: StampCounts::default(),
             spin: Spin::default(),
             polls: polled.is_some(),
             polled,
@@ -276,7 +276,7 @@ impl Receive for UringRx {
             }
         }
         drop(completions);
-        self.unstamped += when.unstamped;
+        self.stamps.add(when.stamps);
         self.give_back(delivered, bytes);
         match broken {
             Some(errno) if taken == 0 => {
@@ -287,8 +287,8 @@ impl Receive for UringRx {
         }
     }
 
-    fn unstamped(&self) -> u64 {
-        self.unstamped
+    fn stamps(&self) -> StampCounts {
+        self.stamps
     }
 
     fn losses(&mut self, losses: &mut Vec<QueueLoss>) {
