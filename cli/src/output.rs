@@ -51,11 +51,15 @@ impl Sink {
     pub fn new(file: Option<&Path>, form: Form, quiet: bool) -> Result<Self, Error> {
         let result: Box<dyn Write> = match file {
             None => Box::new(anstream::stdout()),
-            Some(path) => Box::new(File::create(path).map_err(|e| {
-                Error::usage(format!("--output {}: cannot be written", path.display()))
-                    .because(e)
-                    .fix("name a file that this user may write, in a directory that exists")
-            })?),
+            Some(path) => {
+                let file = File::create(path).map_err(|e| {
+                    Error::usage(format!("--output {}: cannot be written", path.display()))
+                        .because(e)
+                        .fix("name a file that this user may write, in a directory that exists")
+                })?;
+                // Without colours, wherever standard output goes.
+                Box::new(anstream::AutoStream::never(file))
+            }
         };
         Ok(Self { result, form, quiet })
     }

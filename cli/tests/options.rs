@@ -321,4 +321,14 @@ fn the_result_goes_to_a_file_when_asked() {
     let report: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!((&report["schema"], &report["rx"]["unique"]), (&json!("wirerate.report/1"), &json!(40)));
     assert_eq!(report["config"]["target"], TARGET);
+
+    let path = directory.path().join("result.txt");
+    let path = path.to_str().unwrap();
+    let wanted = ["--expect-loss-below", "1%", "--output", path];
+    let running = WithDescriptor::ready_on(&lab.receivers[0], &recv("uring", &wanted));
+    wait_for_member(&lab);
+    send(&lab, "uring", &["--count", "40"]);
+    running.finish();
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains("pass") && !text.contains('\x1b'), "a verdict without colours: {text}");
 }
