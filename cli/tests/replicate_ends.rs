@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use common::memberships::{Said, by_group};
 use common::replicate::replicate;
@@ -141,4 +142,25 @@ fn delays_are_those_that_tshark_reads_from_a_capture_at_the_same_port() {
     assert_eq!(delays["join_ns"]["max"].as_u64(), Some(first - join), "{delays:#}");
     assert_eq!(delays["leave_ns"]["max"].as_u64(), Some(last.saturating_sub(leave)), "{delays:#}");
     assert_eq!(delays["after_leave"].as_u64(), Some(data.iter().filter(|at| **at >= leave).count() as u64));
+}
+
+/// FRR's daemons drop to a user of their own, and so do not die with their parent.
+#[test]
+fn killed_it_leaves_no_daemons() {
+    require_root!();
+    let daemons = || {
+        let output = Command::new("pgrep").args(["-x", "pimd|zebra"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let before = daemons();
+    let arguments = "replicate --device pimd --members 1 --test matrix --quick --groups 1 --rate 100pps --backend mmsg --quiet";
+    let mut child = common::wirerate(&arguments.split(' ').collect::<Vec<_>>())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("both run", || daemons().lines().count() == before.lines().count() + 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("both have ended", || daemons() == before);
 }

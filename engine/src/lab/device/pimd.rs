@@ -18,15 +18,31 @@ use crate::lab::Netns;
 const DAEMONS: &str = "/usr/lib/frr";
 
 /// Starts the daemons with the configuration `$1`, says in which directory, and ends them when its input ends, which it does however this process ends. They drop to a
-/// user of their own, and the kernel forgets then that they were to die with their parent.
+/// user of their own, and the kernel forgets then that they were to die with their parent. The work is done by a child, as the shell itself is killed together with this
+/// process.
 const GUARDIAN: &str = r#"
+exec 3<&0
+(
 dir=$(mktemp -d) || exit
-trap 'kill $pids 2>/dev/null; wait; rm -rf "$dir"' EXIT
+pids=
+end() {
+    if [ -n "$pids" ]; then
+        kill $pids 2>/dev/null
+        (sleep 5; kill -9 $pids) 2>/dev/null &
+        killer=$!
+        wait $pids
+        kill $killer 2>/dev/null
+    fi
+    rm -rf "$dir"
+}
+trap end EXIT
+# Nobody may listen any more when it says where.
+trap '' PIPE
 : > "$dir/zebra.conf"
 printf '%s' "$1" > "$dir/pimd.conf"
 chown -R frr:frr "$dir" || exit
 start() {
-    "$2/$1" -f "$dir/$1.conf" -z "$dir/zserv" -i "$dir/$1.pid" --vty_socket "$dir" -P 0 --log stdout > "$dir/$1.log" 2>&1 &
+    "$2/$1" -f "$dir/$1.conf" -z "$dir/zserv" -i "$dir/$1.pid" --vty_socket "$dir" -P 0 --log stdout > "$dir/$1.log" 2>&1 3<&- &
     pids="$pids $!"
     tries=0
     until [ -S "$dir/$3" ]; do
@@ -42,7 +58,9 @@ start() {
 start zebra "$2" zserv
 start pimd "$2" pimd.vty
 echo "$dir"
-cat > /dev/null
+cat <&3 > /dev/null
+) &
+wait $!
 "#;
 
 pub(super) fn build(members: usize, options: &Options) -> Result<Device> {
