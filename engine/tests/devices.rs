@@ -181,41 +181,41 @@ fn copies_to_members(kind: Kind) {
     for (place, host) in device.receivers().enumerate() {
         let seen = seen(host);
         for (number, group) in GROUPS.into_iter().enumerate() {
-            let wanted = if receivers_of(number).contains(&place) { sent } else { 0 };
+            let wanted = if receivers_of(number).contains(&place) { PACKETS } else { 0 };
             let seen = seen[&IpAddr::from(group)];
             // A macvlan device filters by a hash of the address, and the rest is left to its host.
             assert!(seen == wanted || macvlan && wanted == 0, "{kind}: receiver {place}, {group}: {seen}");
         }
     }
-    witnesses(&device, sent);
+    witnesses(&device);
 
     // Member 0 leaves the first group, member 2 stays; then nobody is left.
     let group = GROUPS[0];
     joined[0].remove(&0);
     device.wait_for(group.into(), &[2]).unwrap();
     sender.send(group, BURST);
-    joined[2].get_mut(&0).unwrap().wait_for(sent + BURST, "the one that stays");
+    joined[2].get_mut(&0).unwrap().wait_for(PACKETS + BURST, "the one that stays");
     joined[2].clear();
     device.wait_for(group.into(), &[]).unwrap();
     sender.send(group, BURST);
     // What was sent later arrives later.
     sender.send(GROUPS[1], BURST);
     for member in [0, 1] {
-        joined[member].get_mut(&1).unwrap().wait_for(sent + BURST, "a group that goes on");
+        joined[member].get_mut(&1).unwrap().wait_for(PACKETS + BURST, "a group that goes on");
     }
     if !macvlan {
         let left: Vec<usize> = device.receivers().map(|host| seen(host)[&IpAddr::from(group)]).collect();
-        assert_eq!(left, [sent, 0, sent + BURST, 0], "{kind}: after the leaves");
+        assert_eq!(left, [PACKETS, 0, PACKETS + BURST, 0], "{kind}: after the leaves");
     }
     if let Some(replicator) = device.replicator() {
         let report = replicator.report().unwrap();
         assert_eq!(report.fate("no-member"), BURST as u64, "{report:?}");
-        assert_eq!(report.fate("replicated"), (3 * sent + 2 * BURST) as u64);
+        assert_eq!(report.fate("replicated"), (3 * PACKETS + 2 * BURST) as u64);
     }
 }
 
 /// What others say of the device's work.
-fn witnesses(device: &Device, sent: usize) {
+fn witnesses(device: &Device) {
     match device.kind {
         Kind::Router | Kind::Pimd => {
             let output = device.middle.command("ip").args(["mroute", "show"]).output().unwrap();
@@ -233,7 +233,7 @@ fn witnesses(device: &Device, sent: usize) {
         Kind::Macvlan => {}
         _ => {
             for (place, host) in device.receivers().enumerate() {
-                let wanted = JOINED.get(place).map_or(0, |groups| groups.len() * sent) as u64;
+                let wanted = JOINED.get(place).map_or(0, |groups| groups.len() * PACKETS) as u64;
                 let left = device.transmitted(host).unwrap();
                 // Queries and neighbour discovery leave by the port, too.
                 assert!((wanted..wanted + 200).contains(&left), "{}: {left} by {}", device.kind, host.port);
@@ -248,11 +248,11 @@ fn witnesses(device: &Device, sent: usize) {
         };
         for (place, host) in device.receivers().enumerate() {
             for (number, group) in GROUPS.into_iter().enumerate() {
-                let wanted = if receivers_of(number).contains(&place) { sent as u64 } else { 0 };
+                let wanted = if receivers_of(number).contains(&place) { PACKETS as u64 } else { 0 };
                 assert_eq!(of(&host.port, group), wanted, "{report:?}");
             }
             let port = report.ports.iter().find(|p| p.interface == host.port).unwrap();
-            let wanted = JOINED.get(place).map_or(0, |groups| groups.len() * sent) as u64;
+            let wanted = JOINED.get(place).map_or(0, |groups| groups.len() * PACKETS) as u64;
             assert_eq!((port.frames, port.refused), (wanted, 0), "{report:?}");
         }
     }
