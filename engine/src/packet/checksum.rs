@@ -1,5 +1,7 @@
 //! The Internet checksum (RFC 1071): ones' complement sums of 16-bit big-endian words.
 
+use std::net::IpAddr;
+
 /// Folds a wide sum of 16-bit words to 16 bits, keeping its value in ones' complement.
 #[inline]
 pub const fn fold(sum: u64) -> u16 {
@@ -24,6 +26,18 @@ pub fn sum(bytes: &[u8]) -> u64 {
         total += u64::from(*odd) << 8;
     }
     total
+}
+
+/// The unfolded sum of the pseudo-header (RFC 768, RFC 8200 §8.1) of `len` bytes of `protocol`.
+pub fn pseudo_sum(source: IpAddr, destination: IpAddr, protocol: u8, len: u32) -> u64 {
+    address_sum(source) + address_sum(destination) + u64::from(protocol) + u64::from(len)
+}
+
+fn address_sum(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(v4) => sum(&v4.octets()),
+        IpAddr::V6(v6) => sum(&v6.octets()),
+    }
 }
 
 /// The checksum field of a header or datagram whose words add up to `sum`.

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use super::checksum::{finish, fold, sum};
+use super::checksum::{finish, fold, pseudo_sum, sum};
 use super::ethernet::{self, Ethernet};
 use super::ip::{self, Ip};
 use super::probe;
@@ -93,7 +93,7 @@ impl Headers {
             header[V4_CHECK].fill(0);
             ip_sum = sum(header);
         }
-        let udp_sum = udp::pseudo_sum(ip.source, ip.destination, 0) + sum(&bytes[udp_at..len]);
+        let udp_sum = pseudo_sum(ip.source, ip.destination, ip::UDP, 0) + sum(&bytes[udp_at..len]);
         // MAX_HEADERS fits a byte.
         Ok(Self { bytes, len: len as u8, ip_at: ip_at as u8, v4, ip_sum, udp_sum })
     }

@@ -80,11 +80,7 @@ pub fn packet(message: &Message, source: Ipv6Addr) -> Result<Vec<u8>> {
 
 /// With the pseudo-header (RFC 8200 §8.1).
 fn sum(source: IpAddr, destination: IpAddr, body: &[u8]) -> u64 {
-    let address = |address: IpAddr| match address {
-        IpAddr::V6(v6) => checksum::sum(&v6.octets()),
-        IpAddr::V4(v4) => checksum::sum(&v4.octets()),
-    };
-    address(source) + address(destination) + body.len() as u64 + u64::from(ICMPV6) + checksum::sum(body)
+    checksum::pseudo_sum(source, destination, ICMPV6, body.len() as u32) + checksum::sum(body)
 }
 
 /// RFC 9777 §5.1.14 and §5.2.13: link-local, or for reports that are sent before there is such an address, unspecified.

@@ -154,22 +154,20 @@ pub fn parse(packet: &[u8]) -> Result<Heard, Unread> {
     Ok(Heard { source: ip.source, destination: ip.destination, message, defects })
 }
 
-/// §4.9: over the message, of a Register over its first eight bytes; with the pseudo-header in IPv6.
+/// §4.9: over the message, of a Register over its first eight bytes.
 fn has_right_checksum(ip: &Ip, kind: u8, body: &[u8]) -> bool {
-    let right = |body: &[u8]| {
-        let pseudo = match (ip.source, ip.destination) {
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                checksum::sum(&source.octets())
-                    + checksum::sum(&destination.octets())
-                    + body.len() as u64
-                    + u64::from(PROTOCOL)
-            }
-            _ => 0,
-        };
-        checksum::fold(pseudo + checksum::sum(body)) == 0xffff
-    };
+    let right = |body: &[u8]| checksum::fold(sum(ip, body)) == 0xffff;
     // A receiver has to take in a Register whose sum is of all of it, too (§4.9.3).
     right(body) || (kind == REGISTER && body.get(..8).is_some_and(right))
+}
+
+/// With the pseudo-header in IPv6 only.
+fn sum(ip: &Ip, body: &[u8]) -> u64 {
+    let pseudo = match ip.source {
+        IpAddr::V6(_) => checksum::pseudo_sum(ip.source, ip.destination, PROTOCOL, body.len() as u32),
+        IpAddr::V4(_) => 0,
+    };
+    pseudo + checksum::sum(body)
 }
 
 fn name(kind: u8) -> &'static str {
@@ -330,15 +328,8 @@ mod tests {
         let destination = if six { IpAddr::from(ROUTERS_V6) } else { ROUTERS_V4.into() };
         let ip =
             Ip { source, destination, dscp: 48, ttl: 1, protocol: PROTOCOL, payload_len: body.len() as u16 };
-        let pseudo = match (source, destination) {
-            (IpAddr::V6(a), IpAddr::V6(b)) => {
-                checksum::sum(&a.octets())
-                    + checksum::sum(&b.octets())
-                    + body.len() as u64
-                    + u64::from(PROTOCOL)
-            }
-            _ => 0,
-        };
+        let pseudo =
+            if six { checksum::pseudo_sum(source, destination, PROTOCOL, body.len() as u32) } else { 0 };
         let check = checksum::finish(pseudo + checksum::sum(&body));
         body[2..4].copy_from_slice(&check.to_be_bytes());
         let mut packet = vec![0; if six { V6_LEN } else { V4_LEN }];

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::checksum::{finish, fold, sum};
+use super::checksum::{finish, fold, pseudo_sum, sum};
 use super::ip;
 
 /// UDP header, bytes.
@@ -48,18 +48,6 @@ impl Udp {
     }
 }
 
-/// The unfolded sum of the pseudo-header.
-pub fn pseudo_sum(source: IpAddr, destination: IpAddr, udp_len: u16) -> u64 {
-    address_sum(source) + address_sum(destination) + u64::from(ip::UDP) + u64::from(udp_len)
-}
-
-fn address_sum(address: IpAddr) -> u64 {
-    match address {
-        IpAddr::V4(v4) => sum(&v4.octets()),
-        IpAddr::V6(v6) => sum(&v6.octets()),
-    }
-}
-
 /// The checksum field of a datagram whose pseudo-header, header and payload add up to `sum`: a computed 0 is sent as 0xffff,
 /// because 0 says that there is none.
 #[inline]
@@ -91,7 +79,7 @@ pub fn verify(source: IpAddr, destination: IpAddr, datagram: &[u8]) -> Checksum 
         // RFC 8200 §8.1: over IPv6 a receiver must discard it.
         return if destination.is_ipv4() { Checksum::Absent } else { Checksum::Bad };
     }
-    let pseudo = pseudo_sum(source, destination, udp.len);
+    let pseudo = pseudo_sum(source, destination, ip::UDP, u32::from(udp.len));
     if fold(pseudo + sum(&datagram[..usize::from(udp.len)])) == 0xffff {
         Checksum::Good
     } else if udp.checksum == fold(pseudo) {
@@ -115,7 +103,7 @@ mod tests {
         let mut bytes = vec![0; HEADER_LEN];
         bytes.extend(payload);
         udp.emit(&mut bytes);
-        udp.checksum = checksum(pseudo_sum(A, B, len) + sum(&bytes));
+        udp.checksum = checksum(pseudo_sum(A, B, ip::UDP, u32::from(len)) + sum(&bytes));
         udp.emit(&mut bytes);
         bytes
     }
@@ -137,7 +125,7 @@ mod tests {
         bytes[9] ^= 1;
         assert_eq!(verify(A, B, &bytes), Checksum::Bad);
         let len = bytes.len() as u16;
-        bytes[6..8].copy_from_slice(&fold(pseudo_sum(A, B, len)).to_be_bytes());
+        bytes[6..8].copy_from_slice(&fold(pseudo_sum(A, B, ip::UDP, u32::from(len))).to_be_bytes());
         assert_eq!(verify(A, B, &bytes), Checksum::NotFilledIn);
         bytes[6..8].fill(0);
         assert_eq!(verify(A, B, &bytes), Checksum::Absent);
