@@ -5,7 +5,7 @@
 //! makes a question unanswered, never a panic.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -117,7 +117,7 @@ impl Btf {
             if level > 0 {
                 current = self.resolve(current)?;
             }
-            let (offset, member) = self.member(current, name, DEPTH)?;
+            let (offset, member) = self.member(current, name, DEPTH, &mut HashSet::new())?;
             bits = bits.checked_add(offset)?;
             current = member;
         }
@@ -166,9 +166,10 @@ impl Btf {
         None
     }
 
-    /// Offset in bits and type of a member, also of one within unnamed members.
-    fn member(&self, of: Type, name: &str, depth: u32) -> Option<(u32, Type)> {
-        if depth == 0 || !matches!(of.kind, kind::STRUCT | kind::UNION) {
+    /// Offset in bits and type of a member, also of one within unnamed members. `searched` has where the types lie that
+    /// need no second look: in a damaged file each of two unnamed members may hold the other's type, and so on.
+    fn member(&self, of: Type, name: &str, depth: u32, searched: &mut HashSet<usize>) -> Option<(u32, Type)> {
+        if depth == 0 || !matches!(of.kind, kind::STRUCT | kind::UNION) || !searched.insert(of.at) {
             return None;
         }
         for index in 0..of.count {
@@ -182,7 +183,7 @@ impl Btf {
             }
             if member_name.is_empty()
                 && let Some((within, found)) =
-                    self.resolve(member).and_then(|inner| self.member(inner, name, depth - 1))
+                    self.resolve(member).and_then(|inner| self.member(inner, name, depth - 1, searched))
             {
                 return Some((offset.checked_add(within)?, found));
             }
@@ -307,6 +308,15 @@ mod tests {
         let btf = Btf::parse(written(&types, b"\0inner\0outer\0")).unwrap();
         assert_eq!(btf.offset("outer", "a"), None);
         assert_eq!(btf.parameters("inner"), None);
+    }
+
+    #[test]
+    fn a_type_met_on_many_ways_is_searched_once() {
+        let kind = |kind: u32, count: u32| kind << 24 | count;
+        // struct outer with two unnamed members that are itself: 2^32 ways of 32 levels.
+        let types = [1, kind(kind::STRUCT, 2), 4, 0, 1, 0, 0, 1, 0];
+        let btf = Btf::parse(written(&types, b"\0outer\0")).unwrap();
+        assert_eq!(btf.offset("outer", "a"), None);
     }
 
     proptest::proptest! {
