@@ -4,6 +4,7 @@
 pub mod groups;
 pub mod replicate;
 pub mod replicator;
+pub mod report;
 pub mod stamp;
 
 use std::path::PathBuf;
@@ -53,6 +54,8 @@ pub enum Command {
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture
     Groups(groups::Groups),
+    /// Make one HTML page with plots of a result, or CSV
+    Report(report::Report),
     /// Be the far end of a test: take requests and tell events, JSON lines on standard input and output
     Agent(Agent),
 }

@@ -13,6 +13,7 @@ mod recv;
 mod reflect;
 mod replicate;
 mod replicator;
+mod report;
 mod rtp;
 mod send;
 mod signals;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         Command::Replicate(args) => replicate::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
+        Command::Report(args) => report::run(args),
         Command::Agent(_) => agent::run(),
     };
     match ended {
