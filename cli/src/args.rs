@@ -170,6 +170,9 @@ pub struct Output {
     /// Fail (exit 3) unless the rate is above this: 9.9G (payload bit/s, L1 or L2 as suffix), 1Mpps
     #[arg(long, value_name = "RATE")]
     pub expect_rate_above: Option<String>,
+
+    #[command(flatten)]
+    pub web: report::Web,
 }
 
 #[derive(Debug, Args)]

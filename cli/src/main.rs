@@ -20,6 +20,7 @@ mod signals;
 mod stamp;
 mod task;
 mod text;
+mod web;
 
 use std::process::ExitCode;
 

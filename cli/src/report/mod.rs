@@ -17,7 +17,7 @@ use wirerate_engine::Error;
 use crate::args::report::Report;
 use crate::output::{print, say};
 use crate::{Result, Status};
-use document::{Document, State};
+use document::Document;
 use page::Page;
 
 /// Reads the result, and writes what is asked for.

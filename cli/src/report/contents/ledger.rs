@@ -117,14 +117,19 @@ fn places(path: &View<'_>) -> Vec<(String, u64)> {
         .iter()
         .filter_map(|drop| {
             let interface = drop.text("interface");
-            let name = if interface.is_empty() {
-                format!("{} {}", drop.text("place"), drop.text("reason").to_lowercase())
-            } else {
-                format!("{} {interface}", drop.text("place"))
-            };
+            let name = format!("{} {interface}", drop.text("place")).trim().to_owned();
             Some((name, drop.whole("packets")?))
         })
         .collect();
+    // What was lost at one place for several reasons is told apart by these.
+    let names: Vec<String> = places.iter().map(|(name, _)| name.clone()).collect();
+    for (drop, (name, _)) in
+        path.list("drops").iter().filter(|d| d.whole("packets").is_some()).zip(&mut places)
+    {
+        if names.iter().filter(|other| *other == name).count() > 1 {
+            *name = format!("{} {}", drop.text("place"), drop.text("reason"));
+        }
+    }
     if places.len() > PLACES {
         let mut sizes: Vec<u64> = places.iter().map(|(_, packets)| *packets).collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));

@@ -22,12 +22,12 @@ pub struct Percentile {
 /// What a distribution is made of, as reports name it, and as people do.
 pub const NAMES: [(&str, &str); 8] = [
     ("min", "min"),
-    ("p50", "50 %"),
-    ("p90", "90 %"),
-    ("p99", "99 %"),
-    ("p999", "99.9 %"),
-    ("p9999", "99.99 %"),
-    ("p99999", "99.999 %"),
+    ("p50", "50"),
+    ("p90", "90"),
+    ("p99", "99"),
+    ("p999", "99.9"),
+    ("p9999", "99.99"),
+    ("p99999", "99.999"),
     ("max", "max"),
 ];
 
@@ -72,6 +72,7 @@ pub fn percentiles(kind: &'static str, title: &str, caption: &str, all: &[Percen
         .with_log_y()
         .with_y_axis_min(10f64.powf(low.log10().floor()))
         .with_y_axis_max(high * 1.6)
+        .with_x_label("percent of the times")
         .with_y_label("time, powers of ten")
         .with_y_tick_format(TickFormat::Custom(Arc::new(tick_of_time)));
     Some(Figure {
