@@ -10,6 +10,7 @@ use wirerate_engine::agent::protocol;
 use wirerate_engine::control::Event;
 use wirerate_engine::profile::rate::Rate;
 use wirerate_engine::report::{Report, Warning};
+use wirerate_engine::target::Target;
 use wirerate_engine::verdict::Expectations;
 
 use crate::args::{self, Output};
@@ -70,8 +71,10 @@ impl Sink {
 
     /// Shows the run in a browser, too, where that is asked for. `schema` is that of the report to come.
     pub fn on_web(mut self, options: &args::report::Web, schema: &'static str) -> Result<Self, Error> {
-        let command = std::env::args().nth(1).unwrap_or_default();
-        self.web = Web::start(options, schema, &command, self.quiet)?;
+        let mut words = std::env::args().skip(1);
+        let command = words.next().unwrap_or_default();
+        let target = words.find_map(|word| word.parse::<Target>().ok());
+        self.web = Web::start(options, schema, &command, target.map(|t| t.to_string()), self.quiet)?;
         Ok(self)
     }
 

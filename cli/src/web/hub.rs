@@ -30,6 +30,7 @@ pub struct Hub {
 struct Live {
     schema: &'static str,
     command: String,
+    target: Option<String>,
     started_at: String,
     intervals: VecDeque<Value>,
     /// Intervals that went.
@@ -46,12 +47,13 @@ struct Live {
 
 impl Hub {
     /// Of a run that begins.
-    pub fn new(schema: &'static str, command: &str) -> Self {
+    pub fn new(schema: &'static str, command: &str, target: Option<String>) -> Self {
         let started_at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         Self {
             live: Mutex::new(Live {
                 schema,
                 command: command.to_owned(),
+                target,
                 started_at,
                 intervals: VecDeque::new(),
                 gone: 0,
@@ -192,6 +194,9 @@ impl Live {
         let mut value = json!({
             "schema": self.schema, "command": self.command, "started_at": self.started_at, "warnings": self.warnings,
         });
+        if let Some(target) = &self.target {
+            value["config"] = json!({ "target": target });
+        }
         if !self.intervals.is_empty() {
             value["intervals"] = self.intervals.iter().cloned().collect();
         }
@@ -212,7 +217,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_page_says_what_is_left_out() {
-        let hub = Hub::new("wirerate.report/1", "recv");
+        let hub = Hub::new("wirerate.report/1", "recv", None);
         for n in 0..INTERVALS as u64 + 10 {
             hub.event(interval(n));
         }
@@ -235,7 +240,7 @@ mod tests {
 
     #[test]
     fn pages_are_waited_for_until_they_have_the_end() {
-        let hub = Hub::new("wirerate.report/1", "recv");
+        let hub = Hub::new("wirerate.report/1", "recv", None);
         assert!(hub.all_have_seen_the_end(), "nobody looks");
         hub.followed(7, State::Running);
         assert!(!hub.all_have_seen_the_end());
@@ -249,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_run_that_fails_is_not_shown_as_running() {
-        let hub = Hub::new("wirerate.report/1", "recv");
+        let hub = Hub::new("wirerate.report/1", "recv", None);
         hub.event(interval(0));
         hub.end();
         assert_eq!(hub.document().state, State::Cut);

@@ -34,11 +34,12 @@ pub struct Web {
 }
 
 impl Web {
-    /// Opens the port and says where the page is, where one is asked for. `schema` is that of the report to come, `command` what is run.
+    /// Opens the port and says where the page is, where one is asked for. `schema` is that of the report to come, `command` what is run, and `target` where to.
     pub fn start(
         options: &Options,
         schema: &'static str,
         command: &str,
+        target: Option<String>,
         quiet: bool,
     ) -> Result<Option<Self>> {
         let Some(wanted) = options.web else { return Ok(None) };
@@ -50,7 +51,7 @@ impl Web {
         let listener = TcpListener::bind(wanted).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let hub = Arc::new(Hub::new(schema, command));
+        let hub = Arc::new(Hub::new(schema, command, target));
         let (stop, stopped) = oneshot::channel();
         let served = Arc::clone(&hub);
         let thread = thread::Builder::new()

@@ -8,6 +8,9 @@ use super::super::words::{self, Unit};
 use super::{checks, facts, generic, ledger, subtitle, times, verdict, warnings};
 use crate::text;
 
+/// Intervals in the table of a run that goes on.
+const NEWEST: usize = 40;
+
 /// The page of a run.
 pub fn page(view: &View<'_>, state: State) -> Page {
     let intervals = view.list("intervals");
@@ -33,7 +36,7 @@ pub fn page(view: &View<'_>, state: State) -> Page {
         totals(view),
         workers(view),
         streams(view),
-        table_of_intervals(&intervals),
+        table_of_intervals(&intervals, state),
     ];
     page.sections.extend(generic::rest(
         view,
@@ -333,7 +336,7 @@ fn streams(view: &View<'_>) -> Section {
     section
 }
 
-fn table_of_intervals(intervals: &[View<'_>]) -> Section {
+fn table_of_intervals(intervals: &[View<'_>], state: State) -> Section {
     let mut section = Section::new("Intervals");
     let columns: Vec<(&str, &str)> = [
         ("sent, packets", "tx/packets"),
@@ -357,7 +360,16 @@ fn table_of_intervals(intervals: &[View<'_>]) -> Section {
     let mut titles = vec!["from, s", "to, s"];
     titles.extend(columns.iter().map(|(title, _)| *title));
     let mut table = Table::new("", &titles);
-    for interval in intervals {
+    // While it goes on, what is new stands where it is seen.
+    let shown: Vec<&View<'_>> = if state == State::Running {
+        intervals.iter().rev().take(NEWEST).collect()
+    } else {
+        intervals.iter().collect()
+    };
+    if state == State::Running && intervals.len() > NEWEST {
+        section.text.push(format!("The newest {NEWEST} of {}, the newest first.", intervals.len()));
+    }
+    for interval in shown {
         let time = |name: &str| {
             let text = interval.number(name).map_or(String::new(), |ns| format!("{:.3}", words::seconds(ns)));
             Cell { text, ..Cell::at(interval, name) }
