@@ -47,7 +47,14 @@ pub fn request(
     }
     stream.write_all(format!("{text}\r\n{body}").as_bytes())?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
+    let mut piece = [0; 64 << 10];
+    // Some servers keep the connection, whatever they were asked for: an answer says how long it is.
+    while !whole(&bytes, method) {
+        match stream.read(&mut piece)? {
+            0 => break,
+            count => bytes.extend_from_slice(&piece[..count]),
+        }
+    }
     let text = String::from_utf8_lossy(&bytes);
     let bad = || io::Error::new(io::ErrorKind::InvalidData, format!("no answer: {text:?}"));
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(bad)?;
@@ -58,4 +65,12 @@ pub fn request(
         .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
         .collect();
     Ok(Answer { status, headers, body: body.to_owned() })
+}
+
+/// Whether this is all of an answer that says its length.
+fn whole(bytes: &[u8], method: &str) -> bool {
+    let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+    let length = head.lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    method == "HEAD" || length.is_some_and(|length| bytes.len() >= end + 4 + length)
 }
