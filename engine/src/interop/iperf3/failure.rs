@@ -68,6 +68,10 @@ codes! {
     ClientAuthentication = 22, "you must specify a username, password, and path to a valid RSA public key";
     /// The server's credentials are incomplete.
     ServerAuthentication = 23, "you must specify a path to a valid RSA private key and a user credential file";
+    /// Both `-R` and `--bidir`.
+    ReverseBidirectional = 25, "cannot be both reverse and bidirectional";
+    /// Wrong port.
+    Port = 26, "port number must be between 1 and 65535 inclusive";
     /// More than the server allows.
     TotalRate = 27, "total required bandwidth is larger than server limit";
     /// Users' file cannot be read.
@@ -120,6 +124,8 @@ codes! {
     SetTrafficClass = 126, "unable to set IPv6 traffic class";
     /// Flow label not set.
     SetFlowLabel = 127, "unable to set IPv6 flow label";
+    /// A protocol that is not tested.
+    Protocol = 131, "protocol does not exist";
     /// CPU not to be had.
     Affinity = 132, "unable to set CPU affinity";
     /// Who asked may not.

@@ -4,10 +4,30 @@
 //! at once; the caller turns them into text or into the objects of [`output`]. docs/iperf3.md has the protocol and what differs from iperf3.
 #![forbid(unsafe_code)]
 
+mod arrivals;
+mod auth;
+mod client;
 pub mod config;
+pub mod control;
+mod counters;
+mod cpus;
+mod data;
 pub mod event;
 pub mod failure;
+pub mod header;
+mod link;
+mod meter;
 pub mod output;
+mod parameters;
+mod receive;
+pub mod results;
+mod send;
+mod server;
+mod sockets;
+pub mod state;
+mod usage;
+
+use std::time::Duration;
 
 pub use config::{
     Amount, Backend, BitrateLimit, ClientAuthentication, ClientConfig, Direction, Family, KeepAlive,
@@ -60,8 +80,7 @@ pub fn serve(
     control: &Control,
     tell: &mut dyn FnMut(Event<'_>),
 ) -> Result<(), Failure> {
-    let _ = (config, control, tell);
-    Err(Failure::new(Code::Unimplemented))
+    server::serve(config, control, tell)
 }
 
 /// Runs one test as client.
@@ -69,6 +88,15 @@ pub fn serve(
 /// # Errors
 /// When the configuration is wrong, the server cannot be reached or refuses, or the test fails or is interrupted. It was told as [`Event::Failed`], too.
 pub fn run(config: &ClientConfig, control: &Control, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), Failure> {
-    let _ = (config, control, tell);
-    Err(Failure::new(Code::Unimplemented))
+    client::run(config, control, tell)
+}
+
+/// Refuses an interval between reports that iperf3 does not have: 0.1 to 60 s, or none.
+fn check_interval(interval: Duration) -> Result<(), Failure> {
+    let seconds = interval.as_secs_f64();
+    if interval.is_zero() || (0.1..=60.0).contains(&seconds) {
+        Ok(())
+    } else {
+        Err(Failure::new(Code::Interval))
+    }
 }
