@@ -20,25 +20,22 @@ pub struct Reporter {
     signal: Signal,
     /// Whether a failure was told.
     failed: bool,
+    /// Whether it was told that a signal ends it.
+    interrupted: bool,
 }
 
 /// A test that runs.
 struct Test {
     recorder: Recorder,
     page: Page,
-    /// What was printed of it, for a client that may ask.
-    printed: String,
+    /// What was printed of it, for a client that asks; `None` once it is known that it does not.
+    printed: Option<String>,
 }
 
 impl Reporter {
     /// Of nothing yet.
     pub fn new(printing: Printing, identity: Identity, out: Out, signal: Signal) -> Self {
-        Self { printing, identity, out, tests: BTreeMap::new(), signal, failed: false }
-    }
-
-    /// Whether a failure was told.
-    pub fn failed(&self) -> bool {
-        self.failed
+        Self { printing, identity, out, tests: BTreeMap::new(), signal, failed: false, interrupted: false }
     }
 
     /// Tells an event.
@@ -81,9 +78,9 @@ impl Reporter {
         }
     }
 
-    /// The server ended because somebody asked.
+    /// It ended because of a signal: told once, also when no test ran.
     pub fn interrupted(&mut self) {
-        if !self.failed {
+        if !self.interrupted {
             let role = if self.printing.client { "client" } else { "server" };
             self.complain(0, &format!("interrupt - the {role} has terminated{}", self.signal.words()));
         }
@@ -100,14 +97,19 @@ impl Reporter {
         let test = self.tests.entry(number).or_insert_with(|| Test {
             recorder: Recorder::new(printing.client, identity, printing.interval, keep),
             page: Page::new(printing, identity),
-            printed: String::new(),
+            printed: (!printing.client).then(String::new),
         });
         test.recorder.event(event);
         match printing.form {
             Form::Text => {
                 let lines = test.page.event(event, &test.recorder);
-                if !printing.client {
-                    test.printed += &lines;
+                if let Event::Parameters { parameters, .. } = event
+                    && !parameters.get_server_output
+                {
+                    test.printed = None;
+                }
+                if let Some(printed) = &mut test.printed {
+                    *printed += &lines;
                 }
                 self.out.lines(&lines, &mark);
             }
@@ -166,7 +168,7 @@ impl Reporter {
     fn server_output(&self, number: u64) -> Option<ServerOutput> {
         let test = self.tests.get(&number)?;
         match self.printing.form {
-            Form::Text => Some(ServerOutput::Text(test.printed.clone())),
+            Form::Text => test.printed.clone().map(ServerOutput::Text),
             Form::Json | Form::JsonStream { .. } => {
                 serde_json::to_value(test.recorder.output()).ok().map(ServerOutput::Json)
             }
@@ -175,6 +177,14 @@ impl Reporter {
 
     fn fail(&mut self, number: u64, failure: &Failure) {
         self.failed = true;
+        if failure.interrupted
+            && std::mem::replace(&mut self.interrupted, true)
+            && self.printing.form == Form::Text
+        {
+            // Of the other tests that it ends, too, there is no more to say.
+            self.tests.remove(&number);
+            return;
+        }
         let text = self.printing.form == Form::Text;
         let said = if text { failure.to_string() } else { failure.message() };
         let words = match (failure.interrupted, failure.code, self.printing.client) {

@@ -267,7 +267,13 @@ impl Page {
             }
         }
         match &end.server_output {
-            Some(ServerOutput::Text(output)) => _ = write!(text, "\nServer output:\n{output}\n"),
+            Some(ServerOutput::Text(output)) => {
+                // It is another host's text, and goes to a terminal.
+                let harmless =
+                    |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+                let output: String = output.chars().map(harmless).collect();
+                _ = write!(text, "\nServer output:\n{output}\n");
+            }
             Some(ServerOutput::Json(output)) => {
                 let printed = wirerate_engine::interop::iperf3::output::layout::printed(output);
                 _ = write!(text, "\nServer JSON output:\n{printed}\n");
