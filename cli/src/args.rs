@@ -2,6 +2,7 @@
 //! than one of them is checked when the engine's configuration is made.
 
 pub mod groups;
+pub mod iperf3;
 pub mod replicate;
 pub mod replicator;
 pub mod stamp;
@@ -53,6 +54,8 @@ pub enum Command {
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture
     Groups(groups::Groups),
+    /// Speak iperf3's protocol for UDP, as server (-s) or client (-c HOST -u), with iperf3's flags, output and exit status
+    Iperf3(Box<iperf3::Iperf3>),
     /// Be the far end of a test: take requests and tell events, JSON lines on standard input and output
     Agent(Agent),
 }
