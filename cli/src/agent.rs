@@ -61,6 +61,7 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
         | Command::Replicator(_)
         | Command::Groups(_)
         | Command::Report(_)
+        | Command::Iperf3(_)
         | Command::Agent(_) => {
             let name = words.first().map_or("", String::as_str);
             let mut failure = Failure::usage(format!("{name}: an agent does not run it"));

@@ -2,6 +2,7 @@
 //! than one of them is checked when the engine's configuration is made.
 
 pub mod groups;
+pub mod iperf3;
 pub mod replicate;
 pub mod replicator;
 pub mod report;
@@ -56,6 +57,8 @@ pub enum Command {
     Groups(groups::Groups),
     /// Make one HTML page with plots of a result, or CSV
     Report(report::Report),
+    /// Speak iperf3's protocol for UDP, as server (-s) or client (-c HOST -u), with iperf3's flags, output and exit status
+    Iperf3(Box<iperf3::Iperf3>),
     /// Be the far end of a test: take requests and tell events, JSON lines on standard input and output
     Agent(Agent),
 }

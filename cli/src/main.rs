@@ -8,6 +8,7 @@ mod doctor;
 mod drops;
 mod groups;
 mod iperf2;
+mod iperf3;
 mod output;
 mod recv;
 mod reflect;
@@ -81,7 +82,10 @@ impl From<Kind> for Status {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return iperf3::exit_status(&error),
+    };
     let ended = match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Send(args) => send::run(args),
@@ -94,6 +98,7 @@ fn main() -> ExitCode {
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
         Command::Report(args) => report::run(args),
+        Command::Iperf3(args) => iperf3::run(args),
         Command::Agent(_) => agent::run(),
     };
     match ended {

@@ -21,6 +21,7 @@ pub fn page(document: &Document) -> Page {
         other => generic::page(&view, other),
     };
     page.schema = document.schema().to_owned();
+    page.sections.push(all_warnings(&view));
     page.notes.extend(document.notes.iter().cloned());
     if document.state == State::Running {
         page.verdict.class = "running";
@@ -84,15 +85,41 @@ fn checks(view: &View<'_>) -> Section {
     section
 }
 
-/// What a reader should know before believing the figures.
+/// What a reader should know before believing the figures: one of each kind, and how many there are of it.
 fn warnings(view: &View<'_>) -> Section {
     let mut section = Section::new("Know this before you believe the figures");
     let warnings = view.list("warnings");
-    if !warnings.is_empty() {
-        let mut table = Table::new("", &["what", "what to do", "code"]);
-        for warning in &warnings {
-            table.row(["text", "fix", "code"].map(|name| Cell::at(warning, name)).into());
+    let count = |code: &str| warnings.iter().filter(|w| w.text("code") == code).count();
+    let mut codes: Vec<&str> = Vec::new();
+    let mut table = Table::new("", &["what", "what to do", "code", "such warnings"]);
+    for warning in &warnings {
+        let code = warning.text("code");
+        if !codes.contains(&code) {
+            codes.push(code);
+            let mut row: Vec<Cell> = ["text", "fix", "code"].map(|name| Cell::at(warning, name)).into();
+            row.push(Cell { number: true, ..Cell::text(count(code).to_string()) });
+            table.row(row);
         }
+    }
+    if !warnings.is_empty() {
+        section.tables.push(table);
+    }
+    if warnings.len() > codes.len() {
+        section.text.push("One of each kind; all are at the end.".to_owned());
+    }
+    section
+}
+
+/// All warnings, where there are several of one kind.
+fn all_warnings(view: &View<'_>) -> Section {
+    let mut section = Section::new("All warnings");
+    let warnings = view.list("warnings");
+    let mut codes: Vec<&str> = warnings.iter().map(|w| w.text("code")).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    if warnings.len() > codes.len() {
+        let mut table = Table::new("", &["code", "what"]);
+        warnings.iter().for_each(|w| table.row(["code", "text"].map(|name| Cell::at(w, name)).into()));
         section.tables.push(table);
     }
     section

@@ -14,12 +14,12 @@ pub fn page(view: &View<'_>, state: State) -> Page {
     let qualify = view.text("schema").starts_with("wirerate.qualify/");
     let tests = view.list("tests");
     let mut page = Page { subtitle: subtitle(view), ..Page::default() };
+    page.title =
+        if qualify { "Qualification of a link" } else { "Multicast replication (RFC 3918)" }.to_owned();
     let device = view.text("ports/device");
-    page.title = match (qualify, device.is_empty()) {
-        (true, _) => "Qualification of a link".to_owned(),
-        (false, true) => "Multicast replication (RFC 3918)".to_owned(),
-        (false, false) => format!("Multicast replication (RFC 3918): {device}"),
-    };
+    if !device.is_empty() {
+        page.subtitle.push(format!("Device: {device}"));
+    }
     let why = why(&tests, state);
     page.verdict = if view.get("verdict").is_some() {
         verdict(view, why)
