@@ -16,7 +16,7 @@ pub fn recv(count: u64) -> Value {
         .map(|n| {
             let packets = 50_000 + n * 7_919 % 1_000;
             json!({"start_ns": n * half, "end_ns": (n + 1) * half, "rx": {
-                "packets": packets, "lost": (n % 50 == 7) as u64 * 120, "pps": packets * 2, "payload_bps": packets * 2 * 1400 * 8,
+                "packets": packets, "lost": u64::from(n % 50 == 7) * 120, "pps": packets * 2, "payload_bps": packets * 2 * 1400 * 8,
                 "latency_ns": times(12_000 + n % 37 * 100)}})
         })
         .collect();
