@@ -48,14 +48,18 @@ fn doubts(trial: &Trial, seen: &Seen, report: &TrialReport, tolerance: &Toleranc
     let frames = trial.frames();
     for port in &report.ports {
         let name = &port.port;
+        // Frames that a link which is down makes a host refuse were due, too.
+        let due = if trial.outage.is_some() {
+            port.offered.frames + port.offered.refused
+        } else {
+            port.offered.frames
+        };
+        let pps = port.offered.pps * due as f64 / port.offered.frames.max(1) as f64;
         // Of two frames on, there is a rate; fewer are judged by their number.
-        if port.offered.pps < trial.pps * least && frames > 1 {
-            doubts.push(format!(
-                "{name}: its sender offered {:.0} of {:.0} frames a second",
-                port.offered.pps, trial.pps
-            ));
-        } else if (port.offered.frames as f64) < frames as f64 * least {
-            doubts.push(format!("{name}: its sender offered {} of {frames} frames", port.offered.frames));
+        if pps < trial.pps * least && frames > 1 {
+            doubts.push(format!("{name}: its sender offered {pps:.0} of {:.0} frames a second", trial.pps));
+        } else if (due as f64) < frames as f64 * least && trial.outage.is_none() {
+            doubts.push(format!("{name}: its sender offered {due} of {frames} frames"));
         }
         // A link that is made to go down makes a sender's host refuse frames.
         if port.offered.refused > 0 && trial.outage.is_none() {
