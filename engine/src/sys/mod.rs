@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod ethtool;
+mod ethtool_module;
 pub mod ethtool_rules;
 mod ethtool_stats;
 pub mod hwstamp;
