@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::super::search::{Bound, Found, Limits, Next, Purpose, Search, Validity};
+use super::health::{self, Health};
 use super::judge::judge;
 use super::link::{Direction, Layout, Link, PortSeen, Trial};
-use super::report::{Measurement, TrialReport};
+use super::report::{Measurement, PortHealth, TrialReport};
 use super::{Params, Progress, Size, Test};
 use crate::control::Stop;
 use crate::error::Result;
@@ -29,6 +30,7 @@ pub(super) struct Bench<'a> {
     pub throughput: HashMap<(String, Direction), f64>,
     /// What the ports of the last trial received.
     pub last: Vec<PortSeen>,
+    health: Health<'a>,
     warnings: Vec<Warning>,
     /// Measurements that have not ended, with the time that each takes.
     planned: Vec<Duration>,
@@ -45,6 +47,7 @@ impl<'a> Bench<'a> {
         let each = |test| std::iter::repeat_n(planned_time(params, test, overhead), combinations(params));
         let planned = tests(params).flat_map(each).rev().collect();
         let layout = link.layout();
+        let health = Health::begin(link.health(), &params.health);
         Self {
             link,
             params,
@@ -54,6 +57,7 @@ impl<'a> Bench<'a> {
             test: Test::Throughput,
             throughput: HashMap::new(),
             last: Vec::new(),
+            health,
             warnings: Vec::new(),
             planned,
         }
@@ -113,7 +117,8 @@ impl<'a> Bench<'a> {
                 });
             }
         }
-        let report = judge(trial, &seen, &ports, &self.params.tolerance, purpose);
+        let mut report = judge(trial, &seen, &ports, &self.params.tolerance, purpose);
+        report.health = self.health.look(trial, &seen.health);
         (self.tell)(Progress::Trial(self.test, &report));
         measurement.trials.push(report.clone());
         self.last = seen.ports;
@@ -195,8 +200,16 @@ impl<'a> Bench<'a> {
         }
     }
 
-    pub fn into_warnings(self) -> Vec<Warning> {
-        self.warnings
+    /// What a reader should know, and the ports' health.
+    pub fn end(mut self) -> (Vec<Warning>, Vec<PortHealth>) {
+        let health = self.health.report();
+        for warning in health::warnings(&health) {
+            if !self.warnings.contains(&warning) {
+                (self.tell)(Progress::Warning(&warning));
+                self.warnings.push(warning);
+            }
+        }
+        (self.warnings, health)
     }
 }
 

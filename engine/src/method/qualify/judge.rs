@@ -23,6 +23,7 @@ pub fn judge(
         validity: Validity::Valid,
         reasons: Vec::new(),
         ports: seen.ports.iter().zip(ports).map(|(port, name)| port_report(port, name)).collect(),
+        health: Vec::new(),
     };
     let doubts = doubts(trial, seen, &report, tolerance);
     let (validity, reasons) = if doubts.is_empty() {

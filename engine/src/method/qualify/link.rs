@@ -12,6 +12,7 @@ use super::super::bed::Offered;
 use super::params::Size;
 use crate::control::Stop;
 use crate::error::Result;
+use crate::host::health::Snapshot;
 use crate::report::{Distribution, Warning};
 
 /// Which way frames go.
@@ -100,6 +101,19 @@ pub struct Seen {
     pub interrupted: bool,
     /// What the ports warned of.
     pub warnings: Vec<Warning>,
+    /// What both ports were like before and after.
+    pub health: Vec<HealthSeen>,
+}
+
+/// What one port was like before and after a trial.
+#[derive(Debug, Clone)]
+pub struct HealthSeen {
+    /// The port.
+    pub port: String,
+    /// Before.
+    pub before: Snapshot,
+    /// After.
+    pub after: Snapshot,
 }
 
 /// What one port received.
@@ -155,6 +169,9 @@ pub trait Link {
 
     /// Time that a trial takes besides its duration.
     fn overhead(&self) -> Duration;
+
+    /// What both ports were like at the beginning, with their names.
+    fn health(&self) -> Vec<(String, Snapshot)>;
 
     /// Runs one trial.
     ///

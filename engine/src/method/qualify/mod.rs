@@ -8,6 +8,7 @@
 
 pub mod judge;
 pub mod link;
+pub mod pair;
 pub mod params;
 pub mod report;
 
@@ -15,6 +16,7 @@ pub use params::{Expectations, Params, Service, Size, Test, Tolerance};
 
 mod bench;
 mod burst;
+mod health;
 mod latency;
 mod loss;
 mod reset;
@@ -95,7 +97,7 @@ pub fn run(
             break;
         }
     }
-    report.warnings = bench.into_warnings();
+    (report.warnings, report.health) = bench.end();
     report.interrupted = stop.is_requested();
     report.failure = failure.as_ref().map(|error| match &error.source {
         Some(source) => format!("{}: {source}", error.what),
@@ -115,6 +117,7 @@ impl Report {
             ports,
             tests: Vec::new(),
             reserved: RESERVED.to_vec(),
+            health: Vec::new(),
             warnings: Vec::new(),
             interrupted: false,
             failure: None,
@@ -229,6 +232,7 @@ pub(crate) fn verdict(params: &Params, report: &Report) -> Verdict {
         };
         checks.push(check);
     }
+    checks.extend(health::check(&report.health));
     let mut outcome = worst(checks.iter().map(|check| check.outcome));
     if outcome == Outcome::Pass && (report.interrupted || report.failure.is_some()) {
         outcome = Outcome::Inconclusive;
@@ -313,6 +317,7 @@ fn describe(params: &Params) -> Value {
         "eir_bps": params.service.map(|service| service.eir_bps),
         "soak_ns": nanos(params.soak),
         "soak_interval_ns": nanos(params.soak_interval),
+        "health": params.health,
         "expect_throughput": rate(expect.throughput),
         "expect_latency_ns": expect.latency.map(nanos),
         "expect_loss_below_percent": expect.loss_percent,

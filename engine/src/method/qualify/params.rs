@@ -289,6 +289,8 @@ pub struct Params {
     pub soak: Duration,
     /// Time between entries of its time line.
     pub soak_interval: Duration,
+    /// What is expected of the ports, and how far their counters may move.
+    pub health: crate::host::health::Limits,
     /// Expectations.
     pub expect: Expectations,
     /// Whether addresses are IPv6.
@@ -327,6 +329,7 @@ impl Default for Params {
             service: None,
             soak: Duration::from_secs(600),
             soak_interval: Duration::from_secs(1),
+            health: crate::host::health::Limits::default(),
             expect: Expectations::default(),
             ipv6: false,
             speed_bps: None,
@@ -370,6 +373,7 @@ impl Params {
                 );
             }
         }
+        self.health.check()?;
         for size in &self.sizes {
             self.limits(size)?.check()?;
             self.fixed_load(size)?;

@@ -8,6 +8,7 @@ use super::super::bed::Offered;
 use super::super::search::{Bound, Purpose, Validity};
 use super::link::{Direction, Layout};
 use super::params::Test;
+use crate::host::health::{Finding, Snapshot};
 use crate::report::{Distribution, Outcome, Verdict, Warning};
 
 /// The value of [`Report::schema`].
@@ -28,6 +29,9 @@ pub struct Report {
     pub tests: Vec<TestReport>,
     /// Tests that are not run, and why.
     pub reserved: Vec<Reserved>,
+    /// Both ports at the beginning, and what was found of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<PortHealth>,
     /// What a reader should know before believing the figures.
     pub warnings: Vec<Warning>,
     /// It was ended early; the report has what was known by then.
@@ -37,6 +41,17 @@ pub struct Report {
     pub failure: Option<String>,
     /// Whether all was as expected: a check for each test, for each expectation, and for the health of the ports.
     pub verdict: Verdict,
+}
+
+/// One port's health.
+#[derive(Debug, Clone, Serialize)]
+pub struct PortHealth {
+    /// The port.
+    pub port: String,
+    /// What it was like before the first trial.
+    pub state: Snapshot,
+    /// What is wrong with it, or moved in trials, the severest first.
+    pub findings: Vec<Finding>,
 }
 
 /// A test that is not run.
@@ -322,6 +337,9 @@ pub struct TrialReport {
     pub reasons: Vec<String>,
     /// Each receiving port.
     pub ports: Vec<PortReport>,
+    /// Counters of both ports that moved and should not have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<Finding>,
 }
 
 /// One receiving port in one trial.

@@ -261,6 +261,23 @@ fn each_direction_and_each_size_has_its_measurement() {
     );
 }
 
+#[test]
+fn a_counter_that_moves_fails_the_verdict() {
+    let ended = ran(&params(Test::Throughput), Wire { damages: 2, ..Wire::default() });
+    let report = &ended.report;
+    assert_eq!((report.tests[0].outcome, report.verdict.outcome), (Outcome::Pass, Outcome::Fail));
+    let check = report.verdict.checks.last().unwrap();
+    assert_eq!((check.name, check.outcome), ("health", Outcome::Fail));
+    assert!(check.got.contains("next: "), "{}", check.got);
+    let trials = &first(report).trials;
+    assert!(trials.iter().all(|trial| trial.health[0].code == "crc" && trial.health[0].packets() == 2));
+    let found = &report.health[1].findings[0];
+    assert_eq!((found.code.as_str(), found.packets()), ("crc", 2 * trials.len() as u64));
+    let mut lenient = params(Test::Throughput);
+    lenient.health.allow.insert("rx_crc_*".to_owned(), 100);
+    assert_eq!(ran(&lenient, Wire { damages: 2, ..Wire::default() }).report.verdict.outcome, Outcome::Pass);
+}
+
 proptest! {
     #[test]
     fn any_throughput_is_found_to_the_resolution(most in 150.0_f64..9_900.0) {

@@ -1,9 +1,10 @@
 //! A link that is only computed, with the faults that a qualification has to find.
 
 use super::super::super::bed::Offered;
-use super::{Layout, Link, Moment, Outage, PortSeen, Seen, Trial};
+use super::{HealthSeen, Layout, Link, Moment, Outage, PortSeen, Seen, Trial};
 use crate::control::Stop;
 use crate::error::{Error, Result};
+use crate::host::health::Snapshot;
 use crate::report::Distribution;
 
 /// A link between two ports. By default it has no fault.
@@ -45,6 +46,10 @@ pub struct Wire {
     pub stopped_after: Option<u32>,
     /// Trials so far.
     pub calls: u32,
+    /// Damaged frames of each trial, by the second port's counter.
+    pub damages: u64,
+    /// All damaged frames so far.
+    pub damaged: u64,
 }
 
 impl Default for Wire {
@@ -68,6 +73,8 @@ impl Default for Wire {
             dies_after: None,
             stopped_after: None,
             calls: 0,
+            damages: 0,
+            damaged: 0,
         }
     }
 }
@@ -88,6 +95,25 @@ fn constant(ns: u64, count: u64) -> Distribution {
 }
 
 impl Wire {
+    /// The second port's counter of damaged frames rises with each trial.
+    fn moved(&mut self) -> Vec<HealthSeen> {
+        let count = |n: u64| {
+            let mut port = Snapshot { interface: "eth1".to_owned(), ..Snapshot::default() };
+            port.link.up = true;
+            port.link.carrier = true;
+            port.counters.rtnl.insert("rx_crc_errors".to_owned(), n);
+            port
+        };
+        let (before, after) = (self.damaged, self.damaged + self.damages);
+        self.damaged = after;
+        ["a", "b"]
+            .map(|port| {
+                let (before, after) = if port == "b" { (before, after) } else { (0, 0) };
+                HealthSeen { port: port.to_owned(), before: count(before), after: count(after) }
+            })
+            .to_vec()
+    }
+
     /// What one port receives of a trial.
     fn port(&mut self, trial: &Trial, back: bool) -> PortSeen {
         let asked = trial.frames();
@@ -165,6 +191,11 @@ impl Link for Wire {
         std::time::Duration::ZERO
     }
 
+    fn health(&self) -> Vec<(String, Snapshot)> {
+        let port = Snapshot { interface: "eth1".to_owned(), ..Snapshot::default() };
+        ["a", "b"].map(|name| (name.to_owned(), port.clone())).to_vec()
+    }
+
     fn trial(&mut self, trial: &Trial, stop: &Stop) -> Result<Seen> {
         self.calls += 1;
         if self.dies_after.is_some_and(|n| self.calls > n) {
@@ -174,6 +205,6 @@ impl Link for Wire {
             stop.request();
         }
         let ports = trial.direction.ways().iter().map(|back| self.port(trial, *back)).collect();
-        Ok(Seen { ports, interrupted: stop.is_requested(), warnings: Vec::new() })
+        Ok(Seen { ports, interrupted: stop.is_requested(), warnings: Vec::new(), health: self.moved() })
     }
 }
