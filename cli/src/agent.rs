@@ -5,6 +5,7 @@ use wirerate_engine::Error;
 use wirerate_engine::agent::protocol::{Event, Failure};
 use wirerate_engine::agent::serve::{self, Job};
 use wirerate_engine::control::Stop;
+use wirerate_engine::host::health::Snapshot;
 use wirerate_engine::report::Warning;
 use wirerate_engine::stamp::{reflector, sender};
 
@@ -24,8 +25,22 @@ pub fn run() -> Result<Status> {
     Ok(Status::Finished)
 }
 
-/// Makes a job of what a user would type behind `wirerate`.
+/// Makes a job of what a user would type behind `wirerate`, and of `health IFACE`, which tells what an interface is like.
 fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
+    if let [command, rest @ ..] = words
+        && command == "health"
+    {
+        let [interface] = rest else {
+            let mut failure = Failure::usage("health: one interface is asked for");
+            failure.fix = Some("health IFACE, as health eth1".to_owned());
+            return Err(failure);
+        };
+        let interface = interface.clone();
+        return Ok(job(move |_, tell| {
+            tell(Event::Report { report: plain(&Snapshot::take(&interface)?) });
+            Ok(Status::Finished)
+        }));
+    }
     let cli = Cli::try_parse_from(std::iter::once("wirerate").chain(words.iter().map(String::as_str)))
         .map_err(|e| Failure::usage(e.to_string()))?;
     match cli.command {
@@ -57,13 +72,14 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
         Command::Demo(_)
         | Command::Drops(_)
         | Command::Doctor(_)
+        | Command::Qualify(_)
         | Command::Replicate(_)
         | Command::Replicator(_)
         | Command::Groups(_)
         | Command::Agent(_) => {
             let name = words.first().map_or("", String::as_str);
             let mut failure = Failure::usage(format!("{name}: an agent does not run it"));
-            failure.fix = Some("ask for send, recv, stamp or reflect".to_owned());
+            failure.fix = Some("ask for send, recv, stamp, reflect or health".to_owned());
             Err(failure)
         }
     }

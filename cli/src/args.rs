@@ -2,6 +2,7 @@
 //! than one of them is checked when the engine's configuration is made.
 
 pub mod groups;
+pub mod qualify;
 pub mod replicate;
 pub mod replicator;
 pub mod stamp;
@@ -49,6 +50,8 @@ pub enum Command {
     Reflect(stamp::Reflect),
     /// Measure how a device replicates multicast (RFC 3918): throughput, latency, joins and leaves, capacity, for each port and group
     Replicate(Box<replicate::Replicate>),
+    /// Qualify a NIC or a link between two ports (RFC 2544, Y.1564, soak): throughput, latency, loss, bursts, resets, and every counter of the NICs
+    Qualify(Box<qualify::Qualify>),
     /// Copy multicast from some interfaces to those behind which somebody has joined: a switch that snoops, by XDP
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture

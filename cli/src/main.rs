@@ -9,6 +9,7 @@ mod drops;
 mod groups;
 mod iperf2;
 mod output;
+mod qualify;
 mod recv;
 mod reflect;
 mod replicate;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Stamp(args) => stamp::run(args),
         Command::Reflect(args) => reflect::run(args),
+        Command::Qualify(args) => qualify::run(args),
         Command::Replicate(args) => replicate::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),

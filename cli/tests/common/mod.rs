@@ -18,6 +18,7 @@ pub mod agents;
 pub mod contained;
 pub mod inject;
 pub mod memberships;
+pub mod qualify;
 pub mod replicate;
 pub mod scene;
 pub mod witness;

@@ -8,6 +8,7 @@ pub mod fragments;
 pub mod frame;
 pub mod headers;
 pub mod igmp;
+pub mod imix;
 pub mod iperf2;
 pub mod mld;
 pub mod observer;
@@ -34,6 +35,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("frame", frame::check),
     ("headers", headers::check),
     ("igmp", igmp::check),
+    ("imix", imix::check),
     ("iperf2", iperf2::check),
     ("mld", mld::check),
     ("observer", observer::check),

@@ -6,6 +6,7 @@
 //! was not equal is inconclusive, and so is what rests on it.
 #![forbid(unsafe_code)]
 
+pub mod isolate;
 pub mod judge;
 pub mod link;
 pub mod pair;
@@ -20,6 +21,7 @@ mod health;
 mod latency;
 mod loss;
 mod reset;
+pub mod round_trip;
 mod service;
 mod soak;
 #[cfg(test)]
