@@ -126,15 +126,15 @@ fn this_host_and_an_agent_elsewhere() {
 fn two_ports_of_one_host() {
     require_root!();
     let netns = Netns::new().unwrap();
-    ip(&netns, "link add a type veth peer name b");
-    ip(&netns, "address add 10.9.0.1/24 dev a");
-    ip(&netns, "address add 10.9.0.2/24 dev b");
-    for name in ["lo", "a", "b"] {
+    ip(&netns, "link add pa type veth peer name pb");
+    ip(&netns, "address add 10.9.0.1/24 dev pa");
+    ip(&netns, "address add 10.9.0.2/24 dev pb");
+    for name in ["lo", "pa", "pb"] {
         ip(&netns, &format!("link set {name} up"));
     }
     let command = |more: &str| {
         let mut command = netns.command(common::WIRERATE);
-        command.args(["qualify", "--tx", "a", "--rx", "b"]);
+        command.args(["qualify", "--tx", "pa", "--rx", "pb"]);
         command.args(quick(more));
         command.args(["--json", "--quiet"]);
         command
@@ -143,7 +143,7 @@ fn two_ports_of_one_host() {
     let report = report_of(&run(command("--tests throughput --isolate")), 0);
     assert_eq!(checks(&report), [("throughput", "pass"), ("health", "pass")]);
     // It is back, with its address.
-    let addresses = ip(&netns, "address show dev b");
+    let addresses = ip(&netns, "address show dev pb");
     assert!(addresses.contains("10.9.0.2/24") && addresses.contains("UP"), "{addresses}");
 }
 
@@ -213,7 +213,7 @@ fn a_profile_gives_options() {
 fn wrong_arguments_are_told_before_anything_begins() {
     for (arguments, words) in [
         ("--tx lo --rx lo --tests nonsense", "none of that name"),
-        ("--tx lo --rx lo --max-rate max", "has to be a number"),
+        ("--tx lo --rx lo --max-rate max --min-rate 1Kpps", "has to be a number"),
         ("--tx lo --rx lo --max-rate 1000pps --min-rate 2Mpps", "no room"),
         ("--tx lo --rx lo --max-rate 1Mpps --min-rate 1Kpps --frame-size 20", "too small"),
         ("--tx lo --rx lo --max-rate 1Mpps --min-rate 1Kpps --tests y1564", "--cir"),
