@@ -5,6 +5,7 @@ use wirerate_engine::Error;
 use wirerate_engine::agent::protocol::{Event, Failure};
 use wirerate_engine::agent::serve::{self, Job};
 use wirerate_engine::control::Stop;
+use wirerate_engine::interop::peer;
 use wirerate_engine::report::Warning;
 use wirerate_engine::stamp::{reflector, sender};
 
@@ -26,6 +27,9 @@ pub fn run() -> Result<Status> {
 
 /// Makes a job of what a user would type behind `wirerate`.
 fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
+    if let Some(job) = peer::job(words) {
+        return job;
+    }
     let cli = Cli::try_parse_from(std::iter::once("wirerate").chain(words.iter().map(String::as_str)))
         .map_err(|e| Failure::usage(e.to_string()))?;
     match cli.command {

@@ -9,6 +9,7 @@ pub mod frame;
 pub mod headers;
 pub mod igmp;
 pub mod iperf2;
+pub mod iperf3_json;
 pub mod mld;
 pub mod observer;
 pub mod pcap;
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("headers", headers::check),
     ("igmp", igmp::check),
     ("iperf2", iperf2::check),
+    ("iperf3_json", iperf3_json::check),
     ("mld", mld::check),
     ("observer", observer::check),
     ("pcap", pcap::check),
