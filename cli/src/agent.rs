@@ -9,11 +9,12 @@ use wirerate_engine::interop::peer;
 use wirerate_engine::report::Warning;
 use wirerate_engine::stamp::{reflector, sender};
 
+use crate::args::linktest::Linktest;
 use crate::args::stamp::{Reflect, Results, Stamp};
 use crate::args::{Cli, Command, Output, Recv, Send};
 use crate::output::{plain, told, told_warning};
 use crate::signals::stop_on_signals;
-use crate::{Result, Status, recv, reflect, send, stamp};
+use crate::{Result, Status, linktest, recv, reflect, send, stamp};
 
 /// How events are told.
 type Tell<'a> = &'a mut dyn FnMut(Event);
@@ -58,6 +59,11 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
             refuse(&[("--ready-fd", args.ready_fd.is_some())])?;
             Ok(job(move |stop, tell| run_reflect(&args, stop, tell)))
         }
+        Command::Linktest(args) => {
+            refuse(&results(&args.output))?;
+            refuse(&[("--far", args.far.is_some()), ("--limits", args.limits.is_some())])?;
+            Ok(job(move |stop, tell| run_linktest(&args, stop, tell)))
+        }
         Command::Demo(_)
         | Command::Drops(_)
         | Command::Doctor(_)
@@ -67,7 +73,7 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
         | Command::Agent(_) => {
             let name = words.first().map_or("", String::as_str);
             let mut failure = Failure::usage(format!("{name}: an agent does not run it"));
-            failure.fix = Some("ask for send, recv, stamp or reflect".to_owned());
+            failure.fix = Some("ask for send, recv, stamp, reflect or linktest".to_owned());
             Err(failure)
         }
     }
@@ -129,4 +135,13 @@ fn run_reflect(args: &Reflect, stop: &Stop, tell: Tell<'_>) -> Result<Status> {
     ended.report.warnings.iter().for_each(|warning: &Warning| tell(told_warning(warning)));
     tell(Event::Report { report: plain(&ended.report) });
     ended.failure.map_or(Ok(Status::Finished), |failure: Error| Err(failure))
+}
+
+fn run_linktest(args: &Linktest, stop: &Stop, tell: Tell<'_>) -> Result<Status> {
+    let config = linktest::configuration(args)?;
+    let ended = wirerate_engine::linktest::run(&config, stop, &mut |event| {
+        linktest::told(&event).into_iter().for_each(&mut *tell);
+    })?;
+    tell(Event::Report { report: plain(&ended.report) });
+    linktest::status(ended)
 }

@@ -15,6 +15,7 @@ pub mod observer;
 pub mod pcap;
 pub mod pim;
 pub mod probe;
+pub mod ptp;
 pub mod rtcp;
 pub mod rtp;
 mod script;
@@ -42,6 +43,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("pcap", pcap::check),
     ("pim", pim::check),
     ("probe", probe::check),
+    ("ptp", ptp::check),
     ("rtcp", rtcp::check),
     ("rtp", rtp::check),
     ("stamp", stamp::check),
