@@ -130,8 +130,9 @@ fn render(report: &Report, verbose: bool) -> String {
     for what in &report.warnings {
         _ = writeln!(text, "\n{}", warning(what));
     }
+    text.push('\n');
     for check in &report.verdict.checks {
-        _ = writeln!(text, "\ncheck      {}: wanted that {}; {}", check.name, check.want, check.got);
+        _ = writeln!(text, "check      {}: wanted: {}; got: {}", check.name, check.want, check.got);
     }
     _ = writeln!(text, "verdict    {}", outcome(report.verdict.outcome));
     text
