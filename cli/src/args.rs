@@ -2,6 +2,7 @@
 //! than one of them is checked when the engine's configuration is made.
 
 pub mod groups;
+pub mod linktest;
 pub mod qualify;
 pub mod replicate;
 pub mod replicator;
@@ -56,6 +57,8 @@ pub enum Command {
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture
     Groups(groups::Groups),
+    /// Test a link: counters before, traffic, counters after; exit 100 when one of errors moved, else 0
+    Linktest(Box<linktest::Linktest>),
     /// Be the far end of a test: take requests and tell events, JSON lines on standard input and output
     Agent(Agent),
 }

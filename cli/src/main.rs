@@ -8,6 +8,7 @@ mod doctor;
 mod drops;
 mod groups;
 mod iperf2;
+mod linktest;
 mod output;
 mod qualify;
 mod recv;
@@ -38,6 +39,8 @@ enum Status {
     VerdictFail,
     Environment,
     Inconclusive,
+    /// A link test found a difference.
+    Difference,
 }
 
 impl Status {
@@ -59,6 +62,7 @@ impl From<Status> for u8 {
             Status::VerdictFail => 3,
             Status::Environment => 4,
             Status::Inconclusive => 5,
+            Status::Difference => wirerate_engine::linktest::report::DIFFERENCE,
         }
     }
 }
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
         Command::Replicate(args) => replicate::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
+        Command::Linktest(args) => linktest::run(args),
         Command::Agent(_) => agent::run(),
     };
     match ended {

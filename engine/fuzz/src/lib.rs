@@ -10,11 +10,13 @@ pub mod headers;
 pub mod igmp;
 pub mod imix;
 pub mod iperf2;
+pub mod iperf3_json;
 pub mod mld;
 pub mod observer;
 pub mod pcap;
 pub mod pim;
 pub mod probe;
+pub mod ptp;
 pub mod rtcp;
 pub mod rtp;
 mod script;
@@ -37,11 +39,13 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("igmp", igmp::check),
     ("imix", imix::check),
     ("iperf2", iperf2::check),
+    ("iperf3_json", iperf3_json::check),
     ("mld", mld::check),
     ("observer", observer::check),
     ("pcap", pcap::check),
     ("pim", pim::check),
     ("probe", probe::check),
+    ("ptp", ptp::check),
     ("rtcp", rtcp::check),
     ("rtp", rtp::check),
     ("stamp", stamp::check),

@@ -2,3 +2,4 @@
 #![forbid(unsafe_code)]
 
 pub mod iperf2;
+pub mod peer;

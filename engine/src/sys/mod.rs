@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "this room exists to keep unsafe calls in one place")]
 
 pub mod bpf;
+pub mod child;
 pub mod ethtool;
 mod ethtool_module;
 pub mod ethtool_rules;

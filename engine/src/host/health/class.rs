@@ -19,6 +19,8 @@ pub enum Class {
     Line,
     /// Errors that forward error correction repaired.
     Corrected,
+    /// The plugged module was too hot, faulty, or pulled out.
+    Module,
     /// Frames too short or too long.
     Length,
     /// No carrier while sending.
@@ -95,51 +97,71 @@ pub fn of_kernel(name: &str) -> Option<Class> {
 pub fn of_driver(name: &str) -> Option<Class> {
     let lower = name.to_ascii_lowercase();
     let words: Vec<&str> =
-        lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
+        lower.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty()).collect();
     let has = |any: &[&str]| any.iter().any(|wanted| words.contains(wanted));
-    let bad = has(&["err", "errs", "error", "errors", "bad", "fail", "failed"]);
-
-    // What repeats by another name or unit what is counted already, or counts work that was done.
-    if has(&["duration", "us", "transition", "transitions", "recover", "recovered", "hwtstamp", "timestamp"])
+    // What tells by another unit what is counted already, work that was done, and what is left of a budget.
+    if has(&["duration", "us", "transition", "transitions", "recover", "recovered", "available"])
+        || has(&["hwtstamp", "timestamp"])
     {
         return None;
     }
-    if lower.contains("link_down_event") {
-        return Some(Class::LinkDown);
-    }
-    if has(&["pause", "xon", "xoff", "pfc"]) || lower.contains("xon") || lower.contains("xoff") {
-        // Those that ena and others pause are queues of commands.
-        return (has(&["rx"]) || lower.contains("rx_"))
-            .then_some(Class::PauseReceived)
-            .or_else(|| has(&["tx"]).then_some(Class::PauseSent));
-    }
-    if has(&["uncorrectable", "uncorrected"]) {
-        return Some(Class::Line);
-    }
-    if has(&["ecc"]) {
-        return Some(if has(&["uncorr"]) { Class::Hardware } else { Class::Corrected });
-    }
-    if has(&["corrected", "correctable"]) {
-        return Some(Class::Corrected);
-    }
-    if has(&["csum", "checksum"]) || lower.contains("csum") {
-        return bad.then_some(Class::Checksum);
-    }
-    if has(&["allowance"]) {
-        return Some(Class::Allowance);
-    }
-    if has(&["timeout", "timeouts", "hang", "hung"]) || lower.contains("wd_expired") {
-        return Some(Class::Hang);
-    }
-    if has(&["collision", "collisions", "coll"]) {
-        return Some(Class::Collision);
+    if let Some(class) = of_no_loss(&lower, &has) {
+        return class;
     }
     let meaning = meaning::of(name)?;
     if meaning.place == "xdp" {
         let by_verdict = has(&["drop", "drops", "dropped"]) && !has(&["tx", "xmit"]);
         return Some(if by_verdict { Class::XdpDropped } else { Class::XdpError });
     }
-    Some(of_meaning(meaning))
+    Some(match of_meaning(meaning) {
+        // A frame of our own with a wrong check sequence was broken off.
+        Class::Crc if has(&["tx"]) => Class::TxError,
+        class => class,
+    })
+}
+
+/// The class of a counter of something else than lost packets; `Some(None)` when it is known to say nothing.
+fn of_no_loss(lower: &str, has: &dyn Fn(&[&str]) -> bool) -> Option<Option<Class>> {
+    let bad = has(&["err", "errs", "error", "errors", "bad", "fail", "failed"]);
+    let class = if lower.contains("link_down_event") {
+        Some(Class::LinkDown)
+    } else if has(&["pause", "xon", "xoff", "pxon", "pxoff", "pfc"]) {
+        // Without a direction it is a queue of commands that was paused (ena), or a pause that went on (bnxt).
+        if has(&["rx"]) { Some(Class::PauseReceived) } else { has(&["tx"]).then_some(Class::PauseSent) }
+    } else if has(&["uncorrectable", "uncorrected"]) {
+        Some(Class::Line)
+    } else if has(&["ecc"]) {
+        Some(if has(&["uncorr"]) { Class::Hardware } else { Class::Corrected })
+    } else if has(&["corrected", "correctable"]) || (has(&["lane"]) && bad) {
+        // The bits of a lane that mlx5 calls errors are those that were repaired.
+        Some(Class::Corrected)
+    } else if has(&["csum", "checksum"]) {
+        bad.then_some(Class::Checksum)
+    } else if lower.contains("allowance_exceeded") || lower.contains("ratelimit_packets") {
+        Some(Class::Allowance)
+    } else if has(&["timeout", "timeouts", "hang", "hung", "resets"])
+        || lower.contains("wd_expired")
+        || lower.contains("reset_fail")
+    {
+        Some(Class::Hang)
+    } else if has(&["collision", "collisions", "coll", "window"]) {
+        Some(Class::Collision)
+    } else if has(&["faults", "illegal"]) {
+        Some(Class::Line)
+    } else if lower.starts_with("module_") {
+        Some(Class::Module)
+    } else if lower.contains("signal_integrity") {
+        Some(Class::Hardware)
+    } else if lower.contains("pci_buffer_overflow") {
+        Some(Class::RxFifo)
+    } else if lower.contains("unknown_protocol") {
+        Some(Class::NoHandler)
+    } else if lower.contains("linearize_failed") {
+        Some(Class::TxError)
+    } else {
+        return None;
+    };
+    Some(class)
 }
 
 fn of_meaning(meaning: meaning::Meaning) -> Class {
@@ -168,6 +190,7 @@ impl Class {
             Self::Crc => "crc",
             Self::Line => "line",
             Self::Corrected => "corrected",
+            Self::Module => "module",
             Self::Length => "length",
             Self::Carrier => "carrier",
             Self::Collision => "collision",
@@ -199,6 +222,7 @@ impl Class {
             Self::LinkDown
             | Self::Crc
             | Self::Line
+            | Self::Module
             | Self::Length
             | Self::Carrier
             | Self::Collision
@@ -230,6 +254,7 @@ impl Class {
             Self::Crc => "frames with a wrong check sequence",
             Self::Line => "frames or symbols damaged on the line",
             Self::Corrected => "errors repaired by error correction",
+            Self::Module => "times the plugged module was too hot, faulty or pulled out",
             Self::Length => "frames too short or too long",
             Self::Carrier => "frames not sent for want of a carrier",
             Self::Collision => "collisions",
@@ -326,7 +351,7 @@ impl Class {
             )
         };
         match self {
-            Self::LinkDown | Self::Crc | Self::Line | Self::Carrier | Self::Corrected => {
+            Self::LinkDown | Self::Crc | Self::Line | Self::Module | Self::Carrier | Self::Corrected => {
                 vec![cable(), port(), card()]
             }
             Self::Length => vec![

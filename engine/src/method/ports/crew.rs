@@ -238,7 +238,8 @@ impl Crew {
 }
 
 /// Warnings that a benchmark expects of its own runs, and says itself what of them matters.
-const EXPECTED: [&str; 5] = ["nothing-heard", "no-end", "unaccounted", "not-seen", "slow"];
+const EXPECTED: [&str; 7] =
+    ["nothing-heard", "no-end", "unaccounted", "not-seen", "slow", "offered-load", "overdue"];
 
 fn note(warnings: &mut Vec<Warning>, port: &str, told: &Value) {
     let text = |name: &str| told[name].as_str().map(str::to_owned);
