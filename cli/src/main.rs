@@ -9,7 +9,9 @@ mod drops;
 mod groups;
 mod iperf2;
 mod iperf3;
+mod linktest;
 mod output;
+mod qualify;
 mod recv;
 mod reflect;
 mod replicate;
@@ -38,6 +40,8 @@ enum Status {
     VerdictFail,
     Environment,
     Inconclusive,
+    /// A link test found a difference.
+    Difference,
 }
 
 impl Status {
@@ -59,6 +63,7 @@ impl From<Status> for u8 {
             Status::VerdictFail => 3,
             Status::Environment => 4,
             Status::Inconclusive => 5,
+            Status::Difference => wirerate_engine::linktest::report::DIFFERENCE,
         }
     }
 }
@@ -92,10 +97,12 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Stamp(args) => stamp::run(args),
         Command::Reflect(args) => reflect::run(args),
+        Command::Qualify(args) => qualify::run(args),
         Command::Replicate(args) => replicate::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
         Command::Iperf3(args) => iperf3::run(args),
+        Command::Linktest(args) => linktest::run(args),
         Command::Agent(_) => agent::run(),
     };
     match ended {
