@@ -9,6 +9,7 @@ pub mod frame;
 pub mod headers;
 pub mod igmp;
 pub mod iperf2;
+pub mod iperf3;
 pub mod mld;
 pub mod observer;
 pub mod pcap;
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("headers", headers::check),
     ("igmp", igmp::check),
     ("iperf2", iperf2::check),
+    ("iperf3", iperf3::check),
     ("mld", mld::check),
     ("observer", observer::check),
     ("pcap", pcap::check),

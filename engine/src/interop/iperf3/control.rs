@@ -81,11 +81,11 @@ impl Inbox {
     /// The cookie, once it is whole, without its NUL.
     ///
     /// # Errors
-    /// ReceiveCookie, when it is none: other than letters and digits, or without the NUL.
+    /// ReceiveCookie, when it is none: other than visible characters, or without the NUL.
     pub fn cookie(&mut self) -> Result<Option<String>, Failure> {
         let wrong = || Failure::new(Code::ReceiveCookie).detail("what came is no iperf3 cookie");
         let known = &self.bytes[..self.bytes.len().min(COOKIE_LEN)];
-        if !known.iter().all(u8::is_ascii_alphanumeric) {
+        if !known.iter().all(u8::is_ascii_graphic) {
             return Err(wrong());
         }
         if self.bytes.len() <= COOKIE_LEN {

@@ -238,8 +238,9 @@ fn number(
     if range.contains(&integer) { Ok(Some(integer)) } else { Err(wrong()) }
 }
 
+/// A text, without what a terminal would obey.
 fn text(json: &Map<String, Value>, key: &str) -> Option<String> {
-    Some(json.get(key)?.as_str()?.chars().take(MAX_TEXT).collect())
+    Some(json.get(key)?.as_str()?.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect())
 }
 
 #[cfg(test)]

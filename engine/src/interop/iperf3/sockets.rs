@@ -165,6 +165,11 @@ pub(super) fn prepare(socket: &Socket, parameters: &Parameters, sends: bool) -> 
     if parameters.dont_fragment && !ipv6 {
         options::set_int(socket.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
             .map_err(|error| Failure::new(Code::DontFragment).because(&error))?;
+        let mtu = options::get_int(socket.as_fd(), libc::IPPROTO_IP, libc::IP_MTU);
+        if sends && mtu.is_ok_and(|mtu| i32::from(parameters.length) + 28 > mtu) {
+            let long = io::Error::from_raw_os_error(libc::EMSGSIZE);
+            return Err(Failure::new(Code::StreamWrite).because(&long));
+        }
     }
     Ok(())
 }

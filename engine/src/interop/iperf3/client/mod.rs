@@ -82,6 +82,8 @@ struct Running {
     data: Data,
     meter: Option<Meter>,
     cpu: Cpu,
+    /// Whether the server has said that data flows.
+    begun: bool,
     /// Whether the server was told that it is over.
     told: bool,
     /// When something arrived last, and how much had by then.
@@ -263,7 +265,8 @@ impl<'a> Client<'a> {
         // The server's first datagrams may be here before its word that they come.
         data.receive();
         let heard = (Instant::now(), 0);
-        self.running = Some(Running { data, meter: None, cpu: Cpu::default(), told: false, heard });
+        self.running =
+            Some(Running { data, meter: None, cpu: Cpu::default(), begun: false, told: false, heard });
         Ok(())
     }
 
@@ -274,6 +277,7 @@ impl<'a> Client<'a> {
             .filter(|running| running.meter.is_some())
             .ok_or_else(|| out_of_turn(State::TestRunning))?;
         running.data.send();
+        running.begun = true;
         running.heard = (Instant::now(), 0);
         let data = &running.data;
         tell(Event::Begin(&Begin {
@@ -289,7 +293,7 @@ impl<'a> Client<'a> {
 
     /// Looks at the data, if it flows: tells of intervals, and tells the server when it is over. Whether it flows.
     fn flows(&mut self, tell: &mut dyn FnMut(Event<'_>)) -> Result<bool, Failure> {
-        let Some(running) = &mut self.running else { return Ok(false) };
+        let Some(running) = self.running.as_mut().filter(|running| running.begun) else { return Ok(false) };
         let Running { data, meter: Some(meter), .. } = running else { return Ok(false) };
         let now = Instant::now();
         if let Some(interval) = meter.look(now, data) {

@@ -95,8 +95,12 @@ impl<'a> Server<'a> {
         let config = house.config;
         let device = config.device.as_deref();
         let (mut listeners, mut hellos, mut failure) = (Vec::new(), Vec::new(), None);
-        let mut address = None;
-        for wanted in sockets::listening(config.bind, config.family, config.port) {
+        let mut address: Option<SocketAddr> = None;
+        for mut wanted in sockets::listening(config.bind, config.family, config.port) {
+            // A port that the kernel chose is that of both.
+            if let Some(first) = address {
+                wanted.set_port(first.port());
+            }
             // An IPv4-only machine has the other.
             let opened = sockets::listener(wanted, device).and_then(|listener| {
                 let bound = listener.local_addr()?.as_socket().unwrap_or(wanted);
@@ -153,8 +157,13 @@ impl<'a> Server<'a> {
                     continue;
                 }
                 let Ok(link) = Link::new(stream) else { continue };
-                let others = self.sessions.iter().filter(|session| !session.is_test()).count();
-                if others >= MOST_OTHERS {
+                // The oldest gives way: whoever opens connections and says nothing keeps nobody out.
+                let others = || self.sessions.iter().filter(|session| !session.is_test());
+                if others().count() >= MOST_OTHERS
+                    && let Some(oldest) = self.sessions.iter().position(|session| session.gives_way())
+                {
+                    self.sessions.remove(oldest);
+                } else if others().count() >= MOST_OTHERS {
                     continue;
                 }
                 self.sessions.push(Session::new(link, now, self.house.running >= self.house.most));

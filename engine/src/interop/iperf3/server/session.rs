@@ -133,6 +133,11 @@ impl Session {
         self.counted && !matches!(self.phase, Phase::Closing | Phase::Over)
     }
 
+    /// Whether nothing is lost with it: it has named no test.
+    pub(super) fn gives_way(&self) -> bool {
+        !self.counted
+    }
+
     /// Whether it has counted as a test.
     pub(super) fn is_counted(&self) -> bool {
         self.counted
