@@ -113,7 +113,7 @@ fn a_word_that_nobody_knows_has_iperf3s_status_here_only() {
     assert_eq!(version.code, 0);
     assert!(version.stdout.starts_with("iperf 3.22 (wirerate "), "{}", version.stdout);
     // Long names may be cut short, as with the real one.
-    Ours.run(&["--cli", "192.0.2.1", "--ud", "--paral", "200"])
+    Ours.run(&["--cli", "192.0.2.1", "--udp", "--paral", "200"])
         .expect(1, &["invalid number of parallel streams"]);
 }
 

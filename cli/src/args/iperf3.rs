@@ -90,11 +90,11 @@ pub struct Iperf3 {
     #[arg(long, value_name = "#/#/#", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = ROLE)]
     pub cntl_ka: Option<String>,
 
-    /// Only IPv4
+    /// Use IPv4 only
     #[arg(short = '4', long = "version4", overrides_with = "version6", help_heading = ROLE)]
     pub version4: bool,
 
-    /// Only IPv6
+    /// Use IPv6 only
     #[arg(short = '6', long = "version6", overrides_with = "version4", help_heading = ROLE)]
     pub version6: bool,
 
