@@ -15,7 +15,9 @@ fn flags(help: &str) -> BTreeSet<String> {
     let words = lines.flat_map(|line| {
         line.split("  ").next().unwrap_or_default().split([' ', ',', '=', '[', '<']).map(str::to_owned)
     });
-    words.filter(|word| word.len() > 1 && word.starts_with('-') && word.trim_matches('-') != "").collect()
+    words
+        .filter(|word| word.len() > 1 && word.starts_with('-') && !word.trim_matches('-').is_empty())
+        .collect()
 }
 
 /// The help of each real iperf3 there is: the distribution's, and the one that scripts/peers fetches.

@@ -182,7 +182,7 @@ pub struct Iperf3 {
     #[arg(short = 'R', long, help_heading = CLIENT)]
     pub reverse: bool,
 
-    /// Both send
+    /// Both ends send
     #[arg(long, help_heading = CLIENT)]
     pub bidir: bool,
 
