@@ -15,7 +15,7 @@ const REFUSED: &str = "Of iperf3, known and refused";
 #[command(
     verbatim_doc_comment,
     infer_long_args = true,
-    after_help = "Sizes (-l -n -k -w) take K, M, G and T as powers of 1024, rates (-b) as powers of 1000, as iperf3 has it."
+    after_help = "Sizes (-l -n -k -w) take K, M, G and T as powers of 1024, rates (-b) as powers of 1000, as iperf3 has it.\n\nExit status: 0 the test has ended, or a signal ended it; 1 it failed, or the arguments are wrong. docs/iperf3.md says what differs from iperf3."
 )]
 pub struct Iperf3 {
     /// Be the server: several clients at once, each with a test of its own
@@ -182,7 +182,7 @@ pub struct Iperf3 {
     #[arg(short = 'R', long, help_heading = CLIENT)]
     pub reverse: bool,
 
-    /// Both send
+    /// Both ends send
     #[arg(long, help_heading = CLIENT)]
     pub bidir: bool,
 
