@@ -86,6 +86,7 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
         | Command::Replicate(_)
         | Command::Replicator(_)
         | Command::Groups(_)
+        | Command::Report(_)
         | Command::Iperf3(_)
         | Command::Agent(_) => {
             let name = words.first().map_or("", String::as_str);
@@ -106,12 +107,22 @@ fn job(work: impl FnOnce(&Stop, Tell<'_>) -> Result<Status> + std::marker::Send 
     })
 }
 
-fn output(args: &Output) -> [(&'static str, bool); 3] {
-    [("--output", args.output.is_some()), ("--json", args.json), ("--json-lines", args.json_lines)]
+fn output(args: &Output) -> [(&'static str, bool); 4] {
+    [
+        ("--output", args.output.is_some()),
+        ("--json", args.json),
+        ("--json-lines", args.json_lines),
+        ("--web", args.web.web.is_some()),
+    ]
 }
 
-fn results(args: &Results) -> [(&'static str, bool); 3] {
-    [("--output", args.output.is_some()), ("--json", args.json), ("--json-lines", args.json_lines)]
+fn results(args: &Results) -> [(&'static str, bool); 4] {
+    [
+        ("--output", args.output.is_some()),
+        ("--json", args.json),
+        ("--json-lines", args.json_lines),
+        ("--web", args.web.web.is_some()),
+    ]
 }
 
 /// Refuses options by which a command would write or read files, or print: an agent only tells events.

@@ -7,6 +7,7 @@ pub mod linktest;
 pub mod qualify;
 pub mod replicate;
 pub mod replicator;
+pub mod report;
 pub mod stamp;
 
 use std::path::PathBuf;
@@ -58,6 +59,8 @@ pub enum Command {
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture
     Groups(groups::Groups),
+    /// Make one HTML page with plots of a result, or CSV
+    Report(report::Report),
     /// Speak iperf3's protocol for UDP, as server (-s) or client (-c HOST -u), with iperf3's flags, output and exit status
     Iperf3(Box<iperf3::Iperf3>),
     /// Test a link: counters before, traffic, counters after; exit 100 when one of errors moved, else 0
@@ -176,6 +179,9 @@ pub struct Output {
     /// Fail (exit 3) unless the rate is above this: 9.9G (payload bit/s, L1 or L2 as suffix), 1Mpps
     #[arg(long, value_name = "RATE")]
     pub expect_rate_above: Option<String>,
+
+    #[command(flatten)]
+    pub web: report::Web,
 }
 
 #[derive(Debug, Args)]

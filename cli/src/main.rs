@@ -16,12 +16,14 @@ mod recv;
 mod reflect;
 mod replicate;
 mod replicator;
+mod report;
 mod rtp;
 mod send;
 mod signals;
 mod stamp;
 mod task;
 mod text;
+mod web;
 
 use std::process::ExitCode;
 
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
         Command::Replicate(args) => replicate::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
+        Command::Report(args) => report::run(args),
         Command::Iperf3(args) => iperf3::run(args),
         Command::Linktest(args) => linktest::run(args),
         Command::Agent(_) => agent::run(),
