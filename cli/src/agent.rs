@@ -6,6 +6,7 @@ use wirerate_engine::agent::protocol::{Event, Failure};
 use wirerate_engine::agent::serve::{self, Job};
 use wirerate_engine::control::Stop;
 use wirerate_engine::interop::peer;
+use wirerate_engine::method::compare;
 use wirerate_engine::report::Warning;
 use wirerate_engine::stamp::{reflector, sender};
 
@@ -27,7 +28,7 @@ pub fn run() -> Result<Status> {
 
 /// Makes a job of what a user would type behind `wirerate`.
 fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
-    if let Some(job) = peer::job(words) {
+    if let Some(job) = peer::job(words).or_else(|| compare::job(words)) {
         return job;
     }
     let cli = Cli::try_parse_from(std::iter::once("wirerate").chain(words.iter().map(String::as_str)))
@@ -62,6 +63,7 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
         | Command::Drops(_)
         | Command::Doctor(_)
         | Command::Replicate(_)
+        | Command::Compare(_)
         | Command::Replicator(_)
         | Command::Groups(_)
         | Command::Agent(_) => {

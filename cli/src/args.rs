@@ -1,6 +1,7 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod compare;
 pub mod groups;
 pub mod replicate;
 pub mod replicator;
@@ -49,6 +50,8 @@ pub enum Command {
     Reflect(stamp::Reflect),
     /// Measure how a device replicates multicast (RFC 3918): throughput, latency, joins and leaves, capacity, for each port and group
     Replicate(Box<replicate::Replicate>),
+    /// Set iperf3, iperf 2 and our datapaths side by side on one path: loss as stated and as proven, CPU, what limits each
+    Compare(Box<compare::Compare>),
     /// Copy multicast from some interfaces to those behind which somebody has joined: a switch that snoops, by XDP
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture

@@ -3,6 +3,7 @@
 
 mod agent;
 mod args;
+mod compare;
 mod demo;
 mod doctor;
 mod drops;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         Command::Stamp(args) => stamp::run(args),
         Command::Reflect(args) => reflect::run(args),
         Command::Replicate(args) => replicate::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
         Command::Agent(_) => agent::run(),
