@@ -44,7 +44,12 @@ pub fn run(args: &Compare) -> Result<Status> {
             say(line);
         }
     });
+    let mut ready = false;
     let ended = compare::run(&params, reach(&args.from), reach(&args.to), &tell, &stop, &mut |progress| {
+        if !ready && matches!(progress, Progress::Begins(..)) {
+            ready = true;
+            sink.line(&json!({"event": "ready"}));
+        }
         told(&mut sink, params.rounds, &progress);
     })?;
     sink.result(&ended.report, render::report)?;

@@ -1,22 +1,22 @@
 //! Both ends of the path, and one trial of one tool over it.
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::end::End;
+use super::figures::{own, per_gigabyte, prove, read, whole};
+use super::proof;
 use super::report::{self, Proven};
-use super::tools::{self, Load, Said, ToolName};
+use super::tools::{Load, Said, ToolName};
 use super::witness::{self, Look};
-use super::{limits, proof};
-use crate::agent::{Agent, Ended, Launch, Say, Task};
+use crate::agent::Task;
 use crate::control::Stop;
 use crate::error::{Error, Result};
-use crate::interop::peer::{self, Cpu, Place, Running, iperf2, iperf3};
-use crate::method::ports::Reach;
+use crate::interop::peer::{Place, Running, iperf2, iperf3};
 
 /// How long one of ours may take to be ready: programs are loaded and attached.
 const READY: Duration = Duration::from_secs(30);
@@ -43,21 +43,8 @@ const PAUSE: Duration = Duration::from_millis(40);
 const QUIET: u64 = 4;
 
 /// The sender's end and the receiver's.
-const FROM: usize = 0;
-const TO: usize = 1;
-
-/// One end.
-#[derive(Debug)]
-pub struct End {
-    /// Its agent.
-    pub agent: Agent,
-    /// Its interface.
-    pub interface: String,
-    /// Its address.
-    pub address: IpAddr,
-    /// How it is reached, as typed.
-    pub command: Option<String>,
-}
+pub(super) const FROM: usize = 0;
+pub(super) const TO: usize = 1;
 
 /// Both.
 #[derive(Debug)]
@@ -72,6 +59,9 @@ pub struct Ends {
     blind: Option<String>,
 }
 
+/// Tasks that count drops, and what they will not tell.
+type Watches = (Vec<(usize, Task)>, Vec<String>);
+
 /// One trial's figures.
 #[derive(Debug)]
 pub struct Measured {
@@ -85,60 +75,6 @@ pub struct Measured {
     pub quiet: bool,
     /// Speed of the slower link.
     pub link_bps: Option<u64>,
-}
-
-impl End {
-    /// Starts its agent, and looks for the interface and its address.
-    pub fn open(
-        name: &str,
-        (interface, reach): (String, Reach),
-        ipv6: bool,
-        timeout: Duration,
-        say: &Say,
-    ) -> Result<Self> {
-        let (told, say) = (name.to_owned(), Arc::clone(say));
-        let launch = Launch {
-            say: Some(Arc::new(move |line: &str| say(&format!("{told}: {line}")))),
-            timeout,
-            ..Launch::new(name)
-        };
-        let mut typed = None;
-        let agent = match reach {
-            Reach::Here => launch.here(),
-            Reach::Typed(command) => {
-                typed = Some(command.clone());
-                launch.command_line(&command)
-            }
-            Reach::Made(command) => launch.command(command),
-        }?;
-        let Some(found) = agent.hello().interface(&interface) else {
-            let there: Vec<&str> = agent.hello().interfaces.iter().map(|i| i.name.as_str()).collect();
-            return Err(Error::environment(format!("{name}: no interface {interface} there"))
-                .fix(format!("it has {}", there.join(", "))));
-        };
-        if !found.up && interface != "lo" {
-            return Err(Error::environment(format!("{name}: {interface} is down"))
-                .fix(format!("ip link set {interface} up, and see that the cable is in")));
-        }
-        let address =
-            found.addresses.iter().filter_map(|text| text.split('/').next()?.parse::<IpAddr>().ok()).find(
-                |ip| match ip {
-                    IpAddr::V4(_) => !ipv6,
-                    // Its zone would have to be told to each tool in its own way.
-                    IpAddr::V6(v6) => ipv6 && !v6.is_unicast_link_local(),
-                },
-            );
-        let Some(address) = address else {
-            let family = if ipv6 { "IPv6 address that is not link-local" } else { "IPv4 address" };
-            return Err(Error::environment(format!("{name}: {interface} has no {family}"))
-                .fix(format!("ip address add ADDRESS/PREFIX dev {interface}")));
-        };
-        Ok(Self { agent, interface, address, command: typed })
-    }
-
-    fn look(&mut self) -> Result<Look> {
-        witness::look(&mut self.agent, &self.interface)
-    }
 }
 
 impl Ends {
@@ -288,7 +224,7 @@ impl Ends {
     }
 
     /// Has each kernel of both ends count what it drops of the trial.
-    fn watch(&mut self, to: SocketAddr) -> Result<(Vec<(usize, Task)>, Vec<String>)> {
+    fn watch(&mut self, to: SocketAddr) -> Result<Watches> {
         if let Some(why) = &self.blind {
             return Ok((Vec::new(), vec![why.clone()]));
         }
@@ -495,128 +431,4 @@ fn pause(time: Duration, stop: &Stop) {
         }
         thread::sleep(left.min(PAUSE));
     }
-}
-
-/// A report, or why there is none.
-fn whole(ended: Ended, who: &str) -> Result<Value> {
-    match (ended.failure, ended.report) {
-        (_, Some(report)) => Ok(report),
-        (Some(failure), None) => Err(failure),
-        (None, None) => Err(Error::failed(format!("{who} ended without a report (status {})", ended.status))),
-    }
-}
-
-/// What both ends said, and the CPU time of foreign ones.
-fn read(tool: ToolName, load: &Load, sent: &Value, received: &Value) -> Result<(Said, report::Cpu)> {
-    if tool.foreign().is_none() {
-        return Ok((tools::of_ours(sent, received), report::Cpu::default()));
-    }
-    let ended = |value: &Value| {
-        serde_json::from_value::<peer::Ended>(value.clone())
-            .map_err(|e| Error::failed(format!("what an agent says of a tool is not understood: {e}")))
-    };
-    let (client, server) = (ended(sent)?, ended(received)?);
-    let said = if tool == ToolName::Iperf2 {
-        if client.late {
-            return Err(Error::failed("iperf: the client did not end in time"));
-        }
-        tools::of_iperf2(&iperf2::received(&server)?, iperf2::sent(&client.stdout), load)
-    } else {
-        tools::of_iperf3(&iperf3::read(&client, "the client", false)?, tool == ToolName::Iperf3Udp)
-    };
-    let cpu = |ended: &peer::Ended, flow: Option<report::Flow>| {
-        let mut of = report::CpuOf::default();
-        match ended.cpu {
-            Some(cpu) => set(&mut of, cpu, flow.map(|flow| flow.seconds)),
-            None => of.not_known = Some("the process is behind a command that leads elsewhere".into()),
-        }
-        of
-    };
-    let cpu = report::Cpu { sender: cpu(&client, said.offered), receiver: cpu(&server, said.delivered) };
-    Ok((said, cpu))
-}
-
-fn set(of: &mut report::CpuOf, cpu: Cpu, seconds: Option<f64>) {
-    (of.user_ns, of.system_ns) = (Some(cpu.user_ns), Some(cpu.system_ns));
-    of.percent = seconds.filter(|s| *s > 0.0).map(|seconds| 100.0 * cpu.seconds() / seconds);
-}
-
-/// CPU time of our own task: that of the agent's process, which does nothing else meanwhile.
-fn own(of: &mut report::CpuOf, before: &Look, after: &Look, window: Option<(&Look, &Look, f64)>) {
-    let between = |a: Cpu, b: Cpu| Cpu {
-        user_ns: b.user_ns.saturating_sub(a.user_ns),
-        system_ns: b.system_ns.saturating_sub(a.system_ns),
-    };
-    set(of, between(before.own, after.own), None);
-    of.percent = window
-        .filter(|(.., seconds)| *seconds > 0.0)
-        .map(|(begin, end, seconds)| 100.0 * between(begin.own, end.own).seconds() / seconds);
-}
-
-fn per_gigabyte(cpu: &mut report::Cpu, said: &Said) {
-    for (of, flow) in [(&mut cpu.sender, said.offered), (&mut cpu.receiver, said.delivered)] {
-        let seconds = of.user_ns.zip(of.system_ns).map(|(user, system)| (user + system) as f64 / 1e9);
-        let bytes = flow.map(|flow| flow.payload_bytes).filter(|bytes| *bytes > 0);
-        of.s_per_gb = seconds.zip(bytes).map(|(seconds, bytes)| seconds * 1e9 / bytes as f64);
-    }
-}
-
-/// What is proven of a trial between two looks at both ends.
-fn prove(
-    tool: ToolName,
-    load: &Load,
-    said: &Said,
-    [before, after]: [&[Look; 2]; 2],
-    drops: Option<Vec<report::Drop>>,
-    mut not_known: Vec<String>,
-) -> Proven {
-    let link = |at: usize| (&before[at].link, &after[at].link);
-    let (from, to) = (link(FROM), link(TO));
-    let interfaces = report::Interfaces {
-        left: from.1.tx_packets.saturating_sub(from.0.tx_packets),
-        came: to.1.rx_packets.saturating_sub(to.0.rx_packets),
-        from_dropped: from.1.tx_dropped.saturating_sub(from.0.tx_dropped),
-        to_dropped: to.1.rx_dropped.saturating_sub(to.0.rx_dropped),
-    };
-    let mut proven = if tool.is_tcp() {
-        let again = after[FROM].retransmitted.checked_sub(before[FROM].retransmitted);
-        not_known =
-            vec!["where segments were lost: TCP sends them again, and its stream loses nothing".into()];
-        Proven { by: again.map(|_| "tcp"), not_known, retransmitted: again, ..Proven::default() }
-    } else if let Some((sent, unique, copies)) = said.ledger {
-        proof::of_ledger(sent, unique, copies, drops, not_known)
-    } else {
-        let looks = |at: usize| [&before[at], &after[at]];
-        match proof::Counted::between(looks(FROM), looks(TO), load.to.is_ipv6()) {
-            Some(counted) => proof::of_kernel(counted, drops, not_known),
-            None => {
-                not_known.push("the kernel's counters were set back".into());
-                Proven { not_known, drops, ..Proven::default() }
-            }
-        }
-    };
-    proven.interfaces = Some(interfaces);
-    proven
-}
-
-/// What limited a trial.
-pub fn limit(tool: ToolName, load: &Load, frame_bytes: u32, measured: &Measured) -> limits::Limit {
-    let Measured { said, proven, cpu, link_bps, .. } = measured;
-    let stated = || u64::try_from(said.stated.lost?).ok();
-    limits::judge(&limits::Facts {
-        tcp: tool.is_tcp(),
-        asked_bps: load.bps(),
-        offered_bps: said.offered.map_or(0.0, |flow| flow.payload_bps),
-        delivered_bps: said.delivered.map_or(0.0, |flow| flow.payload_bps),
-        sent: proven.sent.or(said.offered.and_then(|flow| flow.packets)).unwrap_or(0),
-        lost: proven.lost.or_else(stated).unwrap_or(0),
-        drops: proven.drops.clone().unwrap_or_default(),
-        sender_percent: cpu.sender.percent,
-        receiver_percent: cpu.receiver.percent,
-        sender_busiest: cpu.sender.busiest_percent,
-        receiver_busiest: cpu.receiver.busiest_percent,
-        link_bps: *link_bps,
-        line_share: f64::from(frame_bytes + 20) / f64::from(load.length.max(1)),
-        retransmitted: proven.retransmitted,
-    })
 }

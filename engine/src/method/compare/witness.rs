@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +33,9 @@ const ANSWER: Duration = Duration::from_secs(20);
 
 /// Time between two looks for the request to end.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// CPU time that this process has spent looking, in ns.
+static LOOKING: AtomicU64 = AtomicU64::new(0);
 
 /// Most destinations of a watch.
 const DESTINATIONS: usize = 64;
@@ -128,8 +133,21 @@ impl Look {
         if ipv6 { self.udp6 } else { self.udp4 }
     }
 
-    /// Here and now.
+    /// Here and now. What looking itself takes is left out of the process's CPU time.
     fn now(name: &str) -> Result<Self> {
+        let begin = thread_time();
+        let mut look = Self::read(name)?;
+        LOOKING.fetch_add(thread_time().saturating_sub(begin), Ordering::Relaxed);
+        look.own = child::of_this_process().into();
+        let mut looking = LOOKING.load(Ordering::Relaxed);
+        for part in [&mut look.own.system_ns, &mut look.own.user_ns] {
+            let less = looking.min(*part);
+            (*part, looking) = (*part - less, looking - less);
+        }
+        Ok(look)
+    }
+
+    fn read(name: &str) -> Result<Self> {
         let link = interface::link(name)?;
         let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
         let snmp = snmp(&read("/proc/thread-self/net/snmp"));
@@ -153,10 +171,11 @@ impl Look {
                 rx_dropped,
                 tx_packets,
                 tx_dropped,
-                speed_bps: Nic::read(&link).speed_bps,
+                // A virtual device tells a speed that nothing keeps to.
+                speed_bps: if link.kind.is_none() { Nic::read(&link).speed_bps } else { None },
                 xdp: link.xdp_programs,
             },
-            own: child::of_this_process().into(),
+            own: Cpu::default(),
             cpus: cpus(&read("/proc/stat")),
         })
     }
@@ -177,6 +196,12 @@ impl Look {
         let busiest = shares.iter().map(|(busy, _)| *busy).fold(f64::NEG_INFINITY, f64::max);
         (!shares.is_empty()).then(|| (busiest, shares.iter().map(|(_, softirq)| softirq).sum()))
     }
+}
+
+/// CPU time of the calling thread, in ns.
+fn thread_time() -> u64 {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map_or(0, |time| u64::try_from(Duration::from(time).as_nanos()).unwrap_or(0))
 }
 
 /// /proc/net/snmp: a line of names and a line of values for each protocol.
