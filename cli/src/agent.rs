@@ -7,6 +7,7 @@ use wirerate_engine::agent::serve::{self, Job};
 use wirerate_engine::control::Stop;
 use wirerate_engine::host::health::Snapshot;
 use wirerate_engine::interop::peer;
+use wirerate_engine::method::compare;
 use wirerate_engine::report::Warning;
 use wirerate_engine::stamp::{reflector, sender};
 
@@ -43,7 +44,7 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
             Ok(Status::Finished)
         }));
     }
-    if let Some(job) = peer::job(words) {
+    if let Some(job) = peer::job(words).or_else(|| compare::job(words)) {
         return job;
     }
     let cli = Cli::try_parse_from(std::iter::once("wirerate").chain(words.iter().map(String::as_str)))
@@ -84,6 +85,7 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
         | Command::Doctor(_)
         | Command::Qualify(_)
         | Command::Replicate(_)
+        | Command::Compare(_)
         | Command::Replicator(_)
         | Command::Groups(_)
         | Command::Report(_)

@@ -1,6 +1,7 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod compare;
 pub mod groups;
 pub mod iperf3;
 pub mod linktest;
@@ -55,6 +56,8 @@ pub enum Command {
     Replicate(Box<replicate::Replicate>),
     /// Qualify a NIC or a link between two ports (RFC 2544, Y.1564, soak): throughput, latency, loss, bursts, resets, and every counter of the NICs
     Qualify(Box<qualify::Qualify>),
+    /// Set iperf3, iperf 2 and our datapaths side by side on one path: loss as stated and as proven, CPU, what limits each
+    Compare(Box<compare::Compare>),
     /// Copy multicast from some interfaces to those behind which somebody has joined: a switch that snoops, by XDP
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture

@@ -3,6 +3,7 @@
 
 mod agent;
 mod args;
+mod compare;
 mod demo;
 mod doctor;
 mod drops;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         Command::Reflect(args) => reflect::run(args),
         Command::Qualify(args) => qualify::run(args),
         Command::Replicate(args) => replicate::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
         Command::Report(args) => report::run(args),
