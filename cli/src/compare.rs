@@ -29,7 +29,8 @@ const LENGTH: u32 = 1400;
 pub fn run(args: &Compare) -> Result<Status> {
     let params = params(args)?;
     params.check()?;
-    let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?;
+    let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?
+        .on_web(&args.web, wirerate_engine::method::compare::report::SCHEMA)?;
     let create = |path: &PathBuf| {
         File::create(path).map_err(|e| {
             Error::usage(format!("--json-file {}: cannot be written", path.display())).because(e)

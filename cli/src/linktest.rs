@@ -20,7 +20,7 @@ use crate::{Result, Status, stamp};
 /// Tests the link, and reports.
 pub fn run(args: &Linktest) -> Result<Status> {
     let config = configuration(args)?;
-    let mut sink = stamp::open(&args.output)?;
+    let mut sink = stamp::open(&args.output, linktest::report::SCHEMA)?;
     let stop = stop_on_signals()?;
     let ended = linktest::run(&config, &stop, &mut |event| tell(&mut sink, &event))?;
     sink.result(&ended.report, |report| render(report, args.verbose))?;

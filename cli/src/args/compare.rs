@@ -100,4 +100,7 @@ pub struct Compare {
     /// No progress on standard error
     #[arg(short, long)]
     pub quiet: bool,
+
+    #[command(flatten)]
+    pub web: super::report::Web,
 }

@@ -280,6 +280,9 @@ pub struct Qualify {
     /// No progress on standard error
     #[arg(short, long)]
     pub quiet: bool,
+
+    #[command(flatten)]
+    pub web: super::report::Web,
 }
 
 /// What `--tests` takes.

@@ -47,7 +47,8 @@ pub fn run(typed: &Qualify) -> Result<Status> {
     if !has_percentages(&params) {
         params.check()?;
     }
-    let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?;
+    let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?
+        .on_web(&args.web, wirerate_engine::method::qualify::report::SCHEMA)?;
     let create = |path: &PathBuf| {
         File::create(path).map_err(|e| {
             Error::usage(format!("--json-file {}: cannot be written", path.display())).because(e)
