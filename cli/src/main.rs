@@ -9,17 +9,22 @@ mod doctor;
 mod drops;
 mod groups;
 mod iperf2;
+mod iperf3;
+mod linktest;
 mod output;
+mod qualify;
 mod recv;
 mod reflect;
 mod replicate;
 mod replicator;
+mod report;
 mod rtp;
 mod send;
 mod signals;
 mod stamp;
 mod task;
 mod text;
+mod web;
 
 use std::process::ExitCode;
 
@@ -38,6 +43,8 @@ enum Status {
     VerdictFail,
     Environment,
     Inconclusive,
+    /// A link test found a difference.
+    Difference,
 }
 
 impl Status {
@@ -59,6 +66,7 @@ impl From<Status> for u8 {
             Status::VerdictFail => 3,
             Status::Environment => 4,
             Status::Inconclusive => 5,
+            Status::Difference => wirerate_engine::linktest::report::DIFFERENCE,
         }
     }
 }
@@ -80,7 +88,10 @@ impl From<Kind> for Status {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return iperf3::exit_status(&error),
+    };
     let ended = match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Send(args) => send::run(args),
@@ -89,10 +100,14 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Stamp(args) => stamp::run(args),
         Command::Reflect(args) => reflect::run(args),
+        Command::Qualify(args) => qualify::run(args),
         Command::Replicate(args) => replicate::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Iperf3(args) => iperf3::run(args),
+        Command::Linktest(args) => linktest::run(args),
         Command::Agent(_) => agent::run(),
     };
     match ended {

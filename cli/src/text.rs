@@ -5,6 +5,7 @@ mod groups;
 mod ledger;
 mod media;
 mod pattern;
+pub mod qualify;
 pub mod replicate;
 mod rtcp;
 mod times;

@@ -3,7 +3,9 @@
 
 pub mod bpf;
 pub mod child;
+pub mod daemon;
 pub mod ethtool;
+mod ethtool_module;
 pub mod ethtool_rules;
 mod ethtool_stats;
 pub mod hwstamp;
