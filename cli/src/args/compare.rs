@@ -52,7 +52,7 @@ pub struct Compare {
     #[arg(long, value_name = "N", default_value_t = 5201, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
 
-    /// Use IPv6
+    /// Use IPv6 instead of IPv4
     #[arg(short = '6', long)]
     pub ipv6: bool,
 

@@ -130,6 +130,7 @@ pub fn limit(tool: ToolName, load: &Load, frame_bytes: u32, measured: &Measured)
         delivered_bps: said.delivered.map_or(0.0, |flow| flow.payload_bps),
         sent: proven.sent.or(said.offered.and_then(|flow| flow.packets)).unwrap_or(0),
         lost: proven.lost.or_else(stated).unwrap_or(0),
+        sent_bytes: said.offered.map_or(0, |flow| flow.payload_bytes),
         drops: proven.drops.clone().unwrap_or_default(),
         sender_percent: cpu.sender.percent,
         receiver_percent: cpu.receiver.percent,

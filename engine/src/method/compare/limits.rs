@@ -25,6 +25,12 @@ pub const OFFERED: f64 = 0.98;
 /// More than this share of the link's speed, at L1, fills it.
 pub const LINK: f64 = 0.96;
 
+/// TCP that sent a smaller share of its segments again was not slowed down by that.
+const AGAIN: f64 = 1e-4;
+
+/// Payload of a segment of TCP over Ethernet.
+const SEGMENT: f64 = 1448.0;
+
 /// Loss below this share does not limit: a packet in a million.
 const LOSS: f64 = 1e-6;
 
@@ -82,6 +88,8 @@ pub struct Facts {
     pub sent: u64,
     /// Lost of these.
     pub lost: u64,
+    /// Payload sent, in bytes.
+    pub sent_bytes: u64,
     /// Where they were dropped, where that is known.
     pub drops: Vec<Drop>,
     /// The sender's process, in percent of a CPU.
@@ -149,10 +157,17 @@ fn at_a_place(facts: &Facts) -> Option<Limit> {
         }
         evidence.extend(cpu("receiver", facts.receiver_percent, facts.receiver_busiest));
         let busy = is_busy(facts.receiver_percent, facts.receiver_busiest);
+        let ran_over = "its socket's buffer ran over";
+        let process = facts.receiver_percent.is_some_and(|percent| percent >= BUSY);
         let (by, text) = match busy {
+            Some(true) if process => {
+                (By::ReceiverCpu, format!("the receiver's CPU: its process had no time left, and {ran_over}"))
+            }
             Some(true) => (
                 By::ReceiverCpu,
-                "the receiver's CPU: it was busy, and its socket's buffer ran over".to_owned(),
+                format!(
+                    "the receiver's CPU: one of its host was full, of this process and of others or of interrupts, and {ran_over}"
+                ),
             ),
             Some(false) => (
                 By::SocketBuffer,
@@ -217,6 +232,9 @@ fn sender_or_link(facts: &Facts) -> Option<Limit> {
 
 fn tcp(facts: &Facts, offered: &str) -> Option<Limit> {
     let again = facts.retransmitted.filter(|count| *count > 0 && facts.tcp)?;
+    if (again as f64) < AGAIN * facts.sent_bytes as f64 / SEGMENT {
+        return None;
+    }
     Some(Limit {
         by: By::Tcp,
         text: "TCP: it sent segments again and slowed down for what the path lost or delayed".to_owned(),
@@ -365,7 +383,11 @@ mod tests {
             ..fine()
         };
         says(&lossy, By::SocketBuffer, "not known");
-        says(&Facts { receiver_percent: Some(99.0), ..lossy.clone() }, By::ReceiverCpu, "99 % of a CPU");
+        says(
+            &Facts { receiver_percent: Some(99.0), ..lossy.clone() },
+            By::ReceiverCpu,
+            "no time left, and its socket's buffer ran over",
+        );
         says(
             &Facts { receiver_busiest: Some(100.0), receiver_percent: Some(40.0), ..lossy.clone() },
             By::ReceiverCpu,
@@ -426,7 +448,9 @@ mod tests {
         says(&Facts { receiver_percent: Some(95.0), ..max.clone() }, By::ReceiverCpu, "the receiver's CPU");
         says(&Facts { receiver_busiest: Some(98.0), ..max.clone() }, By::ReceiverCpu, "98 % busy");
         says(&Facts { link_bps: Some(100_000_000), ..max.clone() }, By::Link, "the link");
-        says(&Facts { tcp: true, retransmitted: Some(1), ..max }, By::Tcp, "1 segments");
+        let tcp = Facts { tcp: true, retransmitted: Some(1), ..max };
+        says(&tcp, By::Tcp, "1 segments");
+        says(&Facts { sent_bytes: 1_000_000_000, ..tcp }, By::Unknown, "no CPU was full");
     }
 
     #[test]
