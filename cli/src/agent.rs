@@ -7,6 +7,7 @@ use wirerate_engine::agent::serve::{self, Job};
 use wirerate_engine::control::Stop;
 use wirerate_engine::host::health::Snapshot;
 use wirerate_engine::interop::peer;
+use wirerate_engine::method::compare;
 use wirerate_engine::report::Warning;
 use wirerate_engine::stamp::{reflector, sender};
 
@@ -43,7 +44,7 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
             Ok(Status::Finished)
         }));
     }
-    if let Some(job) = peer::job(words) {
+    if let Some(job) = peer::job(words).or_else(|| compare::job(words)) {
         return job;
     }
     let cli = Cli::try_parse_from(std::iter::once("wirerate").chain(words.iter().map(String::as_str)))
@@ -84,8 +85,11 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
         | Command::Doctor(_)
         | Command::Qualify(_)
         | Command::Replicate(_)
+        | Command::Compare(_)
         | Command::Replicator(_)
         | Command::Groups(_)
+        | Command::Report(_)
+        | Command::Iperf3(_)
         | Command::Agent(_) => {
             let name = words.first().map_or("", String::as_str);
             let mut failure = Failure::usage(format!("{name}: an agent does not run it"));
@@ -105,12 +109,22 @@ fn job(work: impl FnOnce(&Stop, Tell<'_>) -> Result<Status> + std::marker::Send 
     })
 }
 
-fn output(args: &Output) -> [(&'static str, bool); 3] {
-    [("--output", args.output.is_some()), ("--json", args.json), ("--json-lines", args.json_lines)]
+fn output(args: &Output) -> [(&'static str, bool); 4] {
+    [
+        ("--output", args.output.is_some()),
+        ("--json", args.json),
+        ("--json-lines", args.json_lines),
+        ("--web", args.web.web.is_some()),
+    ]
 }
 
-fn results(args: &Results) -> [(&'static str, bool); 3] {
-    [("--output", args.output.is_some()), ("--json", args.json), ("--json-lines", args.json_lines)]
+fn results(args: &Results) -> [(&'static str, bool); 4] {
+    [
+        ("--output", args.output.is_some()),
+        ("--json", args.json),
+        ("--json-lines", args.json_lines),
+        ("--web", args.web.web.is_some()),
+    ]
 }
 
 /// Refuses options by which a command would write or read files, or print: an agent only tells events.

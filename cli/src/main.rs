@@ -3,11 +3,13 @@
 
 mod agent;
 mod args;
+mod compare;
 mod demo;
 mod doctor;
 mod drops;
 mod groups;
 mod iperf2;
+mod iperf3;
 mod linktest;
 mod output;
 mod qualify;
@@ -15,12 +17,14 @@ mod recv;
 mod reflect;
 mod replicate;
 mod replicator;
+mod report;
 mod rtp;
 mod send;
 mod signals;
 mod stamp;
 mod task;
 mod text;
+mod web;
 
 use std::process::ExitCode;
 
@@ -84,7 +88,10 @@ impl From<Kind> for Status {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return iperf3::exit_status(&error),
+    };
     let ended = match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Send(args) => send::run(args),
@@ -95,8 +102,11 @@ fn main() -> ExitCode {
         Command::Reflect(args) => reflect::run(args),
         Command::Qualify(args) => qualify::run(args),
         Command::Replicate(args) => replicate::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Iperf3(args) => iperf3::run(args),
         Command::Linktest(args) => linktest::run(args),
         Command::Agent(_) => agent::run(),
     };

@@ -1,5 +1,6 @@
 //! The report as text that a person reads.
 
+pub mod compare;
 mod groups;
 mod ledger;
 mod media;

@@ -17,6 +17,7 @@ use wirerate_engine::lab::{Host, Netns};
 pub mod agents;
 pub mod contained;
 pub mod inject;
+pub mod iperf3;
 pub mod memberships;
 pub mod qualify;
 pub mod replicate;

@@ -10,6 +10,7 @@ pub mod headers;
 pub mod igmp;
 pub mod imix;
 pub mod iperf2;
+pub mod iperf3;
 pub mod iperf3_json;
 pub mod mld;
 pub mod observer;
@@ -39,6 +40,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("igmp", igmp::check),
     ("imix", imix::check),
     ("iperf2", iperf2::check),
+    ("iperf3", iperf3::check),
     ("iperf3_json", iperf3_json::check),
     ("mld", mld::check),
     ("observer", observer::check),

@@ -2,4 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod iperf2;
+pub mod iperf3;
 pub mod peer;

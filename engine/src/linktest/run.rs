@@ -18,6 +18,7 @@ use crate::agent::{Agent, Launch};
 use crate::control::Stop;
 use crate::error::{Error, Result};
 use crate::host::health::{self, Finding, Part, Severity, Snapshot};
+use crate::profile::rate::{Layer, Rate};
 use crate::report::{Check, Outcome as Verdicts, Verdict, Warning};
 
 /// How often a request to stop is looked for.
@@ -100,6 +101,13 @@ pub fn run(config: &Config, stop: &Stop, on_event: &mut dyn FnMut(Event<'_>)) ->
     let far_addresses = test.far.as_ref().map(|far| far.addresses.clone()).unwrap_or_default();
     let ptp = ptp.map(|check| check.report(&far_addresses)).transpose()?;
     test.warn_of_loss(&traffic, &findings, far.as_ref());
+    if stop.is_requested() && begin.elapsed() < config.duration {
+        test.warn(Warning {
+            code: "stopped-early",
+            text: "the test was stopped before its time: what it says is of the time before".to_owned(),
+            fix: None,
+        });
+    }
     let verdict = judge(&test.chosen, &findings, far.as_ref(), &traffic, failure.as_ref());
     let everywhere = findings.iter().chain(far.iter().flat_map(|far| &far.findings));
     let report = Report {
@@ -283,15 +291,29 @@ impl Test<'_> {
                 _ => target,
             };
             self.step(format!(
-                "{kind} {} {target} at {offered} for {}",
+                "{kind} {} {target} at {} for {}",
                 arrow(config.reverse),
+                load_bps(&offered).map_or_else(|| offered.clone(), rate),
                 seconds(config.duration)
             ));
             let traffic = self.send(kind, target, config.reverse, &offered, config.duration)?;
             self.tell(&traffic);
+            self.warn_of_low_load(&offered, &traffic);
             done.push(traffic);
         }
         Ok(())
+    }
+
+    /// A link that was not loaded as asked is tested less than asked.
+    fn warn_of_low_load(&mut self, offered: &str, traffic: &Traffic) {
+        let (Some(wanted), Some(sent)) = (load_bps(offered), traffic.sent_bps) else { return };
+        if (sent as f64) < SHARE * wanted as f64 && !self.stop.is_requested() {
+            self.warn(Warning {
+                code: "below-load",
+                text: format!("{}: {} were sent of the {} asked for", traffic.kind, rate(sent), rate(wanted)),
+                fix: Some("ask for less by --rate, or see what keeps the sender: wirerate doctor".to_owned()),
+            });
+        }
     }
 
     /// The load of UDP and multicast.
@@ -415,6 +437,14 @@ impl Test<'_> {
 
 fn arrow(back: bool) -> &'static str {
     if back { "from" } else { "to" }
+}
+
+/// A load in payload bit/s, where it is told so.
+fn load_bps(load: &str) -> Option<u64> {
+    match load.parse() {
+        Ok(Rate::Bits(bps, Layer::Payload)) => Some(bps as u64),
+        _ => None,
+    }
 }
 
 fn seconds(time: Duration) -> String {

@@ -166,6 +166,11 @@ impl Sizes {
         }
     }
 
+    /// The same payload length for every packet, whatever headers are in it.
+    pub(crate) fn only(length: u16, framing: Framing) -> Self {
+        Self { cycle: vec![length], wires: vec![framing.wire(length)] }
+    }
+
     fn resolve(what: &str, sizes: &[u32], around: u32, framing: Framing) -> Result<Self> {
         let min = around + probe::LEN as u32;
         let max = around + u32::from(framing.max_length());

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::interop::iperf2::client::{self, ClientHeader};
+use crate::interop::iperf3::header::SenderHeader;
 use crate::packet::probe::{self, Kind, Probe, Series};
 use crate::packet::rtp;
 use crate::profile::rtp::{Rtp, RtpStream};
@@ -114,6 +115,34 @@ impl Headers for Iperf2<'_> {
     }
 }
 
+/// iperf3's headers.
+#[derive(Debug, Clone, Copy)]
+pub struct Iperf3<'a> {
+    header: &'a SenderHeader,
+    time: [u8; 8],
+    number: u64,
+}
+
+impl<'a> Iperf3<'a> {
+    /// The headers of packets `first_seq`, `first_seq + 1` and so on, handed over at `now_ns`.
+    #[inline]
+    pub fn new(header: &'a SenderHeader, first_seq: u64, now_ns: u64) -> Self {
+        Self { header, time: header.time(now_ns), number: first_seq + 1 }
+    }
+}
+
+impl Headers for Iperf3<'_> {
+    /// With a number of 64 bits; sockets are told the length of those of 32.
+    const LEN: usize = 16;
+    const SUM_VARIES: bool = true;
+
+    #[inline]
+    fn emit(&mut self, payload: &mut [u8]) {
+        self.header.emit(payload, self.number, self.time);
+        self.number += 1;
+    }
+}
+
 /// Which headers packets have.
 #[derive(Debug, Clone, Copy)]
 pub enum HeaderKind<'a> {
@@ -125,6 +154,8 @@ pub enum HeaderKind<'a> {
     Probed(Rtp),
     /// iperf 2's headers.
     Iperf2(&'a ClientHeader),
+    /// iperf3's headers.
+    Iperf3(&'a SenderHeader),
 }
 
 /// The headers of a run of packets, of whichever kind.
@@ -138,6 +169,8 @@ pub enum AnyHeaders<'a> {
     Probed(Probed),
     /// iperf 2's headers.
     Iperf2(Iperf2<'a>),
+    /// iperf3's headers.
+    Iperf3(Iperf3<'a>),
 }
 
 impl AnyHeaders<'_> {
@@ -152,6 +185,7 @@ impl AnyHeaders<'_> {
             Self::Rtp(plain) => write_run(plain, buf, stride, count),
             Self::Probed(probed) => write_run(probed, buf, stride, count),
             Self::Iperf2(iperf2) => write_run(iperf2, buf, stride, count),
+            Self::Iperf3(iperf3) => write_run(iperf3, buf, stride, count),
         }
     }
 }

@@ -20,12 +20,13 @@ use std::time::Duration;
 use crate::clock;
 use crate::clock::device::Line;
 use crate::interop::iperf2::client::ClientHeader;
+use crate::interop::iperf3::header::SenderHeader;
 use crate::pacing::Departures;
 use crate::packet::ends::Ends;
 use crate::packet::follow_up::Departed;
 use crate::packet::probe::{Kind, Probe, Series};
 use crate::profile::rtp::Rtp;
-use headers::{AnyHeaders, HeaderKind, Iperf2, Plain, Probed};
+use headers::{AnyHeaders, HeaderKind, Iperf2, Iperf3, Plain, Probed};
 
 pub use spec::{Flow, HugePages, RxSpec, Tuning, TxSpec};
 
@@ -113,12 +114,13 @@ pub struct Stamper {
     departures: Option<Departures>,
     rtp: Option<Rtp>,
     iperf2: Option<ClientHeader>,
+    iperf3: Option<SenderHeader>,
 }
 
 impl Stamper {
     /// A stamper for the sender run `run` (24 bits).
     pub fn new(run: u32) -> Self {
-        Self { run, now_ns: clock::tai_ns(), departures: None, rtp: None, iperf2: None }
+        Self { run, now_ns: clock::tai_ns(), departures: None, rtp: None, iperf2: None, iperf3: None }
     }
 
     /// The same with RTP headers, if any. The queue has to be opened with them, too.
@@ -129,6 +131,11 @@ impl Stamper {
     /// The same with iperf 2's headers, if any. The queue has to be opened with them, too.
     pub fn with_iperf2(self, iperf2: Option<ClientHeader>) -> Self {
         Self { iperf2, ..self }
+    }
+
+    /// The same with iperf3's headers. The queue has to be opened with them, too.
+    pub fn with_iperf3(self, header: SenderHeader) -> Self {
+        Self { iperf3: Some(header), ..self }
     }
 
     /// Reads the clock; a queue calls it once for each batch that it hands over.
@@ -177,12 +184,16 @@ impl Stamper {
             HeaderKind::Rtp(rtp) => AnyHeaders::Rtp(self.plain(rtp, stream, first_seq)),
             HeaderKind::Probed(rtp) => AnyHeaders::Probed(self.probed(rtp, stream, first_seq)),
             HeaderKind::Iperf2(header) => AnyHeaders::Iperf2(self.iperf2(header, first_seq)),
+            HeaderKind::Iperf3(header) => AnyHeaders::Iperf3(self.iperf3(header, first_seq)),
         }
     }
 
     /// Which kind that is.
     #[inline]
     pub fn kind(&self) -> HeaderKind<'_> {
+        if let Some(header) = &self.iperf3 {
+            return HeaderKind::Iperf3(header);
+        }
         match (&self.iperf2, self.rtp) {
             (Some(header), _) => HeaderKind::Iperf2(header),
             (None, None) => HeaderKind::Probe,
@@ -201,6 +212,12 @@ impl Stamper {
     #[inline]
     pub fn iperf2<'a>(&self, header: &'a ClientHeader, first_seq: u64) -> Iperf2<'a> {
         Iperf2::new(header, first_seq, self.now_ns)
+    }
+
+    /// iperf3's headers, as [`headers`](Self::headers) has them.
+    #[inline]
+    pub fn iperf3<'a>(&self, header: &'a SenderHeader, first_seq: u64) -> Iperf3<'a> {
+        Iperf3::new(header, first_seq, self.now_ns)
     }
 
     /// RTP headers with probe headers, as [`headers`](Self::headers) has them.

@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod child;
+pub mod daemon;
 pub mod ethtool;
 mod ethtool_module;
 pub mod ethtool_rules;

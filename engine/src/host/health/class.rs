@@ -408,3 +408,26 @@ impl Class {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_is_in_one_order() {
+        let on = Snapshot { interface: "wr0".to_owned(), ..Snapshot::default() };
+        for (_, class) in KERNEL {
+            let parts: Vec<Part> = class.advice(&on).into_iter().map(|(part, _)| part).collect();
+            assert!(parts.is_sorted(), "{class:?}: {parts:?}");
+        }
+        assert_eq!(of_kernel("rx_bytes"), None);
+        assert_eq!(of_kernel("rx_crc_errors"), of_driver("rx_crc_errors"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_name_will_do(name in ".{0,64}") {
+            let _ = of_driver(&name);
+        }
+    }
+}

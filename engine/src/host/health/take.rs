@@ -133,14 +133,13 @@ fn ask_driver(taken: &mut Snapshot, ethtool: &Ethtool) {
 
 /// Adds a counter; a name that is there already gets a number, as some drivers and queueing disciplines have one twice.
 fn add(map: &mut BTreeMap<String, u64>, name: String, value: u64) {
-    if !map.contains_key(&name) {
-        map.insert(name, value);
-        return;
+    let mut free = name.clone();
+    let mut number = 1u64;
+    while map.contains_key(&free) {
+        number += 1;
+        free = format!("{name} #{number}");
     }
-    let free = (2u64..).map(|n| format!("{name} #{n}")).find(|name| !map.contains_key(name));
-    if let Some(name) = free {
-        map.insert(name, value);
-    }
+    map.entry(free).or_insert(value);
 }
 
 /// The sensors of the device whose directory in /sys is `device` (Documentation/hwmon/sysfs-interface.rst): thousandths of a degree.

@@ -1,6 +1,7 @@
 //! Tools at an agent: it runs `peer` and a JSON object that says what, and answers by events as for every task.
 #![forbid(unsafe_code)]
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,44 @@ const LONGER: Duration = Duration::from_secs(15);
 /// Longest run of a tool: a year.
 const LONGEST_MS: u64 = 366 * 86_400_000;
 
+/// Options of both tools that an agent takes: none that reads or writes a file, or leaves a daemon behind. Each is a word by itself.
+const OPTIONS: [&str; 34] = [
+    "-c",
+    "-s",
+    "-1",
+    "-J",
+    "-p",
+    "-t",
+    "-b",
+    "-B",
+    "-l",
+    "-P",
+    "-O",
+    "-w",
+    "-u",
+    "-R",
+    "-n",
+    "-k",
+    "-i",
+    "-e",
+    "-y",
+    "-A",
+    "-C",
+    "-M",
+    "-N",
+    "-S",
+    "-V",
+    "-Z",
+    "-4",
+    "-6",
+    "--bidir",
+    "--gsro",
+    "--udp-counters-64bit",
+    "--get-server-output",
+    "--rcv-timeout",
+    "--connect-timeout",
+];
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,9 +89,7 @@ pub fn job(words: &[String]) -> Option<std::result::Result<Job, Failure>> {
         return Some(Err(Failure::usage("peer: one word has to follow, a JSON object")));
     };
     Some(match serde_json::from_str::<Ask>(text) {
-        Ok(Ask::Run(spec)) if spec.deadline_ms > LONGEST_MS => {
-            Err(Failure::usage(format!("peer: deadline_ms is above {LONGEST_MS}")))
-        }
+        Ok(ask) if refused(&ask).is_some() => Err(refused(&ask).expect("just seen")),
         Ok(ask) => {
             Ok(Box::new(move |stop: &Stop, tell: &mut dyn FnMut(Event)| match answer(&ask, stop, tell) {
                 Ok(report) => {
@@ -69,6 +106,34 @@ pub fn job(words: &[String]) -> Option<std::result::Result<Job, Failure>> {
         }
         Err(error) => Err(Failure::usage(format!("peer: {error}"))),
     })
+}
+
+/// Why an agent does not do it: who may reach an agent may measure, and gets no shell and no files by that.
+fn refused(ask: &Ask) -> Option<Failure> {
+    let program = match ask {
+        Ask::Find { program, .. } => program,
+        Ask::Run(spec) => &spec.program,
+    };
+    if let Some(path) = program.as_ref().filter(|path| !is_iperf(path)) {
+        let mut failure =
+            Failure::usage(format!("{path}: an agent runs programs whose names begin with iperf only"));
+        failure.fix = Some("name the program so, or a link to it".to_owned());
+        return Some(failure);
+    }
+    let Ask::Run(spec) = ask else { return None };
+    if spec.deadline_ms > LONGEST_MS {
+        return Some(Failure::usage(format!("peer: deadline_ms is above {LONGEST_MS}")));
+    }
+    let odd =
+        spec.arguments.iter().find(|word| word.starts_with('-') && !OPTIONS.contains(&word.as_str()))?;
+    let mut failure = Failure::usage(format!("{}: an agent does not take {odd}", spec.kind.name()));
+    failure.fix = Some(format!("it takes {}", OPTIONS.join(" ")));
+    Some(failure)
+}
+
+fn is_iperf(path: &str) -> bool {
+    let name = Path::new(path).file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with("iperf"))
 }
 
 fn answer(ask: &Ask, stop: &Stop, tell: &mut dyn FnMut(Event)) -> Result<Value> {
@@ -130,4 +195,36 @@ fn understood<T: serde::de::DeserializeOwned>(agent: &Agent, report: Value) -> R
         Error::failed(format!("{}: its answer about a tool is not understood: {e}", agent.name()))
             .fix("install the same version at both ends")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(text: &str) -> std::result::Result<(), String> {
+        match job(&[WORD.to_owned(), text.to_owned()]).expect("it is for us") {
+            Ok(_) => Ok(()),
+            Err(failure) => Err(failure.text),
+        }
+    }
+
+    #[test]
+    fn an_agent_gives_nobody_a_shell_or_a_file() {
+        let run = |program: &str, arguments: &str| {
+            asked(&format!(
+                r#"{{"run":{{"kind":"iperf3","program":"{program}","arguments":{arguments},"deadline_ms":1}}}}"#
+            ))
+        };
+        assert_eq!(run("/usr/bin/iperf3", r#"["-s","-1","-J","-p","5201"]"#), Ok(()));
+        assert!(run("/bin/sh", r#"["-c","id"]"#).is_err_and(|e| e.contains("begin with iperf")));
+        for word in ["--logfile", "--logf", "-F", "-1F", "-I", "-D", "--pidfile=x", "-o", "-p5201"] {
+            let refused = run("iperf3", &format!(r#"["-s","{word}","x"]"#));
+            assert!(refused.as_ref().is_err_and(|e| e.contains(word)), "{word}: {refused:?}");
+        }
+        assert!(asked(r#"{"find":{"kind":"iperf2","program":"/sbin/reboot"}}"#).is_err());
+        assert_eq!(asked(r#"{"find":{"kind":"iperf2"}}"#), Ok(()));
+        assert!(asked("{}").is_err() && asked("nonsense").is_err());
+        assert!(job(&["peer".into()]).is_some_and(|job| job.is_err()));
+        assert!(job(&["recv".into(), "{}".into()]).is_none());
+    }
 }

@@ -158,7 +158,6 @@ impl Child {
         command.args(words).args(&spec.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         child::dies_with_us(&mut command);
-        #[expect(clippy::zombie_processes, reason = "finish and drop reap it by wait4")]
         let mut spawned = command
             .spawn()
             .map_err(|e| Error::environment(format!("`{}` cannot be started", shown(&command))).because(e))?;

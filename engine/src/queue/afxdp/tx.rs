@@ -248,6 +248,7 @@ impl<K: Kernel> FrameTx<K> {
                 self.take_with(runs, |stream, first| stamper.probed(rtp, stream, first))
             }
             HeaderKind::Iperf2(header) => self.take_with(runs, |_, first| stamper.iperf2(header, first)),
+            HeaderKind::Iperf3(header) => self.take_with(runs, |_, first| stamper.iperf3(header, first)),
         }
     }
 

@@ -34,7 +34,7 @@ mod stamps;
 mod timed;
 mod verdict;
 
-pub use mmsg::{MmsgRx, MmsgTx};
+pub use mmsg::{ManyRx, MmsgRx, MmsgTx, Takes};
 pub(crate) use outgoing::next_datagram;
 pub use reassembled::ReassembledRx;
 pub use uring::{UringRx, UringTx, available};

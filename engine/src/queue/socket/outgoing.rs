@@ -54,7 +54,11 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// Opens the sockets of `spec`, and buffers for `batches` batches.
     pub(super) fn open(spec: &TxSpec, batches: usize) -> Result<Self> {
-        let sockets = setup::senders(spec)?;
+        Self::adopt(spec, setup::senders(spec)?, spec.head_len(), batches)
+    }
+
+    /// The same with sockets that are open and connected already, one for each flow of `spec`, for packets with headers of `head` bytes.
+    pub(super) fn adopt(spec: &TxSpec, sockets: Vec<Socket>, head: usize, batches: usize) -> Result<Self> {
         let segmentation = segmentation(spec, &sockets);
         let port = |socket: &Socket| Some(socket.local_addr().ok()?.as_socket()?.port());
         segmentation.offload().set_source_ports(sockets.iter().filter_map(port).collect());
@@ -64,7 +68,7 @@ impl Outgoing {
         Ok(Self {
             flows: spec.flows.clone(),
             sockets,
-            slots: Slots::new(batches * BATCH, size, spec.head_len(), &spec.payload)?,
+            slots: Slots::new(batches * BATCH, size, head, &spec.payload)?,
             done: Completed::default(),
             blocked: None,
             segmentation,

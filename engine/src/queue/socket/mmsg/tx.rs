@@ -5,6 +5,8 @@ use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
 
+use socket2::Socket;
+
 use crate::error::Result;
 use crate::packet::follow_up::Departed;
 use crate::queue::socket::BATCH;
@@ -40,7 +42,18 @@ impl MmsgTx {
     /// Usage: TTL, DSCP or payload size do not fit. Environment: interface missing or down, no address or
     /// route, source port in use.
     pub fn open(spec: &TxSpec) -> Result<Self> {
-        let mut outgoing = Outgoing::open(spec, 1)?;
+        Self::with(spec, Outgoing::open(spec, 1)?)
+    }
+
+    /// The same with sockets that are open and connected already, one for each flow of `spec`, for packets with headers of `head` bytes.
+    ///
+    /// # Errors
+    /// Failed, when there is no memory.
+    pub fn adopt(spec: &TxSpec, sockets: Vec<Socket>, head: usize) -> Result<Self> {
+        Self::with(spec, Outgoing::adopt(spec, sockets, head, 1)?)
+    }
+
+    fn with(spec: &TxSpec, mut outgoing: Outgoing) -> Result<Self> {
         let messages = match spec.txtime {
             Some(_) => Messages::timed(&mut outgoing.slots, BATCH),
             None => Messages::new(&mut outgoing.slots, BATCH),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use socket2::Socket;
 
 use super::ring;
 use super::room::{Room, cost};
@@ -68,7 +69,18 @@ impl UringTx {
     /// Usage: TTL, DSCP or payload size do not fit. Environment: no io_uring here; interface missing or down, no address or
     /// route, source port in use.
     pub fn open(spec: &TxSpec) -> Result<Self> {
-        let mut outgoing = Outgoing::open(spec, BATCHES)?;
+        Self::with(spec, Outgoing::open(spec, BATCHES)?)
+    }
+
+    /// The same with sockets that are open and connected already, one for each flow of `spec`, for packets with headers of `head` bytes.
+    ///
+    /// # Errors
+    /// Environment: no io_uring here. Failed: no memory.
+    pub fn adopt(spec: &TxSpec, sockets: Vec<Socket>, head: usize) -> Result<Self> {
+        Self::with(spec, Outgoing::adopt(spec, sockets, head, BATCHES)?)
+    }
+
+    fn with(spec: &TxSpec, mut outgoing: Outgoing) -> Result<Self> {
         let slots = (BATCHES * BATCH) as u16;
         let messages = Messages::new(&mut outgoing.slots, usize::from(slots));
         let ring = ring::open(u32::from(slots), 2 * u32::from(slots))?;
