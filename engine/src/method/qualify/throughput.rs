@@ -43,7 +43,7 @@ fn offered(trials: &[TrialReport], load: f64) -> f64 {
     let is_it = |trial: &&TrialReport| {
         trial.validity == Validity::Valid && (trial.intended_pps - load).abs() <= load * 1e-9
     };
-    let witness = trials.iter().rev().filter(is_it).max_by_key(|trial| trial.purpose == Purpose::Confirm);
+    let witness = trials.iter().filter(is_it).max_by_key(|trial| trial.purpose == Purpose::Confirm);
     let ports = witness.map_or(&[][..], |trial| &trial.ports);
     ports.iter().map(|port| port.offered.pps).fold(load, f64::min)
 }
