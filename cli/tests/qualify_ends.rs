@@ -115,11 +115,14 @@ fn this_host_and_an_agent_elsewhere() {
     let lab = Lab::bridge(1).unwrap();
     let far = port(&lab.receivers[0]);
     let far = far.split_once('@').unwrap().1;
-    let mut command = lab.sender.command(common::WIRERATE);
-    command.args(["qualify", "--tx", INTERFACE, "--rx", INTERFACE, "--far", far]);
-    command.args(quick("--tests latency --rate 300pps --offered-tolerance 60%")).args(["--json", "--quiet"]);
-    let report = report_of(&run(command), 0);
-    assert_eq!(checks(&report), [("latency", "pass"), ("health", "pass")]);
+    for family in ["", "-6"] {
+        let mut command = lab.sender.command(common::WIRERATE);
+        command.args(["qualify", "--tx", INTERFACE, "--rx", INTERFACE, "--far", far]);
+        command.args(quick(&format!("--tests latency --rate 300pps --offered-tolerance 60% {family}")));
+        command.args(["--json", "--quiet"]);
+        let report = report_of(&run(command), 0);
+        assert_eq!(checks(&report), [("latency", "pass"), ("health", "pass")]);
+    }
 }
 
 #[test]

@@ -124,7 +124,7 @@ pub struct Measurement {
 /// A load that was searched for.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Throughput {
-    /// Frames a second in each direction; absent when not even the lowest load is valid.
+    /// Frames a second in each direction, as they were offered in the last valid trial; absent when not even the lowest load is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pps: Option<f64>,
     /// The same in bits of frames with FCS.
