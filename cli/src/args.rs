@@ -1,10 +1,14 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod compare;
 pub mod groups;
 pub mod iperf3;
+pub mod linktest;
+pub mod qualify;
 pub mod replicate;
 pub mod replicator;
+pub mod report;
 pub mod stamp;
 
 use std::path::PathBuf;
@@ -50,12 +54,20 @@ pub enum Command {
     Reflect(stamp::Reflect),
     /// Measure how a device replicates multicast (RFC 3918): throughput, latency, joins and leaves, capacity, for each port and group
     Replicate(Box<replicate::Replicate>),
+    /// Qualify a NIC or a link between two ports (RFC 2544, Y.1564, soak): throughput, latency, loss, bursts, resets, and every counter of the NICs
+    Qualify(Box<qualify::Qualify>),
+    /// Set iperf3, iperf 2 and our datapaths side by side on one path: loss as stated and as proven, CPU, what limits each
+    Compare(Box<compare::Compare>),
     /// Copy multicast from some interfaces to those behind which somebody has joined: a switch that snoops, by XDP
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture
     Groups(groups::Groups),
+    /// Make one HTML page with plots of a result, or CSV
+    Report(report::Report),
     /// Speak iperf3's protocol for UDP, as server (-s) or client (-c HOST -u), with iperf3's flags, output and exit status
     Iperf3(Box<iperf3::Iperf3>),
+    /// Test a link: counters before, traffic, counters after; exit 100 when one of errors moved, else 0
+    Linktest(Box<linktest::Linktest>),
     /// Be the far end of a test: take requests and tell events, JSON lines on standard input and output
     Agent(Agent),
 }
@@ -170,6 +182,9 @@ pub struct Output {
     /// Fail (exit 3) unless the rate is above this: 9.9G (payload bit/s, L1 or L2 as suffix), 1Mpps
     #[arg(long, value_name = "RATE")]
     pub expect_rate_above: Option<String>,
+
+    #[command(flatten)]
+    pub web: report::Web,
 }
 
 #[derive(Debug, Args)]

@@ -10,16 +10,20 @@ use wirerate_engine::agent::protocol;
 use wirerate_engine::control::Event;
 use wirerate_engine::profile::rate::Rate;
 use wirerate_engine::report::{Report, Warning};
+use wirerate_engine::target::Target;
 use wirerate_engine::verdict::Expectations;
 
-use crate::args::Output;
+use crate::args::{self, Output};
 use crate::text;
+use crate::web::Web;
 
 /// Where one command's results go.
 pub struct Sink {
     result: Box<dyn Write>,
     form: Form,
     quiet: bool,
+    /// Last, so that its page goes on until the result is written.
+    web: Option<Web>,
 }
 
 /// How results are written.
@@ -44,7 +48,8 @@ impl Form {
 impl Sink {
     /// Opens what `args` asks for, before anything is measured.
     pub fn open(args: &Output) -> Result<Self, Error> {
-        Self::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)
+        Self::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?
+            .on_web(&args.web, wirerate_engine::report::SCHEMA)
     }
 
     /// As [`open`](Self::open): to a file or to standard output, in this form, with progress or without.
@@ -61,12 +66,21 @@ impl Sink {
                 Box::new(anstream::AutoStream::never(file))
             }
         };
-        Ok(Self { result, form, quiet })
+        Ok(Self { result, form, quiet, web: None })
+    }
+
+    /// Shows the run in a browser, too, where that is asked for. `schema` is that of the report to come.
+    pub fn on_web(mut self, options: &args::report::Web, schema: &'static str) -> Result<Self, Error> {
+        let mut words = std::env::args().skip(1);
+        let command = words.next().unwrap_or_default();
+        let target = words.find_map(|word| word.parse::<Target>().ok());
+        self.web = Web::start(options, schema, &command, target.map(|t| t.to_string()), self.quiet)?;
+        Ok(self)
     }
 
     /// Tells what happens during a run.
     pub fn event(&mut self, event: &Event<'_>) {
-        if self.form == Form::JsonLines
+        if (self.form == Form::JsonLines || self.web.is_some())
             && let Some(told) = told(event)
         {
             self.line(&told);
@@ -109,6 +123,9 @@ impl Sink {
         report: &R,
         render: impl FnOnce(&R) -> String,
     ) -> Result<(), Error> {
+        if let Some(web) = &self.web {
+            web.report(plain(report));
+        }
         match self.form {
             Form::Text => self.write(&render(report)),
             Form::Json => self.write(&pretty(report)),
@@ -124,6 +141,9 @@ impl Sink {
 
     /// Tells an event, where lines are asked for.
     pub fn line(&mut self, event: &impl Serialize) {
+        if let Some(web) = &self.web {
+            web.event(plain(event));
+        }
         if self.form != Form::JsonLines {
             return;
         }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 use wirerate_engine::agent::protocol;
 use wirerate_engine::stamp::reflector::{self, Config, Event};
-use wirerate_engine::stamp::report::Reflected;
+use wirerate_engine::stamp::report::{REFLECT_SCHEMA, Reflected};
 
 use crate::args::stamp::{Listen, Reflect};
 use crate::output::ReadyFd;
@@ -17,7 +17,7 @@ use crate::{Result, Status};
 /// Reflects until it is asked to stop, and reports.
 pub fn run(args: &Reflect) -> Result<Status> {
     let config = configuration(args);
-    let mut sink = open(&args.output)?;
+    let mut sink = open(&args.output, REFLECT_SCHEMA)?;
     let mut ready = ReadyFd::open(args.ready_fd)?;
     let stop = stop_on_signals()?;
     let mut last = 0;

@@ -30,7 +30,8 @@ const IPV6_FRAMES: [u32; 7] = [84, 128, 256, 512, 1024, 1280, 1518];
 pub fn run(args: &Replicate) -> Result<Status> {
     let params = params(args);
     params.check()?;
-    let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?;
+    let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?
+        .on_web(&args.web, rfc3918::report::SCHEMA)?;
     let create = |path: &PathBuf| {
         File::create(path).map_err(|e| {
             Error::usage(format!("--json-file {}: cannot be written", path.display())).because(e)

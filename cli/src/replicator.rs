@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::json;
-use wirerate_engine::replicator::{self, By, Config, Event, Membership, Report};
+use wirerate_engine::replicator::{self, By, Config, Event, Membership, Report, SCHEMA};
 
 use crate::args::replicator::{By as Told, Replicator};
 use crate::output::ReadyFd;
@@ -29,7 +29,7 @@ pub fn run(args: &Replicator) -> Result<Status> {
         },
         duration: args.duration,
     };
-    let mut sink = open(&args.output)?;
+    let mut sink = open(&args.output, SCHEMA)?;
     let mut ready = ReadyFd::open(args.ready_fd)?;
     let stop = stop_on_signals()?;
     let mut last = 0;

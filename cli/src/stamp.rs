@@ -19,7 +19,7 @@ use crate::{Result, Status};
 /// Runs one session, and reports.
 pub fn run(args: &Stamp) -> Result<Status> {
     let config = configuration(args)?;
-    let mut sink = open(&args.output)?;
+    let mut sink = open(&args.output, wirerate_engine::stamp::report::SCHEMA)?;
     let stop = stop_on_signals()?;
     let mut ended = sender::run(&config, &stop, &mut |event| tell(&mut sink, &event))?;
     judge(args, &mut ended);
@@ -93,9 +93,10 @@ pub fn format(format: Format) -> stamp::Format {
     }
 }
 
-/// Where results go.
-pub fn open(results: &Results) -> Result<Sink> {
-    Sink::new(results.output.as_deref(), Form::of(results.json, results.json_lines), results.quiet)
+/// Where results go; the report has this schema.
+pub fn open(results: &Results, schema: &'static str) -> Result<Sink> {
+    Sink::new(results.output.as_deref(), Form::of(results.json, results.json_lines), results.quiet)?
+        .on_web(&results.web, schema)
 }
 
 fn tell(sink: &mut Sink, event: &Event<'_>) {

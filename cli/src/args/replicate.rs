@@ -214,6 +214,9 @@ pub struct Replicate {
     /// No progress on standard error
     #[arg(short, long)]
     pub quiet: bool,
+
+    #[command(flatten)]
+    pub web: super::report::Web,
 }
 
 /// What `--test` takes: a test, or all.

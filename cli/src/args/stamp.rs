@@ -134,6 +134,9 @@ pub struct Results {
     /// No progress on standard error
     #[arg(short, long)]
     pub quiet: bool,
+
+    #[command(flatten)]
+    pub web: super::report::Web,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
