@@ -75,7 +75,8 @@ fn agree(args: &[&str], server_sends: &[bool], address: &str, iperf3: &PathBuf, 
         }
         assert!(0 < received && received <= sent, "{what}: {sent} sent, {received} received");
         if args.contains(&"-k") {
-            assert_eq!(sent, 150, "{what}");
+            // A stock client sends on until it looks.
+            assert!(if ours_serves { sent >= 150 } else { sent == 150 }, "{what}: {sent} sent");
         }
         if !sent_by_server {
             assert_eq!(lost[0][place], lost[1][place], "{what}: {client} {server}");
