@@ -5,7 +5,6 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -172,7 +171,7 @@ fn verbose_lines_and_time_stamps() {
 fn ctrl_c_gives_the_summary_so_far() {
     for (json, reverse) in [(false, false), (false, true), (true, false)] {
         let log = tempfile::NamedTempFile::new().expect("a file");
-        let server = Server::start(Ours, &["--logfile", log.path().to_str().expect("UTF-8")]);
+        let server = Server::start(Ours, &["-i", "0.2", "--logfile", log.path().to_str().expect("UTF-8")]);
         let port = server.port.to_string();
         let mut args =
             vec!["-c", "127.0.0.1", "-p", &port, "-u", "-b", "800K", "-l", "1000", "-t", "600", "-i", "0.2"];
@@ -184,7 +183,9 @@ fn ctrl_c_gives_the_summary_so_far() {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program was built");
-        std::thread::sleep(Duration::from_millis(900));
+        // What a server says goes to its log, which can be looked into while it runs.
+        let said = || fs::read_to_string(log.path()).expect("its log");
+        eventually("data flows", || said().contains(" sec "));
         common::signal(child.id(), "INT");
         let output = child.wait_with_output().expect("it ends");
         let (stdout, stderr) =
@@ -202,8 +203,6 @@ fn ctrl_c_gives_the_summary_so_far() {
             assert!(stdout.lines().any(|l| l.ends_with(who) && !l.contains(" 0/0 ")), "{stdout}");
             assert!(!stdout.contains("iperf Done."), "{stdout}");
         }
-        // What a server says of it goes to its log, which can be looked into while it runs.
-        let said = || fs::read_to_string(log.path()).expect("its log");
         eventually("the server knows", || said().contains("iperf3: the client has terminated\n"));
         eventually("the server waits for the next", || said().contains("(test #2)"));
         server.stop("INT").expect(0, &[]);
