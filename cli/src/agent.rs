@@ -5,14 +5,18 @@ use wirerate_engine::Error;
 use wirerate_engine::agent::protocol::{Event, Failure};
 use wirerate_engine::agent::serve::{self, Job};
 use wirerate_engine::control::Stop;
+use wirerate_engine::host::health::Snapshot;
+use wirerate_engine::interop::peer;
+use wirerate_engine::method::compare;
 use wirerate_engine::report::Warning;
 use wirerate_engine::stamp::{reflector, sender};
 
+use crate::args::linktest::Linktest;
 use crate::args::stamp::{Reflect, Results, Stamp};
 use crate::args::{Cli, Command, Output, Recv, Send};
 use crate::output::{plain, told, told_warning};
 use crate::signals::stop_on_signals;
-use crate::{Result, Status, recv, reflect, send, stamp};
+use crate::{Result, Status, linktest, recv, reflect, send, stamp};
 
 /// How events are told.
 type Tell<'a> = &'a mut dyn FnMut(Event);
@@ -24,8 +28,25 @@ pub fn run() -> Result<Status> {
     Ok(Status::Finished)
 }
 
-/// Makes a job of what a user would type behind `wirerate`.
+/// Makes a job of what a user would type behind `wirerate`, and of `health IFACE`, which tells what an interface is like.
 fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
+    if let [command, rest @ ..] = words
+        && command == "health"
+    {
+        let [interface] = rest else {
+            let mut failure = Failure::usage("health: one interface is asked for");
+            failure.fix = Some("health IFACE, as health eth1".to_owned());
+            return Err(failure);
+        };
+        let interface = interface.clone();
+        return Ok(job(move |_, tell| {
+            tell(Event::Report { report: plain(&Snapshot::take(&interface)?) });
+            Ok(Status::Finished)
+        }));
+    }
+    if let Some(job) = peer::job(words).or_else(|| compare::job(words)) {
+        return job;
+    }
     let cli = Cli::try_parse_from(std::iter::once("wirerate").chain(words.iter().map(String::as_str)))
         .map_err(|e| Failure::usage(e.to_string()))?;
     match cli.command {
@@ -54,10 +75,17 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
             refuse(&[("--ready-fd", args.ready_fd.is_some())])?;
             Ok(job(move |stop, tell| run_reflect(&args, stop, tell)))
         }
+        Command::Linktest(args) => {
+            refuse(&results(&args.output))?;
+            refuse(&[("--far", args.far.is_some()), ("--limits", args.limits.is_some())])?;
+            Ok(job(move |stop, tell| run_linktest(&args, stop, tell)))
+        }
         Command::Demo(_)
         | Command::Drops(_)
         | Command::Doctor(_)
+        | Command::Qualify(_)
         | Command::Replicate(_)
+        | Command::Compare(_)
         | Command::Replicator(_)
         | Command::Groups(_)
         | Command::Report(_)
@@ -65,7 +93,7 @@ fn parse(words: &[String]) -> std::result::Result<Job, Failure> {
         | Command::Agent(_) => {
             let name = words.first().map_or("", String::as_str);
             let mut failure = Failure::usage(format!("{name}: an agent does not run it"));
-            failure.fix = Some("ask for send, recv, stamp or reflect".to_owned());
+            failure.fix = Some("ask for send, recv, stamp, reflect, linktest or health".to_owned());
             Err(failure)
         }
     }
@@ -137,4 +165,13 @@ fn run_reflect(args: &Reflect, stop: &Stop, tell: Tell<'_>) -> Result<Status> {
     ended.report.warnings.iter().for_each(|warning: &Warning| tell(told_warning(warning)));
     tell(Event::Report { report: plain(&ended.report) });
     ended.failure.map_or(Ok(Status::Finished), |failure: Error| Err(failure))
+}
+
+fn run_linktest(args: &Linktest, stop: &Stop, tell: Tell<'_>) -> Result<Status> {
+    let config = linktest::configuration(args)?;
+    let ended = wirerate_engine::linktest::run(&config, stop, &mut |event| {
+        linktest::told(&event).into_iter().for_each(&mut *tell);
+    })?;
+    tell(Event::Report { report: plain(&ended.report) });
+    linktest::status(ended)
 }

@@ -1,8 +1,11 @@
 //! What a user may type. Values are checked where they are parsed, by the engine's own types; what needs more
 //! than one of them is checked when the engine's configuration is made.
 
+pub mod compare;
 pub mod groups;
 pub mod iperf3;
+pub mod linktest;
+pub mod qualify;
 pub mod replicate;
 pub mod replicator;
 pub mod report;
@@ -51,6 +54,10 @@ pub enum Command {
     Reflect(stamp::Reflect),
     /// Measure how a device replicates multicast (RFC 3918): throughput, latency, joins and leaves, capacity, for each port and group
     Replicate(Box<replicate::Replicate>),
+    /// Qualify a NIC or a link between two ports (RFC 2544, Y.1564, soak): throughput, latency, loss, bursts, resets, and every counter of the NICs
+    Qualify(Box<qualify::Qualify>),
+    /// Set iperf3, iperf 2 and our datapaths side by side on one path: loss as stated and as proven, CPU, what limits each
+    Compare(Box<compare::Compare>),
     /// Copy multicast from some interfaces to those behind which somebody has joined: a switch that snoops, by XDP
     Replicator(replicator::Replicator),
     /// Show who joins what: this host, the hosts on the wire (IGMP, MLD), or those of a capture
@@ -59,6 +66,8 @@ pub enum Command {
     Report(report::Report),
     /// Speak iperf3's protocol for UDP, as server (-s) or client (-c HOST -u), with iperf3's flags, output and exit status
     Iperf3(Box<iperf3::Iperf3>),
+    /// Test a link: counters before, traffic, counters after; exit 100 when one of errors moved, else 0
+    Linktest(Box<linktest::Linktest>),
     /// Be the far end of a test: take requests and tell events, JSON lines on standard input and output
     Agent(Agent),
 }

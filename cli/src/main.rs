@@ -3,13 +3,16 @@
 
 mod agent;
 mod args;
+mod compare;
 mod demo;
 mod doctor;
 mod drops;
 mod groups;
 mod iperf2;
 mod iperf3;
+mod linktest;
 mod output;
+mod qualify;
 mod recv;
 mod reflect;
 mod replicate;
@@ -40,6 +43,8 @@ enum Status {
     VerdictFail,
     Environment,
     Inconclusive,
+    /// A link test found a difference.
+    Difference,
 }
 
 impl Status {
@@ -61,6 +66,7 @@ impl From<Status> for u8 {
             Status::VerdictFail => 3,
             Status::Environment => 4,
             Status::Inconclusive => 5,
+            Status::Difference => wirerate_engine::linktest::report::DIFFERENCE,
         }
     }
 }
@@ -94,11 +100,14 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Stamp(args) => stamp::run(args),
         Command::Reflect(args) => reflect::run(args),
+        Command::Qualify(args) => qualify::run(args),
         Command::Replicate(args) => replicate::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Replicator(args) => replicator::run(args),
         Command::Groups(args) => groups::run(args),
         Command::Report(args) => report::run(args),
         Command::Iperf3(args) => iperf3::run(args),
+        Command::Linktest(args) => linktest::run(args),
         Command::Agent(_) => agent::run(),
     };
     match ended {

@@ -1,9 +1,11 @@
 //! The report as text that a person reads.
 
+pub mod compare;
 mod groups;
 mod ledger;
 mod media;
 mod pattern;
+pub mod qualify;
 pub mod replicate;
 mod rtcp;
 mod times;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use common::iperf3::Who::{self, Ours, Real};
-use common::iperf3::free_port;
+use common::iperf3::{Server, free_port};
 
 /// Flags of an `iperf3 --help`: "-p" and "--port" of "  -p, --port      #   server port …".
 fn flags(help: &str) -> BTreeSet<String> {
@@ -15,7 +15,9 @@ fn flags(help: &str) -> BTreeSet<String> {
     let words = lines.flat_map(|line| {
         line.split("  ").next().unwrap_or_default().split([' ', ',', '=', '[', '<']).map(str::to_owned)
     });
-    words.filter(|word| word.len() > 1 && word.starts_with('-') && word.trim_matches('-') != "").collect()
+    words
+        .filter(|word| word.len() > 1 && word.starts_with('-') && !word.trim_matches('-').is_empty())
+        .collect()
 }
 
 /// The help of each real iperf3 there is: the distribution's, and the one that scripts/peers fetches.
@@ -113,7 +115,7 @@ fn a_word_that_nobody_knows_has_iperf3s_status_here_only() {
     assert_eq!(version.code, 0);
     assert!(version.stdout.starts_with("iperf 3.22 (wirerate "), "{}", version.stdout);
     // Long names may be cut short, as with the real one.
-    Ours.run(&["--cli", "192.0.2.1", "--ud", "--paral", "200"])
+    Ours.run(&["--cli", "192.0.2.1", "--udp", "--paral", "200"])
         .expect(1, &["invalid number of parallel streams"]);
 }
 
@@ -137,4 +139,38 @@ fn nobody_listens() {
         ended.stdout
     );
     assert!(ended.stdout.ends_with("{\"event\":\"end\",\"data\":{}}\n"), "{}", ended.stdout);
+}
+
+/// SHA-256 of "{joe}secret".
+const JOE: &str = "joe,01589a59d7979579da3d685e6d4955754f9237ead8adc3590ed2207d6ef767f2\n";
+
+#[test]
+fn credentials_of_files_and_of_the_environment() {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/tests/vectors/");
+    let (private, public) = (format!("{keys}iperf3_private.pem"), format!("{keys}iperf3_public.pem"));
+    let users = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(users.path(), JOE).expect("written");
+    let users = users.path().to_str().expect("UTF-8");
+    // As 3.12 has it.
+    let server = Server::start(
+        Ours,
+        &["--rsa-private-key-path", &private, "--authorized-users-path", users, "--use-pkcs1-padding"],
+    );
+    let port = server.port.to_string();
+    for (who, password, code) in
+        [(Real, "secret", 0), (Real, "wrong", 1), (Ours, "secret", 0), (Ours, "wrong", 1)]
+    {
+        let mut args = vec!["-c", "127.0.0.1", "-p", &port, "-u", "-n", "2K", "-l", "1000"];
+        args.extend(["--username", "joe", "--rsa-public-key-path", &public]);
+        args.extend((who == Ours).then_some("--use-pkcs1-padding"));
+        let mut command = who.command(&args);
+        command.env("IPERF3_PASSWORD", password);
+        let ended = common::run(command);
+        assert_eq!(ended.code, code, "{who:?} {password}: {}", ended.stderr);
+    }
+    let none = Ours.run(&["-c", "127.0.0.1", "-p", &port, "-u", "-n", "2K"]);
+    none.expect(1, &["iperf3: error - test authorization failed"]);
+    server.stop("INT").expect(0, &["iperf3: error - test authorization failed"]);
+    Ours.run(&["-s", "--rsa-private-key-path", "/nowhere", "--authorized-users-path", users])
+        .expect(1, &["the RSA private key cannot be read: /nowhere"]);
 }

@@ -28,7 +28,7 @@ fn schema() -> Value {
 fn detail() -> Detail {
     let mut tracker = Tracker::<1, 1>::default();
     for n in [0, 1, 5, 6, 3, 9, 12, 11, 4] {
-        tracker.arrive(n, &When { first_ns: 5, last_ns: 7, now_ns: 9 });
+        tracker.arrive(n, &When { first_ns: 5, last_ns: 7, now_ns: 9, sent_gap_ns: Some(3) });
     }
     tracker.end(20, true);
     let mut detail = tracker.detail();

@@ -18,6 +18,7 @@ pub mod host;
 pub mod interop;
 pub mod lab;
 pub mod ledger;
+pub mod linktest;
 pub mod measure;
 pub mod method;
 pub mod multicast;

@@ -112,7 +112,7 @@ fn a_stock_client_that_is_stopped_or_dies_ends_its_test_alone() {
             kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
             child.wait().unwrap();
             let end = served.end();
-            assert!(end.streams[0].own.packets > 100 && end.streams[0].peer.is_none(), "{end:?}");
+            assert!(end.streams[0].own.packets > 0 && end.streams[0].peer.is_none(), "{end:?}");
             assert_eq!(served.failure().code, code);
             served.until(|told| matches!(told, Told::Listening(..)).then_some(()));
             whole_test(served.address);
@@ -144,7 +144,7 @@ fn our_client_that_is_stopped_tells_a_stock_server() {
             let failure = result.unwrap_err();
             assert_eq!((failure.code, failure.interrupted), (Code::ClientTerminated, true));
             let end = last.expect("what there was until then");
-            assert!(end.streams[0].own.packets >= told && told > 100, "{end:?}");
+            assert!(end.streams[0].own.packets >= told && told > 0, "{end:?}");
             let json = server.json();
             assert!(
                 json["error"].as_str().is_some_and(|e| e.contains("the client has terminated")),
@@ -164,7 +164,9 @@ fn a_server_that_is_stopped_says_so() {
         let id = server.id();
         let mut told = Vec::new();
         let result = wirerate_engine::interop::iperf3::run(&config, &Control::default(), &mut |event| {
-            if let wirerate_engine::interop::iperf3::Event::Interval(_) = event {
+            if let wirerate_engine::interop::iperf3::Event::Interval(interval) = event
+                && interval.streams[0].packets > 0
+            {
                 let _ = kill(Pid::from_raw(id), Signal::SIGINT);
             }
             if let wirerate_engine::interop::iperf3::Event::End(end) = event {
@@ -172,7 +174,7 @@ fn a_server_that_is_stopped_says_so() {
             }
         });
         assert_eq!(result.unwrap_err().code, Code::ServerTerminated);
-        assert!(end_of(&told).streams[0].own.packets > 100);
+        assert!(end_of(&told).streams[0].own.packets > 0);
         drop(server);
         // Ours, to a stock client.
         let served = Served::start("127.0.0.1", |_| {});

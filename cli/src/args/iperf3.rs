@@ -15,7 +15,7 @@ const REFUSED: &str = "Of iperf3, known and refused";
 #[command(
     verbatim_doc_comment,
     infer_long_args = true,
-    after_help = "Sizes (-l -n -k -w) take K, M, G and T as powers of 1024, rates (-b) as powers of 1000, as iperf3 has it."
+    after_help = "Sizes (-l -n -k -w) take K, M, G and T as powers of 1024, rates (-b) as powers of 1000, as iperf3 has it.\n\nExit status: 0 the test has ended, or a signal ended it; 1 it failed, or the arguments are wrong. docs/iperf3.md says what differs from iperf3."
 )]
 pub struct Iperf3 {
     /// Be the server: several clients at once, each with a test of its own
@@ -90,11 +90,11 @@ pub struct Iperf3 {
     #[arg(long, value_name = "#/#/#", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = ROLE)]
     pub cntl_ka: Option<String>,
 
-    /// Only IPv4
+    /// Use IPv4 only
     #[arg(short = '4', long = "version4", overrides_with = "version6", help_heading = ROLE)]
     pub version4: bool,
 
-    /// Only IPv6
+    /// Use IPv6 only
     #[arg(short = '6', long = "version6", overrides_with = "version4", help_heading = ROLE)]
     pub version6: bool,
 
@@ -182,7 +182,7 @@ pub struct Iperf3 {
     #[arg(short = 'R', long, help_heading = CLIENT)]
     pub reverse: bool,
 
-    /// Both send
+    /// Both ends send
     #[arg(long, help_heading = CLIENT)]
     pub bidir: bool,
 

@@ -178,11 +178,11 @@ fn two_streams_with_loss() {
     let p = parameters(Direction::Normal, 2, 1000, Amount::Seconds(2));
     let mut client = Told::new("3.12", true, false);
     client.began(0, ("c", 6107, 0), &p, &[(5, 46_854, 6107, true), (7, 41_816, 6107, true)]);
-    client.interval((0.0, 1.0), false, &[(125_000, 125, 0, 0.0); 2]);
-    client.interval((1.0, 2.0), false, &[(125_000, 125, 0, 0.0); 2]);
-    let sent = totals(250_000, 250, 0, 0.0, 2.0);
+    client.interval((0.0, 1.0001), false, &[(125_000, 125, 0, 0.0); 2]);
+    client.interval((1.0001, 2.0002), false, &[(125_000, 125, 0, 0.0); 2]);
+    let sent = totals(250_000, 250, 0, 0.0, 2.0002);
     client.end(
-        &[(sent, totals(214_000, 250, 36, 17.0, 2.0)), (sent, totals(215_000, 250, 35, 9.0, 2.0))],
+        &[(sent, totals(214_000, 250, 36, 17.0, 2.0002)), (sent, totals(215_000, 250, 35, 9.0, 2.0002))],
         IDLE,
         None,
     );
@@ -191,10 +191,10 @@ fn two_streams_with_loss() {
 
     let mut server = Told::new("3.12", false, false);
     server.began(0, ("c", 6107, 60_452), &p, &[(5, 6107, 46_854, false), (6, 6107, 41_816, false)]);
-    server.interval((0.0, 1.0), false, &[(108_000, 126, 18, 9.0), (108_000, 125, 17, 7.0)]);
-    server.interval((1.0, 2.0), false, &[(106_000, 124, 18, 17.0), (107_000, 125, 18, 9.0)]);
+    server.interval((0.0, 1.0001), false, &[(108_000, 126, 18, 9.0), (108_000, 125, 17, 7.0)]);
+    server.interval((1.0001, 2.0002), false, &[(106_000, 124, 18, 17.0), (107_000, 125, 18, 9.0)]);
     server.end(
-        &[(None, totals(214_000, 250, 36, 17.0, 2.0)), (None, totals(215_000, 250, 35, 9.0, 2.0))],
+        &[(None, totals(214_000, 250, 36, 17.0, 2.0002)), (None, totals(215_000, 250, 35, 9.0, 2.0002))],
         IDLE,
         None,
     );
@@ -222,8 +222,8 @@ fn both_ways_and_verbose() {
         ],
     );
     let (tx, rx) = ((all, 4, 0, 0.0), |jitter| (all, 4, 0, jitter));
-    client.interval((0.0, 1.001), false, &[tx, tx, rx(1.0), rx(5.0)]);
-    client.interval((1.001, 2.0), false, &[tx, tx, rx(3.0), rx(16.0)]);
+    client.interval((0.0, 1.002), false, &[tx, tx, rx(1.0), rx(5.0)]);
+    client.interval((1.002, 2.0), false, &[tx, tx, rx(3.0), rx(16.0)]);
     let (sent, got) = (totals(2 * all, 8, 0, 0.0, 2.0), |jitter| totals(2 * all, 8, 0, jitter, 2.0));
     let ends = [(sent, got(10.2)), (sent, got(25.9)), (sent, got(2.9)), (sent, got(15.9))];
     client.end(&ends, [0.1, 0.1, 0.0, 0.1, 0.0, 0.1], None);
@@ -242,8 +242,8 @@ fn both_ways_and_verbose() {
             (11, 6202, 41_375, true),
         ],
     );
-    server.interval((0.0, 1.001), false, &[rx(8.0), rx(10.0), tx, tx]);
-    server.interval((1.001, 2.0), false, &[rx(10.0), rx(26.0), tx, tx]);
+    server.interval((0.0, 1.002), false, &[rx(8.0), rx(10.0), tx, tx]);
+    server.interval((1.002, 2.0), false, &[rx(10.0), rx(26.0), tx, tx]);
     let ends = [(None, got(10.2)), (None, got(25.9)), (sent, None), (sent, None)];
     server.end(&ends, [0.1, 0.0, 0.1, 0.0, 0.0, 0.0], None);
     server.done();
@@ -258,12 +258,12 @@ fn one_stream_each_way_with_an_omitted_beginning() {
     let mut client = Told::new("3.12", true, false);
     client.began(0, ("c", 6108, 0), &p, &[(5, 46_420, 6108, true), (7, 35_833, 6108, false)]);
     let of = |packets: u64, jitter| (1000 * packets, packets, 0, jitter);
-    client.interval((0.0, 1.0), true, &[of(125, 0.0), of(126, 5.0)]);
-    client.interval((0.0, 1.0), false, &[of(126, 0.0), of(125, 4.0)]);
-    client.interval((1.0, 2.0), false, &[of(124, 0.0), of(125, 8.0)]);
-    let plain = |jitter| totals(250_000, 250, 0, jitter, 2.0);
+    client.interval((0.0, 1.0001), true, &[of(125, 0.0), of(126, 5.0)]);
+    client.interval((0.0, 1.0001), false, &[of(126, 0.0), of(125, 4.0)]);
+    client.interval((1.0001, 2.0002), false, &[of(124, 0.0), of(125, 8.0)]);
+    let plain = |jitter| totals(250_000, 250, 0, jitter, 2.0002);
     // iperf3 counts a datagram that left before the omitted beginning was over among the bytes, and not among the datagrams.
-    client.end(&[(plain(0.0), plain(10.0)), (totals(251_000, 250, 0, 0.0, 2.0), plain(8.0))], IDLE, None);
+    client.end(&[(plain(0.0), plain(10.0)), (totals(251_000, 250, 0, 0.0, 2.0002), plain(8.0))], IDLE, None);
     client.done();
     assert_eq!(client.text, data!("bidir-omit-client-3.12.txt"));
 }

@@ -170,7 +170,9 @@ impl Reporter {
         match self.printing.form {
             Form::Text => test.printed.clone().map(ServerOutput::Text),
             Form::Json | Form::JsonStream { .. } => {
-                serde_json::to_value(test.recorder.output()).ok().map(ServerOutput::Json)
+                // As iperf3 has it: the client knows its title and its data.
+                let output = Output { title: None, extra_data: None, ..test.recorder.output().clone() };
+                serde_json::to_value(output).ok().map(ServerOutput::Json)
             }
         }
     }

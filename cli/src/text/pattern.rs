@@ -86,7 +86,7 @@ mod tests {
         let mut tracker = Tracker::<1024>::default();
         for (n, at) in numbers.iter().zip(1u64..) {
             let [first_ns, last_ns, now_ns] = [1, at - 1, at].map(|n| n * 1_000_000);
-            tracker.arrive(*n, &When { first_ns, last_ns, now_ns });
+            tracker.arrive(*n, &When { first_ns, last_ns, now_ns, sent_gap_ns: None });
         }
         tracker.end(issued, true);
         let mut tally = RxTally::new(0);

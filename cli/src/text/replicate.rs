@@ -297,7 +297,7 @@ fn trials(test: &TestReport) -> String {
     text
 }
 
-fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
+pub(super) fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header(headers);
@@ -311,7 +311,7 @@ fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     table
 }
 
-fn bound(bound: Bound) -> &'static str {
+pub(super) fn bound(bound: Bound) -> &'static str {
     match bound {
         Bound::Device => "device",
         Bound::Range => "range",
@@ -320,7 +320,7 @@ fn bound(bound: Bound) -> &'static str {
     }
 }
 
-fn validity(validity: Validity) -> &'static str {
+pub(super) fn validity(validity: Validity) -> &'static str {
     match validity {
         Validity::Valid => "valid",
         Validity::Invalid => "invalid",
@@ -328,7 +328,7 @@ fn validity(validity: Validity) -> &'static str {
     }
 }
 
-fn painted(what: Outcome) -> String {
+pub(super) fn painted(what: Outcome) -> String {
     let style = match what {
         Outcome::Pass => anstyle::AnsiColor::Green,
         Outcome::Fail => anstyle::AnsiColor::Red,

@@ -19,6 +19,7 @@ pub mod contained;
 pub mod inject;
 pub mod iperf3;
 pub mod memberships;
+pub mod qualify;
 pub mod replicate;
 pub mod scene;
 pub mod witness;

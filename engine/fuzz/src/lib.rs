@@ -8,13 +8,16 @@ pub mod fragments;
 pub mod frame;
 pub mod headers;
 pub mod igmp;
+pub mod imix;
 pub mod iperf2;
 pub mod iperf3;
+pub mod iperf3_json;
 pub mod mld;
 pub mod observer;
 pub mod pcap;
 pub mod pim;
 pub mod probe;
+pub mod ptp;
 pub mod rtcp;
 pub mod rtp;
 mod script;
@@ -35,13 +38,16 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("frame", frame::check),
     ("headers", headers::check),
     ("igmp", igmp::check),
+    ("imix", imix::check),
     ("iperf2", iperf2::check),
     ("iperf3", iperf3::check),
+    ("iperf3_json", iperf3_json::check),
     ("mld", mld::check),
     ("observer", observer::check),
     ("pcap", pcap::check),
     ("pim", pim::check),
     ("probe", probe::check),
+    ("ptp", ptp::check),
     ("rtcp", rtcp::check),
     ("rtp", rtp::check),
     ("stamp", stamp::check),

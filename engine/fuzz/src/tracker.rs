@@ -14,7 +14,7 @@ const WINDOW: u64 = 128;
 const SMALL: u64 = 1 << 14;
 
 /// Times tell how long an outage was, and nothing else.
-const NEVER: When = When { first_ns: 0, last_ns: 0, now_ns: 0 };
+const NEVER: When = When { first_ns: 0, last_ns: 0, now_ns: 0, sent_gap_ns: None };
 
 /// Lets the numbers that `input` chooses arrive.
 pub fn check(input: &[u8]) {

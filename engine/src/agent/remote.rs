@@ -261,6 +261,20 @@ impl Agent {
         })
     }
 
+    /// Whether a task has ended, now or within this time.
+    ///
+    /// # Errors
+    /// When the agent is gone.
+    pub fn has_ended_within(&mut self, task: Task, time: Duration) -> Result<bool> {
+        let deadline = Instant::now() + time;
+        while self.state(task)?.status.is_none() {
+            if !self.pump(deadline)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// As [`finish`](Self::finish), for who takes nothing but a whole report.
     ///
     /// # Errors

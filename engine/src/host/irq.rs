@@ -74,7 +74,7 @@ fn name_of(table: &str, irq: u32) -> Option<&str> {
 }
 
 /// The queue and direction that an interrupt's name tells of.
-fn queue_of(name: &str) -> Option<(u32, Option<Direction>)> {
+pub(super) fn queue_of(name: &str) -> Option<(u32, Option<Direction>)> {
     // mlx5 and others add where the device is.
     let name = name.split_once('@').map_or(name, |(name, _)| name).to_ascii_lowercase();
     let words = name.trim_end_matches(|c: char| c.is_ascii_digit());

@@ -7,6 +7,7 @@
 pub mod counters;
 pub mod cpu;
 pub(crate) mod files;
+pub mod health;
 pub mod interface;
 pub mod irq;
 pub mod kernel;

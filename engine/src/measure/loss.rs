@@ -17,6 +17,8 @@ pub struct Loss {
     /// Time in ns from the last arrival before a gap to the first after it, for each gap of which something is still missing. What is lost before the first
     /// arrival or after the last has none.
     pub outages_ns: Spread,
+    /// The same by the stamps in the datagrams on both sides of each gap: how long the sender sent what did not come (RFC 6201 §4.2).
+    pub sent_gaps_ns: Spread,
     /// Datagrams in `lengths` that arrived in the end: so late, and after so many other gaps, that their period had been closed.
     pub refilled: u64,
     /// Last number of the last period.
@@ -29,10 +31,9 @@ impl Loss {
     /// Enters the next run of lost numbers. Runs come in rising order.
     pub fn period(&mut self, run: &Run) {
         // The pieces of one gap waited for the same arrival.
-        if let Some(silence_ns) = run.jump.silence_ns
-            && self.jump != Some(run.jump)
-        {
-            self.outages_ns.record(silence_ns);
+        if self.jump != Some(run.jump) {
+            run.jump.silence_ns.into_iter().for_each(|ns| self.outages_ns.record(ns));
+            run.jump.sent_gap_ns.into_iter().for_each(|ns| self.sent_gaps_ns.record(ns));
         }
         self.jump = Some(run.jump);
         self.lost(run.from, run.to);
@@ -51,6 +52,7 @@ impl Loss {
         self.lengths.add(&other.lengths);
         self.distances.add(&other.distances);
         self.outages_ns.add(&other.outages_ns);
+        self.sent_gaps_ns.add(&other.sent_gaps_ns);
         self.refilled += other.refilled;
     }
 }

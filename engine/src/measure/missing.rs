@@ -14,6 +14,8 @@ pub struct Jump {
     pub at_ns: u64,
     /// Time in ns since the arrival before it; `None` when it was the first.
     pub silence_ns: Option<u64>,
+    /// The same by the stamps in the datagrams, where they have some.
+    pub sent_gap_ns: Option<u64>,
 }
 
 /// Consecutive missing numbers that one arrival jumped over.

@@ -131,7 +131,7 @@ fn arrivals() -> impl Strategy<Value = Vec<(u64, u64)>> {
 /// The tracker and the model after the same arrivals.
 fn both<const W: usize, const R: usize>(arrivals: &[(u64, u64)]) -> (Tracker<W, R>, Model) {
     let (mut tracker, mut model) = (Tracker::default(), Model::default());
-    let mut when = When { first_ns: arrivals[0].1, last_ns: 0, now_ns: 0 };
+    let mut when = When { first_ns: arrivals[0].1, last_ns: 0, now_ns: 0, sent_gap_ns: None };
     for &(n, now_ns) in arrivals {
         when.now_ns = now_ns;
         tracker.arrive(n, &when);
@@ -211,7 +211,7 @@ proptest! {
     ) {
         let [one, two] = [false, true].map(|at_once| {
             let mut tracker = Tracker::<2, 64>::default();
-            let when = When { first_ns: 5, last_ns: 6, now_ns: 9 };
+            let when = When { first_ns: 5, last_ns: 6, now_ns: 9, sent_gap_ns: None };
             for part in arrivals.chunks(arrivals.len().div_ceil(stretches.len())).zip(&stretches) {
                 part.0.iter().for_each(|(n, _)| _ = tracker.arrive(*n, &when));
                 match at_once {

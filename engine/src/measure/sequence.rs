@@ -45,6 +45,8 @@ pub struct When {
     pub last_ns: u64,
     /// This one.
     pub now_ns: u64,
+    /// From the stamp of the one with the highest number before it to its own, where they have stamps.
+    pub sent_gap_ns: Option<u64>,
 }
 
 /// The numbers of one stream. `WORDS` and `RUNS` size the window (64 numbers a word) and the memory behind it.
@@ -280,7 +282,7 @@ impl<const WORDS: usize, const RUNS: usize> Disorder<WORDS, RUNS> {
         };
         disorder.shift(base.max(next.saturating_sub(Self::WINDOW)), next, u64::MAX);
         if base > 0 {
-            let jump = Jump { index: 1, at_ns: first_ns, silence_ns: None };
+            let jump = Jump { index: 1, at_ns: first_ns, silence_ns: None, sent_gap_ns: None };
             disorder.missing.open(Run { from: 0, to: base - 1, jump }, base);
         }
         disorder
@@ -292,7 +294,7 @@ impl<const WORDS: usize, const RUNS: usize> Disorder<WORDS, RUNS> {
         self.shift(next, n.min(next + Self::WINDOW), 0);
         self.mark(n);
         let silence_ns = Some(when.now_ns.saturating_sub(when.last_ns));
-        let jump = Jump { index, at_ns: when.now_ns, silence_ns };
+        let jump = Jump { index, at_ns: when.now_ns, silence_ns, sent_gap_ns: when.sent_gap_ns };
         self.missing.open(Run { from: next, to: n - 1, jump }, base);
         self.stretches.jumped(n, index);
         self.iperf3.jumped(n - next);

@@ -4,10 +4,10 @@
 //! frames of their own ("learning", RFC 2544 §23) that the device forwards as it will forward the trial's, and that the source port tells from these.
 #![forbid(unsafe_code)]
 
-mod crew;
+pub(in crate::method) mod crew;
 mod delays;
 mod place;
-mod read;
+pub(in crate::method) mod read;
 mod trial;
 mod unicast;
 
@@ -106,12 +106,12 @@ impl Options {
 
 /// A port with its agent.
 #[derive(Debug)]
-struct Port {
-    name: String,
-    interface: String,
-    agent: Agent,
+pub(in crate::method) struct Port {
+    pub(in crate::method) name: String,
+    pub(in crate::method) interface: String,
+    pub(in crate::method) agent: Agent,
     /// Its address of the groups' family.
-    address: IpAddr,
+    pub(in crate::method) address: IpAddr,
 }
 
 impl Port {
@@ -268,7 +268,8 @@ impl Ports {
     }
 }
 
-fn open(
+/// Starts the agent of a port, and looks whether it has its interface, with an address.
+pub(in crate::method) fn open(
     name: String,
     interface: String,
     reach: Reach,

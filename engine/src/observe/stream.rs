@@ -95,7 +95,15 @@ impl Stream {
         number: u64,
         sent_ns: u64,
     ) -> (Arrival, Option<i64>) {
-        let when = When { first_ns: self.first_ns, last_ns: self.last_ns, now_ns: meta.arrived_ns };
+        let transit = transit(sent_ns, meta.arrived_ns);
+        // How long the sender took is how long nothing came, less what delays differ by.
+        let silence_ns = meta.arrived_ns.saturating_sub(self.last_ns);
+        let when = When {
+            first_ns: self.first_ns,
+            last_ns: self.last_ns,
+            now_ns: meta.arrived_ns,
+            sent_gap_ns: Some(silence_ns.saturating_add_signed(self.newest.saturating_sub(transit))),
+        };
         self.count(meta, length, 1);
         let follows = number == self.tracker.next() && self.tracker.unique() > 0;
         let arrival = self.tracker.arrive(number, &when);
@@ -112,7 +120,6 @@ impl Stream {
         }
         let mut step = None;
         if arrival == Arrival::InOrder {
-            let transit = transit(sent_ns, meta.arrived_ns);
             let before = std::mem::replace(&mut self.newest, transit);
             step = follows.then(|| transit.saturating_sub(before));
         }

@@ -12,6 +12,7 @@ pub mod ip;
 pub mod mld;
 pub mod pim;
 pub mod probe;
+pub mod ptp;
 pub mod rtcp;
 pub mod rtp;
 pub mod stamp;

@@ -48,6 +48,9 @@ pub struct LossPeriods {
     /// Time from the last arrival before a gap to the first after it. What was lost before the first arrival or after the last has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outage_ns: Option<Spread>,
+    /// The same by the stamps in the packets on both sides of each gap; absent where they have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_gap_ns: Option<Spread>,
     /// Packets in the lengths that came after all, when their loss period had already been closed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refilled: Option<u64>,
@@ -106,6 +109,7 @@ impl LossPeriods {
             length_packets: Spread::new(&loss.lengths)?,
             distance_packets: Spread::new(&loss.distances),
             outage_ns: Spread::new(&loss.outages_ns),
+            sent_gap_ns: Spread::new(&loss.sent_gaps_ns),
             refilled: above_zero(loss.refilled),
         })
     }

@@ -68,10 +68,23 @@ pub struct Rings {
 /// Pause frames (IEEE 802.3 annex 31B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pause {
+    /// Negotiated with the other end.
+    pub autonegotiation: bool,
     /// Stops sending when told to.
     pub rx: bool,
     /// Tells the other end to stop.
     pub tx: bool,
+}
+
+/// Speed, duplex and how they came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinkSpeed {
+    /// Mbit/s; none while it is unknown, as on a link that is down.
+    pub speed_mbps: Option<u32>,
+    /// Both ends may send at once; none while it is unknown.
+    pub full_duplex: Option<bool>,
+    /// Both ends negotiate.
+    pub autonegotiation: bool,
 }
 
 /// The requests to the driver of one interface, in the network namespace that the value was made in.
@@ -145,7 +158,7 @@ impl Ethtool {
     pub fn pause(&self) -> io::Result<Pause> {
         let mut p = PauseParameters { cmd: GPAUSEPARAM, ..PauseParameters::default() };
         self.call(&mut p)?;
-        Ok(Pause { rx: p.rx != 0, tx: p.tx != 0 })
+        Ok(Pause { autonegotiation: p.autonegotiation != 0, rx: p.rx != 0, tx: p.tx != 0 })
     }
 
     /// Link speed in Mbit/s; none while it is unknown, as on a link that is down (ETHTOOL_GLINKSETTINGS).
@@ -153,6 +166,14 @@ impl Ethtool {
     /// # Errors
     /// EOPNOTSUPP where the driver has none.
     pub fn speed_mbps(&self) -> io::Result<Option<u32>> {
+        Ok(self.link_settings()?.speed_mbps)
+    }
+
+    /// Speed, duplex and autonegotiation (ETHTOOL_GLINKSETTINGS).
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where the driver has none.
+    pub fn link_settings(&self) -> io::Result<LinkSpeed> {
         let mut link = LinkSettings { cmd: GLINKSETTINGS, ..LinkSettings::default() };
         self.call(&mut link)?;
         if link.words < 0 {
@@ -160,7 +181,17 @@ impl Ethtool {
             link = LinkSettings { cmd: GLINKSETTINGS, words: -link.words, ..LinkSettings::default() };
             self.call(&mut link)?;
         }
-        Ok(Some(link.speed).filter(|s| !matches!(*s, 0 | u32::MAX)))
+        let [duplex, _port, _phy, autonegotiation, ..] = link.modes;
+        Ok(LinkSpeed {
+            speed_mbps: Some(link.speed).filter(|s| !matches!(*s, 0 | u32::MAX)),
+            // DUPLEX_HALF and DUPLEX_FULL; all else is DUPLEX_UNKNOWN.
+            full_duplex: match duplex {
+                0 => Some(false),
+                1 => Some(true),
+                _ => None,
+            },
+            autonegotiation: autonegotiation == 1,
+        })
     }
 
     /// The offloads by the names that `ethtool -k` shows, and whether each is on (ETHTOOL_GFEATURES).

@@ -2,8 +2,10 @@
 #![expect(unsafe_code, reason = "this room exists to keep unsafe calls in one place")]
 
 pub mod bpf;
+pub mod child;
 pub mod daemon;
 pub mod ethtool;
+mod ethtool_module;
 pub mod ethtool_rules;
 mod ethtool_stats;
 pub mod hwstamp;

@@ -14,7 +14,8 @@ pub struct Meaning {
 }
 
 /// Names with such a word count no lost packets, whatever else is in them.
-const NO_LOSS: [&str; 22] = [
+const NO_LOSS: [&str; 29] = [
+    "byte",
     "bytes",
     "octets",
     "csum",
@@ -37,6 +38,14 @@ const NO_LOSS: [&str; 22] = [
     "good",
     "unicast",
     "broadcast",
+    // mlx5: frames for nobody here, bits that were repaired, flow rules, and a page pool that works.
+    "steer",
+    "lane",
+    "arfs",
+    "pp",
+    // Management traffic that never was the host's.
+    "smbus",
+    "bmc",
 ];
 
 /// The first rule that a name fits is what it means: any of its words, the direction that the name has to have (`None`: either), and the meaning.
@@ -76,6 +85,11 @@ const RULES: &[Rule] = &[
             "jabber",
             "jabbers",
             "toolong",
+            "ovrsz",
+            "undrsz",
+            "jbr",
+            "mtu_err",
+            "len",
             "long",
             "short",
             "runt",
@@ -85,7 +99,17 @@ const RULES: &[Rule] = &[
         rx("wrong length"),
     ),
     (
-        &["missed", "nodesc", "no_buffer", "no_dma", "out_of_buf", "out_of_buffer", "no_desc", "overwritten"],
+        &[
+            "missed",
+            "nodesc",
+            "no_buffer",
+            "no_dma",
+            "out_of_buf",
+            "out_of_buffer",
+            "no_desc",
+            "overwritten",
+            "empty_rx_ring",
+        ],
         RX,
         rx("no descriptor"),
     ),
@@ -107,6 +131,12 @@ pub fn of(name: &str) -> Option<Meaning> {
     let joined = words.join("_");
     let has = |wanted: &str| words.contains(&wanted) || (wanted.contains('_') && joined.contains(wanted));
     if NO_LOSS.iter().any(|word| has(word)) {
+        return None;
+    }
+    // `alloc_rx_page` of ixgbe counts pages that were got.
+    if has("alloc")
+        && !["fail", "failed", "failure", "failures", "err", "errors"].iter().any(|word| has(word))
+    {
         return None;
     }
     if has("xdp") {
@@ -150,6 +180,7 @@ mod tests {
                 ("rx_length_errors", Some(rx("wrong length"))),
                 ("tx_carrier_errors", Some(tx("no carrier"))),
                 ("alloc_rx_page_failed", Some(rx("no memory"))),
+                ("alloc_rx_page", None),
                 ("rx_csum_offload_errors", None),
                 ("tx_flow_control_xon", None),
                 ("fdir_miss", None),
@@ -186,6 +217,8 @@ mod tests {
                 ("rx_missed_errors", Some(rx("no descriptor"))),
                 ("rx_no_buffer_count", Some(rx("no descriptor"))),
                 ("rx_fifo_errors", Some(rx("FIFO full"))),
+                ("rx_long_byte_count", None),
+                ("dropped_smbus", None),
                 ("tx_aborted_errors", Some(tx("aborted"))),
                 ("tx_window_errors", Some(tx("aborted"))),
                 ("rx_queue_0_drops", Some(rx("dropped"))),
@@ -204,6 +237,10 @@ mod tests {
                 ("tx_xdp_full", Some(Meaning { place: "xdp", what: "by or for an XDP program" })),
                 ("rx0_buff_alloc_err", Some(rx("no memory"))),
                 ("rx_cache_full", None),
+                ("rx_pp_alloc_slow", None),
+                ("rx_steer_missed_packets", None),
+                ("rx_err_lane_0_phy", None),
+                ("rx_in_range_len_errors_phy", Some(rx("wrong length"))),
                 ("tx_queue_dropped", Some(tx("dropped"))),
                 ("rx_symbol_err_phy", Some(rx("damaged on the line"))),
                 ("rx_vport_unicast_packets", None),
@@ -216,6 +253,8 @@ mod tests {
                 ("[3]: tx_drops", Some(tx("dropped"))),
                 ("rx_total_discard_pkts", Some(rx("discarded"))),
                 ("rx_fcs_err_frames", Some(rx("wrong frame check sequence"))),
+                ("rx_ovrsz_frames", Some(rx("wrong length"))),
+                ("rx_mtu_err_frames", Some(rx("wrong length"))),
                 ("rx_total_oom_discards", Some(rx("discarded"))),
                 ("[0]: rx_ucast_packets", None),
             ],
@@ -228,6 +267,7 @@ mod tests {
                 ("rx_overruns", Some(rx("FIFO full"))),
                 ("queue_0_rx_page_alloc_fail", Some(rx("no memory"))),
                 ("queue_0_rx_xdp_drop", Some(Meaning { place: "xdp", what: "by or for an XDP program" })),
+                ("queue_0_empty_rx_ring", Some(rx("no descriptor"))),
                 ("queue_0_rx_cnt", None),
             ],
         ),

@@ -127,7 +127,7 @@ fn rtnl(s: &Stats64) -> impl Iterator<Item = ((&'static str, &'static str, &'sta
 }
 
 /// Kind and drops of a queueing discipline of the interface.
-fn of_qdisc(answer: &Rtnl, index: u32) -> Option<(String, u64)> {
+pub(super) fn of_qdisc(answer: &Rtnl, index: u32) -> Option<(String, u64)> {
     let Rtnl::NewQueueDiscipline(qdisc) = answer else { return None };
     if qdisc.header.index.cast_unsigned() != index {
         return None;
@@ -149,7 +149,7 @@ fn of_qdisc(answer: &Rtnl, index: u32) -> Option<(String, u64)> {
 }
 
 /// Packets that found a CPU's receive queue full: the second column (Documentation/networking/scaling.rst, net/core/net-procfs.c), in hexadecimal, one CPU a line.
-fn softnet_dropped(text: &str) -> u64 {
+pub(super) fn softnet_dropped(text: &str) -> u64 {
     let dropped = |line: &str| u64::from_str_radix(line.split_ascii_whitespace().nth(1)?, 16).ok();
     text.lines().filter_map(dropped).sum()
 }

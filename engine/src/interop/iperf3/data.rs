@@ -103,7 +103,7 @@ struct Receiver {
 }
 
 impl Data {
-    /// Opens queues over the sockets of a test; nothing flows before [`begin`](Self::begin).
+    /// Opens queues over the sockets of a test; nothing flows before [`receive`](Self::receive) and [`send`](Self::send).
     pub(super) fn open(setup: Setup<'_>) -> Result<Self, Failure> {
         let parameters = setup.parameters;
         let mut data = Self {

@@ -18,8 +18,9 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// When it is stopped, silence of this time says that nothing more is on its way.
 const SILENCE: Duration = Duration::from_millis(10);
 
-/// What comes longer than this after it was stopped is not waited for.
-const LONGEST_END: Duration = Duration::from_millis(200);
+/// A sender that goes on is not listened to for longer than this after it was stopped. Far more than a datagram is on its way; a thread that did not get to run
+/// for some time has a buffer to empty.
+const LONGEST_END: Duration = Duration::from_secs(1);
 
 /// What one worker receives: one entry for each of its sockets.
 #[derive(Debug)]
@@ -76,7 +77,8 @@ pub(super) fn run(mut queue: ManyRx, job: &ReceiveJob, stop: &Stop) -> Result<()
             if taken > 0 {
                 *heard = now;
             }
-            if *heard + SILENCE <= now || *began + LONGEST_END <= now {
+            let silent = taken == 0 && *heard + SILENCE <= now;
+            if silent || *began + LONGEST_END <= now {
                 return Ok(());
             }
         }

@@ -25,14 +25,14 @@ const TURN: Duration = Duration::from_millis(20);
 
 /// A task of the port `at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Job {
+pub(in crate::method) struct Job {
     pub at: usize,
     task: Task,
 }
 
 /// A watch at the port `at`.
 #[derive(Debug)]
-pub(super) struct Watching {
+pub(in crate::method) struct Watching {
     at: usize,
     task: Task,
 }
@@ -47,7 +47,7 @@ struct State {
 
 /// The agents.
 #[derive(Debug)]
-pub(super) struct Crew {
+pub(in crate::method) struct Crew {
     pub ports: Vec<Port>,
     jobs: HashMap<Job, State>,
     watches: Vec<Job>,
@@ -238,7 +238,8 @@ impl Crew {
 }
 
 /// Warnings that a benchmark expects of its own runs, and says itself what of them matters.
-const EXPECTED: [&str; 5] = ["nothing-heard", "no-end", "unaccounted", "not-seen", "slow"];
+const EXPECTED: [&str; 7] =
+    ["nothing-heard", "no-end", "unaccounted", "not-seen", "slow", "offered-load", "overdue"];
 
 fn note(warnings: &mut Vec<Warning>, port: &str, told: &Value) {
     let text = |name: &str| told[name].as_str().map(str::to_owned);

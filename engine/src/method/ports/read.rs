@@ -9,7 +9,7 @@ use super::super::bed::{GroupSeen, Offered};
 use crate::report::Distribution;
 
 /// What was offered, by the reports of all senders of one class.
-pub(super) fn offered(reports: &[Value]) -> Offered {
+pub(in crate::method) fn offered(reports: &[Value]) -> Offered {
     let number = |report: &Value, name: &str| report["tx"][name].as_u64().unwrap_or(0);
     let mut sum = Offered::default();
     for report in reports {
@@ -25,7 +25,7 @@ pub(super) fn offered(reports: &[Value]) -> Offered {
 }
 
 /// The classes of frames of one stream, multicast and unicast, where the latter have this share of all.
-pub(super) fn classes(all: Offered, share: f64) -> (Offered, Offered) {
+pub(in crate::method) fn classes(all: Offered, share: f64) -> (Offered, Offered) {
     let part = |frames: u64| (frames as f64 * share).round() as u64;
     let unicast = Offered { frames: part(all.frames), refused: part(all.refused), pps: all.pps * share };
     let multicast = Offered {
@@ -37,13 +37,13 @@ pub(super) fn classes(all: Offered, share: f64) -> (Offered, Offered) {
 }
 
 /// Most datagrams that a report's sender handed over at once.
-pub(super) fn segments(report: &Value) -> u64 {
+pub(in crate::method) fn segments(report: &Value) -> u64 {
     report["backend"]["segments"].as_u64().unwrap_or(1)
 }
 
 /// One stream of a receiver's report.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(in crate::method) struct Stream {
     pub source: SocketAddr,
     /// Its number: one source has several to a group where frames of other kinds stand between.
     pub id: u64,
@@ -56,7 +56,7 @@ pub(super) struct Stream {
 }
 
 /// The streams of a report that came from source ports that `is_ours` says yes to.
-pub(super) fn streams(report: &Value, is_ours: impl Fn(u16) -> bool) -> Vec<Stream> {
+pub(in crate::method) fn streams(report: &Value, is_ours: impl Fn(u16) -> bool) -> Vec<Stream> {
     let all = report["rx"]["streams"].as_array().map_or(&[][..], Vec::as_slice);
     all.iter()
         .filter_map(|stream| {
@@ -77,14 +77,14 @@ pub(super) fn streams(report: &Value, is_ours: impl Fn(u16) -> bool) -> Vec<Stre
 }
 
 /// Adds a stream to its group.
-pub(super) fn add(group: &mut GroupSeen, stream: &Stream) {
+pub(in crate::method) fn add(group: &mut GroupSeen, stream: &Stream) {
     group.received += stream.unique;
     group.duplicate += stream.duplicate;
     group.reordered += stream.reordered;
 }
 
 /// The latency of all that a report's receiver got.
-pub(super) fn latency(report: &Value) -> Option<Distribution> {
+pub(in crate::method) fn latency(report: &Value) -> Option<Distribution> {
     let told = &report["rx"]["latency_ns"];
     let number = |name: &str| told[name].as_u64();
     Some(Distribution {
@@ -102,7 +102,7 @@ pub(super) fn latency(report: &Value) -> Option<Distribution> {
 }
 
 /// Of what is missing, what the receiver's own host lost: in its namespace, or in the program's queues.
-pub(super) fn lost_in_host(report: &Value) -> u64 {
+pub(in crate::method) fn lost_in_host(report: &Value) -> u64 {
     let paths = report["ledger"]["paths"].as_array().map_or(&[][..], Vec::as_slice);
     paths
         .iter()

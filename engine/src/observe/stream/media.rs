@@ -64,7 +64,12 @@ impl Stream {
             self.begin_clock_anew();
         }
         if let Some((meta, length)) = &held {
-            let when = When { first_ns: self.first_ns, last_ns: self.last_ns, now_ns: meta.arrived_ns };
+            let when = When {
+                first_ns: self.first_ns,
+                last_ns: self.last_ns,
+                now_ns: meta.arrived_ns,
+                sent_gap_ns: None,
+            };
             self.count(meta, *length, 1);
             self.tracker.arrive(number - 1, &when);
         }
