@@ -68,7 +68,7 @@ pub struct Qualify {
     #[arg(long, value_name = "RATE")]
     pub rate: Option<Rate>,
 
-    /// Lowest load of a search, as --rate: a link that does not bear it fails. Percentages are of the link's speed
+    /// Lowest load of a search, as 100pps or 1%, which is of the link's speed: a link that does not bear it fails
     #[arg(long, value_name = "RATE", default_value = "1%")]
     pub min_rate: Rate,
 

@@ -240,7 +240,8 @@ mod tests {
             ("option:\n  rate: 5pps\n", "options"),
             ("options:\n  frame-sise: 64\n", "frame-size"),
             ("options:\n  retry: 2\n", "retries"),
-            ("options:\n  profile: x\n", "one of"),
+            ("options:\n  zzz: x\n", "one of"),
+            ("options:\n  profile: x\n", ""),
             ("health:\n  min_rx_rings: 64\n", "min_rx_ring"),
             ("health:\n  sped: 10G\n", "speed"),
         ] {
@@ -256,9 +257,9 @@ mod tests {
             "health:\n  max_queue_share: 7\n",
             "- 1\n",
             "a: b: c",
-            "\t",
         ] {
-            assert_eq!(read(text, "").unwrap_err().kind, wirerate_engine::Kind::Usage, "{text}");
+            let Err(error) = read(text, "") else { panic!("{text:?} is read") };
+            assert_eq!(error.kind, wirerate_engine::Kind::Usage, "{text}");
         }
     }
 

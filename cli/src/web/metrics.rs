@@ -246,7 +246,7 @@ mod tests {
             "wirerate_received_packets_total 20",
             "wirerate_lost_packets 4",
             "wirerate_interval_payload_bytes_per_second{direction=\"received\"} 100.0",
-            "wirerate_interval_latency_seconds{statistic=\"p50\"} 1.5e-6",
+            "wirerate_interval_latency_seconds{statistic=\"p50\"} 0.0000015",
             "wirerate_run_ended 0",
             "# EOF",
         ] {

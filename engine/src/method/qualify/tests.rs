@@ -220,7 +220,8 @@ fn a_soak_has_a_time_line() {
         m.why
     );
     let none = Params { rate: None, ..params };
-    assert_eq!(ran(&none, Wire::default()).report.verdict.outcome, Outcome::Inconclusive);
+    let ended = ran(&none, Wire::default());
+    assert_eq!(ended.report.verdict.outcome, Outcome::Inconclusive, "{:?}", ended.report.verdict);
 }
 
 #[test]

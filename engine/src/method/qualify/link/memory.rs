@@ -97,19 +97,12 @@ fn constant(ns: u64, count: u64) -> Distribution {
 impl Wire {
     /// The second port's counter of damaged frames rises with each trial.
     fn moved(&mut self) -> Vec<HealthSeen> {
-        let count = |n: u64| {
-            let mut port = Snapshot { interface: "eth1".to_owned(), ..Snapshot::default() };
-            port.link.up = true;
-            port.link.carrier = true;
-            port.counters.rtnl.insert("rx_crc_errors".to_owned(), n);
-            port
-        };
         let (before, after) = (self.damaged, self.damaged + self.damages);
         self.damaged = after;
         ["a", "b"]
             .map(|port| {
                 let (before, after) = if port == "b" { (before, after) } else { (0, 0) };
-                HealthSeen { port: port.to_owned(), before: count(before), after: count(after) }
+                HealthSeen { port: port.to_owned(), before: port_with(before), after: port_with(after) }
             })
             .to_vec()
     }
@@ -192,8 +185,7 @@ impl Link for Wire {
     }
 
     fn health(&self) -> Vec<(String, Snapshot)> {
-        let port = Snapshot { interface: "eth1".to_owned(), ..Snapshot::default() };
-        ["a", "b"].map(|name| (name.to_owned(), port.clone())).to_vec()
+        ["a", "b"].map(|name| (name.to_owned(), port_with(0))).to_vec()
     }
 
     fn trial(&mut self, trial: &Trial, stop: &Stop) -> Result<Seen> {
@@ -207,4 +199,13 @@ impl Link for Wire {
         let ports = trial.direction.ways().iter().map(|back| self.port(trial, *back)).collect();
         Ok(Seen { ports, interrupted: stop.is_requested(), warnings: Vec::new(), health: self.moved() })
     }
+}
+
+/// A port that is up, with so many damaged frames.
+fn port_with(damaged: u64) -> Snapshot {
+    let mut port = Snapshot { interface: "eth1".to_owned(), ..Snapshot::default() };
+    port.link.up = true;
+    port.link.carrier = true;
+    port.counters.rtnl.insert("rx_crc_errors".to_owned(), damaged);
+    port
 }
