@@ -65,7 +65,7 @@ fn every_page_is_whole_on_a_screen_on_a_phone_and_on_paper() {
     let Some(browser) = Browser::start() else { return common::skipped("chromium and chromedriver") };
     let directory = tempfile::tempdir().unwrap();
     let doctor = json!({"schema": "wirerate.doctor/1", "findings": [{"code": "x", "severity": "problem", "text": "down"}]});
-    let pages: [(&str, Value, &[&str], usize); 5] = [
+    let pages: [(&str, Value, &[&str], usize); 6] = [
         // Ten minutes of half-second intervals.
         (
             "recv",
@@ -81,6 +81,7 @@ fn every_page_is_whole_on_a_screen_on_a_phone_and_on_paper() {
             60,
         ),
         ("stamp", results::stamp(), &["latency-time", "loss", "latency", "ways", "waterfall"], 60),
+        ("compare", results::compare(), &["delivered", "loss"], 25),
         ("doctor", doctor, &[], 3),
     ];
     for (name, result, expected, least) in pages {

@@ -116,3 +116,23 @@ pub fn stamp() -> Value {
         "times": {"rtt_ns": times(20_000), "rtt_from_schedule_ns": times(25_000), "reflector_ns": times(3_000)},
         "timestamps": {"transmit": {}, "receive": {}}, "warnings": [], "intervals": intervals})
 }
+
+/// A comparison of two tools.
+pub fn compare() -> Value {
+    let tool = |name: &str, bps: f64, loss: f64| {
+        let of = |median: f64| json!({"median": median, "low": median * 0.9, "high": median * 1.1, "rounds": 2, "coverage_percent": 50});
+        json!({
+            "name": name, "what": name, "own": name == "uring", "transport": "udp", "sender": "iperf3 -c 192.0.2.2 -u", "receiver": "iperf3 -s",
+            "jitter_is": "RFC 1889", "limit": {"by": "drops", "text": "drops: qdisc of r1", "evidence": ["1335 of 4999 datagrams lost"]},
+            "summary": {"offered_bps": of(bps), "delivered_bps": of(bps * 0.7), "loss_stated_percent": of(loss), "loss_proven_percent": of(loss),
+                "jitter_ns": of(4410.5), "sender_cpu_s_per_gb": of(11.5), "receiver_cpu_s_per_gb": of(5.9)},
+            "trials": [{"round": 1, "turn": 1, "quiet": true}, {"round": 2, "turn": 2, "quiet": true}],
+        })
+    };
+    json!({
+        "schema": "wirerate.compare/1", "started_at": "2026-11-29T10:00:00.000Z", "interrupted": false, "missing": [], "warnings": [],
+        "config": {"rate": "20M", "payload_bps": 20e6, "length_bytes": 1000, "duration_ns": 1_000_000_000, "rounds": 2},
+        "from": {"interface": "eth1", "address": "192.0.2.1", "host": "a"}, "to": {"interface": "eth1", "address": "192.0.2.2", "host": "b"},
+        "tools": [tool("iperf3-udp", 19.98e6, 26.691), tool("uring", 20.001e6, 26.705)],
+    })
+}

@@ -1,5 +1,6 @@
 //! What is on the page of a result, by its schema.
 
+mod compare;
 mod generic;
 mod ledger;
 mod method;
@@ -18,6 +19,7 @@ pub fn page(document: &Document) -> Page {
         "wirerate.report/1" => run::page(&view, document.state),
         "wirerate.replicate/1" | "wirerate.qualify/1" => method::page(&view, document.state),
         "wirerate.stamp/1" => stamp::page(&view, document.state),
+        "wirerate.compare/1" => compare::page(&view, document.state),
         other => generic::page(&view, other),
     };
     page.schema = document.schema().to_owned();

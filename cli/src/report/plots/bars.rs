@@ -113,6 +113,9 @@ fn horizontal(all: &[Bar], unit: Unit, title: &str, from: f64) -> (String, f64) 
     let most = all.iter().map(|bar| bar.to).fold(from, f64::max);
     let span = if most > from { most - from } else { 1.0 };
     let (divisor, name) = scale(unit, most);
+    // The text of the longest bar stands right of it.
+    let longest = all.iter().map(|bar| bar.text.chars().count().min(24)).max().unwrap_or(0);
+    let room = (300.0 / (300.0 - (longest as f64 * 6.8 + 12.0))).max(1.32);
     // A loss of a few packets is still a line that is seen.
     let thinnest = span / 220.0;
     let mut plot = BarPlot::new().with_stacked().with_horizontal(true).with_width(0.62);
@@ -132,12 +135,12 @@ fn horizontal(all: &[Bar], unit: Unit, title: &str, from: f64) -> (String, f64) 
     let mut axes: Layout = layout(&plots, ROW * all.len() as f64 + AXIS)
         .with_x_label(name)
         .with_x_axis_min(from / divisor)
-        .with_x_axis_max((from + span * 1.32) / divisor)
-        .with_x_tick_step(nice(span * 1.32 / divisor / 4.0))
+        .with_x_axis_max((from + span * room) / divisor)
+        .with_x_tick_step(nice(span * room / divisor / 4.0))
         .with_x_tick_format(TickFormat::Custom(Arc::new(move |v| format!("{v:.decimals$}"))));
     for (number, bar) in all.iter().rev().enumerate() {
         // The library writes a text above its place and around its middle.
-        let half = (bar.text.chars().count() as f64 * 3.4 + 6.0) / 300.0 * span * 1.32;
+        let half = (bar.text.chars().count() as f64 * 3.4 + 6.0) / 300.0 * span * room;
         let at = ((bar.to.max(from) + half) / divisor, number as f64 + 1.0 - 0.38);
         axes = axes.with_annotation(
             TextAnnotation::new(label(&bar.text, 24), at.0, at.1).with_font_size(11).with_color(INK),
