@@ -9,6 +9,7 @@ pub mod qualify;
 pub mod replicate;
 pub mod replicator;
 pub mod report;
+pub mod results;
 pub mod stamp;
 
 use std::path::PathBuf;

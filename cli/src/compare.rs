@@ -1,7 +1,6 @@
 //! `wirerate compare`.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use wirerate_engine::method::ports::{Place, Reach};
 use wirerate_engine::profile::rate::{Layer, Rate};
 
 use crate::args::compare::Compare;
-use crate::output::{Form, Sink, say};
+use crate::output::{Sink, say};
 use crate::signals::stop_on_signals;
 use crate::text::{self, compare as render};
 use crate::{Result, Status};
@@ -29,17 +28,10 @@ const LENGTH: u32 = 1400;
 pub fn run(args: &Compare) -> Result<Status> {
     let params = params(args)?;
     params.check()?;
-    let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?
-        .on_web(&args.web, wirerate_engine::method::compare::report::SCHEMA)?;
-    let create = |path: &PathBuf| {
-        File::create(path).map_err(|e| {
-            Error::usage(format!("--json-file {}: cannot be written", path.display())).because(e)
-        })
-    };
-    let file = args.json_file.as_ref().map(create).transpose()?;
+    let mut sink = Sink::of_method(&args.results, compare::report::SCHEMA)?;
     // Before the agents start: they get signals of a terminal, too, and end by themselves.
     let stop = stop_on_signals()?;
-    let quiet = args.quiet;
+    let quiet = args.results.quiet;
     let tell: Say = Arc::new(move |line: &str| {
         if !quiet {
             say(line);
@@ -54,12 +46,6 @@ pub fn run(args: &Compare) -> Result<Status> {
         told(&mut sink, params.rounds, &progress);
     })?;
     sink.result(&ended.report, render::report)?;
-    if let (Some(mut file), Some(path)) = (file, &args.json_file) {
-        serde_json::to_writer_pretty(&mut file, &ended.report)
-            .map_err(std::io::Error::from)
-            .and_then(|()| file.write_all(b"\n"))
-            .map_err(|e| Error::failed(format!("--json-file {}", path.display())).because(e))?;
-    }
     if let Some(failure) = ended.failure {
         return Err(failure);
     }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use wirerate_engine::Error;
@@ -24,6 +24,8 @@ pub struct Sink {
     quiet: bool,
     /// Last, so that its page goes on until the result is written.
     web: Option<Web>,
+    /// Where the report goes as one JSON object, too.
+    beside: Option<(PathBuf, File)>,
 }
 
 /// How results are written.
@@ -66,7 +68,20 @@ impl Sink {
                 Box::new(anstream::AutoStream::never(file))
             }
         };
-        Ok(Self { result, form, quiet, web: None })
+        Ok(Self { result, form, quiet, web: None, beside: None })
+    }
+
+    /// Opens what a method's `args` ask for, before anything is measured. `schema` is that of the report to come.
+    pub fn of_method(args: &args::results::Results, schema: &'static str) -> Result<Self, Error> {
+        let mut sink = Self::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?
+            .on_web(&args.web, schema)?;
+        if let Some(path) = &args.json_file {
+            let file = File::create(path).map_err(|e| {
+                Error::usage(format!("--json-file {}: cannot be written", path.display())).because(e)
+            })?;
+            sink.beside = Some((path.clone(), file));
+        }
+        Ok(sink)
     }
 
     /// Shows the run in a browser, too, where that is asked for. `schema` is that of the report to come.
@@ -130,7 +145,12 @@ impl Sink {
             Form::Text => self.write(&render(report)),
             Form::Json => self.write(&pretty(report)),
             Form::JsonLines => self.write(&line(&protocol::Event::Report { report: plain(report) })),
+        }?;
+        if let Some((path, file)) = &mut self.beside {
+            file.write_all(pretty(report).as_bytes())
+                .map_err(|e| Error::failed(format!("--json-file {}", path.display())).because(e))?;
         }
+        Ok(())
     }
 
     /// Gives a part of the result, where it is given while it comes.

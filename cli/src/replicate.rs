@@ -1,8 +1,5 @@
 //! `wirerate replicate`.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +15,7 @@ use wirerate_engine::report::Outcome;
 
 use crate::args::KernelDrops;
 use crate::args::replicate::{Replicate, Tests};
-use crate::output::{Form, Sink, say};
+use crate::output::{Sink, say};
 use crate::signals::stop_on_signals;
 use crate::text::{self, replicate as render};
 use crate::{Result, Status};
@@ -30,17 +27,10 @@ const IPV6_FRAMES: [u32; 7] = [84, 128, 256, 512, 1024, 1280, 1518];
 pub fn run(args: &Replicate) -> Result<Status> {
     let params = params(args);
     params.check()?;
-    let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?
-        .on_web(&args.web, rfc3918::report::SCHEMA)?;
-    let create = |path: &PathBuf| {
-        File::create(path).map_err(|e| {
-            Error::usage(format!("--json-file {}: cannot be written", path.display())).because(e)
-        })
-    };
-    let file = args.json_file.as_ref().map(create).transpose()?;
+    let mut sink = Sink::of_method(&args.results, rfc3918::report::SCHEMA)?;
     // Before the agents start: they get signals of a terminal, too, and end by themselves.
     let stop = stop_on_signals()?;
-    let quiet = args.quiet;
+    let quiet = args.results.quiet;
     let tell: Say = Arc::new(move |line: &str| {
         if !quiet {
             say(line);
@@ -53,12 +43,6 @@ pub fn run(args: &Replicate) -> Result<Status> {
     sink.line(&json!({"event": "ready", "ports": ports.layout()}));
     let ended = rfc3918::run(&params, &mut ports, &stop, &mut |progress| told(&mut sink, &progress))?;
     sink.result(&ended.report, render::report)?;
-    if let (Some(mut file), Some(path)) = (file, &args.json_file) {
-        serde_json::to_writer_pretty(&mut file, &ended.report)
-            .map_err(std::io::Error::from)
-            .and_then(|()| file.write_all(b"\n"))
-            .map_err(|e| Error::failed(format!("--json-file {}", path.display())).because(e))?;
-    }
     if let Some(failure) = ended.failure {
         return Err(failure);
     }

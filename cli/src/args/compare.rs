@@ -81,26 +81,6 @@ pub struct Compare {
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = parse_time)]
     pub agent_timeout: Duration,
 
-    /// Print the report as one JSON object
-    #[arg(long, conflicts_with = "json_lines")]
-    pub json: bool,
-
-    /// Print a JSON object a line: ready, trial, warning and report events
-    #[arg(long)]
-    pub json_lines: bool,
-
-    /// Write the report as one JSON object to this file, too
-    #[arg(long, value_name = "FILE")]
-    pub json_file: Option<PathBuf>,
-
-    /// Write the result to this file instead of standard output
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
-    /// No progress on standard error
-    #[arg(short, long)]
-    pub quiet: bool,
-
     #[command(flatten)]
-    pub web: super::report::Web,
+    pub results: super::results::Results,
 }

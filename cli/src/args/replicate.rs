@@ -1,6 +1,5 @@
 //! What a user may type behind `wirerate replicate`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -195,28 +194,8 @@ pub struct Replicate {
     #[arg(long, value_enum, default_value_t = KernelDrops::On)]
     pub kernel_drops: KernelDrops,
 
-    /// Print the report as one JSON object
-    #[arg(long, conflicts_with = "json_lines")]
-    pub json: bool,
-
-    /// Print a JSON object a line: trial, measurement, warning and report events
-    #[arg(long)]
-    pub json_lines: bool,
-
-    /// Write the report as one JSON object to this file, too
-    #[arg(long, value_name = "FILE")]
-    pub json_file: Option<PathBuf>,
-
-    /// Write the result to this file instead of standard output
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
-    /// No progress on standard error
-    #[arg(short, long)]
-    pub quiet: bool,
-
     #[command(flatten)]
-    pub web: super::report::Web,
+    pub results: super::results::Results,
 }
 
 /// What `--test` takes: a test, or all.

@@ -2,9 +2,6 @@
 
 mod profile;
 
-use std::fs::File;
-use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +24,7 @@ use wirerate_engine::report::Outcome;
 use crate::args::KernelDrops;
 use crate::args::qualify::{Qualify, Switch, Tests};
 use crate::args::stamp::resolve;
-use crate::output::{Form, Sink, say};
+use crate::output::{Sink, say};
 use crate::signals::stop_on_signals;
 use crate::text::{self, qualify as render};
 use crate::{Result, Status};
@@ -47,14 +44,7 @@ pub fn run(typed: &Qualify) -> Result<Status> {
     if !has_percentages(&params) {
         params.check()?;
     }
-    let mut sink = Sink::new(args.output.as_deref(), Form::of(args.json, args.json_lines), args.quiet)?
-        .on_web(&args.web, wirerate_engine::method::qualify::report::SCHEMA)?;
-    let create = |path: &PathBuf| {
-        File::create(path).map_err(|e| {
-            Error::usage(format!("--json-file {}: cannot be written", path.display())).because(e)
-        })
-    };
-    let file = args.json_file.as_ref().map(create).transpose()?;
+    let mut sink = Sink::of_method(&args.results, method::report::SCHEMA)?;
     // Before the agents start: they get signals of a terminal, too, and end by themselves.
     let stop = stop_on_signals()?;
     let ended = if let Some(reflector) = &args.reflector {
@@ -73,18 +63,12 @@ pub fn run(typed: &Qualify) -> Result<Status> {
         sink.line(&json!({"event": "ready", "ports": pair.layout()}));
         method::run(&params, &mut pair, &stop, &mut |progress| told(&mut sink, &progress))?
     };
-    give(&mut sink, file, args, ended)
+    give(&mut sink, ended)
 }
 
 /// Gives the result, and how the command ends.
-fn give(sink: &mut Sink, file: Option<File>, args: &Qualify, ended: Ended) -> Result<Status> {
+fn give(sink: &mut Sink, ended: Ended) -> Result<Status> {
     sink.result(&ended.report, render::report)?;
-    if let (Some(mut file), Some(path)) = (file, &args.json_file) {
-        serde_json::to_writer_pretty(&mut file, &ended.report)
-            .map_err(std::io::Error::from)
-            .and_then(|()| file.write_all(b"\n"))
-            .map_err(|e| Error::failed(format!("--json-file {}", path.display())).because(e))?;
-    }
     if let Some(failure) = ended.failure {
         return Err(failure);
     }
@@ -220,7 +204,7 @@ fn options(args: &Qualify) -> Options {
 
 /// Both ports, and what has to be put back when they are no longer needed.
 fn open(args: &Qualify) -> Result<(Pair, Option<Isolated>)> {
-    let quiet = args.quiet;
+    let quiet = args.results.quiet;
     let say: Say = Arc::new(move |line: &str| {
         if !quiet {
             say(line);
